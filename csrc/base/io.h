@@ -1,0 +1,37 @@
+/* io.h - the table through which the core reaches the file system.
+ *
+ * One table per dataset handle; tests pass a faulty one (tests/c/faulty_io.h).
+ * No other file of csrc calls open, pread, fsync and friends directly.  Calls
+ * return what the system call would, or -errno; they may be interrupted and
+ * short.  base/file.h adds the loops, the messages and the rules. */
+#ifndef MDN_BASE_IO_H
+#define MDN_BASE_IO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+typedef struct mdn_io {
+    void *self; /* passed back to every call */
+    int (*open)(void *self, const char *path, int flags, unsigned mode);
+    int (*close)(void *self, int fd);
+    int64_t (*pread)(void *self, int fd, void *buf, uint64_t size, uint64_t at);
+    int64_t (*pwrite)(void *self, int fd, const void *buf, uint64_t size,
+                      uint64_t at);
+    int (*sync)(void *self, int fd, bool data_only);
+    int (*sync_dir)(void *self, const char *path);
+    int (*truncate)(void *self, int fd, uint64_t size);
+    int (*allocate)(void *self, int fd, uint64_t at, uint64_t size);
+    int (*size)(void *self, int fd, uint64_t *out);
+    int (*rename)(void *self, const char *from, const char *to);
+    int (*unlink)(void *self, const char *path);
+    int (*mkdir)(void *self, const char *path, unsigned mode);
+    int (*lock)(void *self, int fd); /* exclusive, no wait: -EWOULDBLOCK */
+    int (*map)(void *self, void *want, uint64_t size, int fd, uint64_t at,
+               void **out); /* read-only, shared; want != NULL is MAP_FIXED */
+} mdn_io;
+
+/* The system's own calls. */
+extern const mdn_io mdn_io_system;
+
+#endif

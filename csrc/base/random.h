@@ -1,0 +1,43 @@
+/* random.h - random numbers as a function of (seed, stream, index).
+ *
+ * Nothing draws from a shared generator: the i-th number of a stream is the
+ * same whoever asks for it, in whatever order, on however many threads.  The
+ * stream tells uses of one seed apart (MDN_STREAM_...). */
+#ifndef MDN_BASE_RANDOM_H
+#define MDN_BASE_RANDOM_H
+
+#include <stdint.h>
+
+/* Uses of a seed.  The numbers are part of what a seed means: never reused. */
+enum {
+    MDN_STREAM_UNIFORM = 1,  /* uniform sampling */
+    MDN_STREAM_BALANCED = 2, /* class-balanced sampling */
+    MDN_STREAM_SHUFFLE = 3,  /* order of an epoch; index is the epoch */
+};
+
+/* Fmix of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words. */
+static inline uint64_t
+mdn_mix(uint64_t x)
+{
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/* The start of a stream, to be computed once outside of a loop. */
+static inline uint64_t
+mdn_stream(uint64_t seed, uint64_t stream)
+{
+    return mdn_mix(mdn_mix(seed + UINT64_C(0x9e3779b97f4a7c15))
+                   ^ (stream * UINT64_C(0xd1b54a32d192ed03)));
+}
+
+/* Draw number index of a stream, uniform over all 64-bit words.  For one
+ * stream the draws of different indices are all different (a bijection). */
+static inline uint64_t
+mdn_draw(uint64_t start, uint64_t index)
+{
+    return mdn_mix(mdn_mix(start + index * UINT64_C(0x9e3779b97f4a7c15)));
+}
+
+#endif

@@ -1,0 +1,41 @@
+/* stream.h - sample metadata as a sequence of blocks, wherever it lies.
+ *
+ * A metadata stream yields (key, timestamp, label) columns, block by block and
+ * in bounded memory; samplers and the orchestrator read nothing else.  The
+ * first source is a dataset's own columns (below); Postgres is another. */
+#ifndef MDN_METADATA_STREAM_H
+#define MDN_METADATA_STREAM_H
+
+#include "base/error.h"
+#include "storage/view.h"
+
+#include <stdint.h>
+
+/* A block is valid until the next call on its stream. */
+typedef struct {
+    uint64_t count;            /* 0: the stream has ended */
+    const uint64_t *keys;
+    const int64_t *timestamps;
+    const int64_t *labels;     /* NULL without labels */
+} mdn_metadata_block;
+
+/* An interface, filled in by its source.  For one thread at a time. */
+typedef struct mdn_metadata_stream mdn_metadata_stream;
+struct mdn_metadata_stream {
+    uint64_t count; /* samples in the whole stream */
+    mdn_status (*next)(mdn_metadata_stream *stream, mdn_metadata_block *out,
+                       mdn_error *err);
+    void (*rewind)(mdn_metadata_stream *stream); /* next() starts over */
+    void (*free)(mdn_metadata_stream *stream);
+};
+
+/* Positions first .. last-1 of a view in stream order.  order holds the keys
+ * in stream order (borrowed; must outlive the stream), or is NULL when stream
+ * order is arrival order.  Blocks have block_count samples, the last fewer.
+ * Retains the view. */
+mdn_status mdn_metadata_from_view(mdn_view *view, const uint64_t *order,
+                                  uint64_t first, uint64_t last,
+                                  uint64_t block_count,
+                                  mdn_metadata_stream **out, mdn_error *err);
+
+#endif

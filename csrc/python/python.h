@@ -1,0 +1,61 @@
+/* python.h - what the files of the binding share.
+ *
+ * A binding method has three visible steps: read arguments, run the core
+ * without the GIL, turn the outcome into Python.  Each part of the binding
+ * (dataset.c, sampling.c, loader.c, ...) adds its types and functions to the
+ * module in one mdn_py_add_... function, called by module.c. */
+#ifndef MDN_PYTHON_PYTHON_H
+#define MDN_PYTHON_PYTHON_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "base/error.h"
+#include "storage/view.h"
+
+/* Module state: the types and exceptions that methods need. */
+typedef struct {
+    PyObject *corrupt_error;
+    PyObject *busy_error;
+    PyObject *closed_error;
+    PyTypeObject *dataset_type;
+    PyTypeObject *view_type;
+    PyTypeObject *candidates_type;
+    PyTypeObject *trainset_type;
+    PyTypeObject *loader_type;
+    PyTypeObject *batch_type;
+    PyTypeObject *tensor_type;
+    PyTypeObject *orchestrator_type;
+} mdn_py_state;
+
+/* The state of the module that defined this heap type, or of the module. */
+mdn_py_state *mdn_py_state_of_type(PyTypeObject *type);
+mdn_py_state *mdn_py_state_of_module(PyObject *module);
+
+/* errors.c: raise what err says and return NULL.  MDN_CALLBACK keeps the
+ * exception that is already set. */
+PyObject *mdn_py_raise(mdn_py_state *state, const mdn_error *err);
+
+/* arrays.c, the one file that includes NumPy.  A read-only (or writable)
+ * array over memory that `owner` keeps alive (a new reference is taken). */
+PyObject *mdn_py_array(PyObject *owner, void *data, mdn_dtype dtype, int ndim,
+                       const uint64_t *shape, int writable);
+int mdn_py_arrays_init(void); /* import_array */
+
+/* Fill *out with a C-contiguous buffer of items of this size; the format must
+ * be one of the characters in formats (e.g. "lq" for int64, "LQ" for uint64).
+ * name is for the message.  Release with PyBuffer_Release. */
+int mdn_py_buffer(PyObject *object, const char *name, const char *formats,
+                  Py_ssize_t itemsize, int writable, Py_buffer *out);
+
+/* dataset.c: the view inside a _core.View, borrowed; NULL and TypeError. */
+mdn_view *mdn_py_view(mdn_py_state *state, PyObject *object);
+
+int mdn_py_add_dataset(PyObject *module, mdn_py_state *state);
+int mdn_py_add_csv(PyObject *module, mdn_py_state *state);
+int mdn_py_add_sampling(PyObject *module, mdn_py_state *state);
+int mdn_py_add_loader(PyObject *module, mdn_py_state *state);
+int mdn_py_add_batch(PyObject *module, mdn_py_state *state);
+int mdn_py_add_orchestrator(PyObject *module, mdn_py_state *state);
+
+#endif

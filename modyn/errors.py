@@ -1,0 +1,5 @@
+"""The exceptions that modyn adds to Python's own."""
+
+from modyn._core import BusyError, ClosedError, CorruptError
+
+__all__ = ["BusyError", "ClosedError", "CorruptError"]
