@@ -1,4 +1,4 @@
-"""Nothing is unpickled, evaluated or handed to a shell, read off the syntax of every Python file."""
+"""Nothing is unpickled, evaluated or handed to a shell: read off the syntax of every file."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def findings(text: str) -> Iterator[str]:
                 true = not (isinstance(keyword.value, ast.Constant) and not keyword.value.value)
                 if keyword.arg in KEYWORDS and true:
                     yield f"{keyword.arg}="
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if (node.value.id, node.attr) in ATTRIBUTES:
-                yield f"{node.value.id}.{node.attr}"
+        elif isinstance(node, ast.Attribute):
+            if (ast.unparse(node.value), node.attr) in ATTRIBUTES:
+                yield ast.unparse(node)
 
 
 def python_files() -> list[Path]:

@@ -200,17 +200,17 @@ def test_other_threads_run_while_a_silent_server_is_waited_for():
 
 
 def test_a_signal_ends_the_wait():
-    class Rang(Exception):
+    class RangError(Exception):
         pass
 
     def ring(signum: int, frame: object) -> None:
-        raise Rang
+        raise RangError
 
     before = signal.signal(signal.SIGALRM, ring)
     try:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             signal.setitimer(signal.ITIMER_REAL, 0.1)
-            with pytest.raises(Rang):
+            with pytest.raises(RangError):
                 postgres.server_version(
                     f"host=127.0.0.1 port={silent.getsockname()[1]}", timeout_seconds=60
                 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 from pathlib import Path
 
@@ -60,6 +59,20 @@ def real_parameters(function: object) -> list[str] | None:
     return ["/" if p.kind is p.POSITIONAL_ONLY else p.name for p in found]
 
 
+def signatures(stub: dict[str, ast.stmt], owner: object, where: str) -> list[str]:
+    wrong = []
+    for name, node in stub.items():
+        real = getattr(owner, name, None)
+        if not isinstance(node, ast.FunctionDef) or not callable(real) or name.startswith("__"):
+            continue
+        found = real_parameters(real)
+        if found is None:
+            wrong.append(f"{where}.{name} has no signature in its docstring")
+        elif found != parameters(node):
+            wrong.append(f"{where}.{name}: {found}, in the stub {parameters(node)}")
+    return wrong
+
+
 def compare(stub: ast.Module, module: object, name: str) -> list[str]:
     top = members(stub)
     public = {n for n in dir(module) if not n.startswith("__")}
@@ -72,15 +85,8 @@ def compare(stub: ast.Module, module: object, name: str) -> list[str]:
         own = {n for n in vars(real) if n not in inherited or n in members(node)}
         inside = {n: v for n, v in members(node).items() if n not in ("__new__", "__init__")}
         wrong += differences(inside, own - {"__new__", "__init__"}, f"{name}.{class_name}")
-    for function_name, node in top.items():
-        real = getattr(module, function_name, None)
-        if isinstance(node, ast.FunctionDef) and callable(real):
-            found = real_parameters(real)
-            if found is None:
-                wrong.append(f"{name}.{function_name} has no signature in its docstring")
-            elif found != parameters(node):
-                wrong.append(f"{name}.{function_name}: {found}, in the stub {parameters(node)}")
-    return wrong
+        wrong += signatures(inside, real, f"{name}.{class_name}")
+    return wrong + signatures(top, module, name)
 
 
 @pytest.mark.parametrize("name", ["_core", "_postgres"])
@@ -93,26 +99,36 @@ def test_the_stub_matches_the_extension(name):
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize(
-    "stub",
-    [
-        "class A:\n    def f(self): ...",
-        "class A:\n    def f(self): ...\n    def g(self): ...\n    def h(self): ...\ndef free(x): ...",
-        "class A:\n    def f(self): ...\n    def g(self): ...\ndef free(y): ...",
-        "class A:\n    def f(self): ...\n    def g(self): ...",
-    ],
-)
-def test_a_planted_difference_is_found(stub):
+class Module:
+    """Stands for an extension."""
+
     class A:
-        def f(self) -> None: ...
-        def g(self) -> None: ...
+        def f(self, x: int) -> None: ...
 
-    class Module:
-        pass
-
+    @staticmethod
     def free(x: int) -> None: ...
 
-    module = Module()
-    module.A, module.free = A, free  # type: ignore[attr-defined]
 
-    assert len(compare(ast.parse(stub), module, "module")) == 1
+RIGHT = "class A:\n    def f(self, x): ...\ndef free(x): ...\n"
+
+
+def test_a_right_stub_has_no_difference():
+    assert compare(ast.parse(RIGHT), Module, "module") == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("    def f(self, x): ...", "    pass"),
+        ("    def f(self, x): ...", "    def f(self, x): ...\n    def g(self): ..."),
+        ("    def f(self, x): ...", "    def f(self, y): ..."),
+        ("def free(x): ...", ""),
+        ("def free(x): ...", "def free(x): ...\ndef more(): ..."),
+        ("def free(x): ...", "def free(y): ..."),
+        ("def free(x): ...", "def free(x, /): ..."),
+    ],
+)
+def test_a_planted_difference_is_found(right, wrong):
+    stub = ast.parse(RIGHT.replace(right, wrong))
+
+    assert len(compare(stub, Module, "module")) == 1
