@@ -49,9 +49,10 @@ def findings(text: str) -> Iterator[str]:
                 true = not (isinstance(keyword.value, ast.Constant) and not keyword.value.value)
                 if keyword.arg in KEYWORDS and true:
                     yield f"{keyword.arg}="
-        elif isinstance(node, ast.Attribute):
-            if (ast.unparse(node.value), node.attr) in ATTRIBUTES:
-                yield ast.unparse(node)
+        elif isinstance(node, ast.Attribute) and (
+            (ast.unparse(node.value), node.attr) in ATTRIBUTES
+        ):
+            yield ast.unparse(node)
 
 
 def python_files() -> list[Path]:
