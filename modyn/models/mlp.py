@@ -1,6 +1,7 @@
 """A small network for tables: numbers and categories in, one score per class out."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -40,45 +41,33 @@ class MLP(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_features = num_features
+        self.sizes = tuple(categorical)
         self.norm = nn.BatchNorm1d(num_features, affine=False)
-        self.embeddings = nn.ModuleList(
-            nn.Embedding(size, embedding_dim) for size in categorical
-        )
+        self.embeddings = nn.ModuleList(nn.Embedding(size, embedding_dim) for size in categorical)
         widths = [num_features + embedding_dim * len(categorical), *hidden]
         layers: list[nn.Module] = []
-        for width, following in zip(widths, widths[1:], strict=False):
+        for width, following in pairwise(widths):
             layers += [nn.Linear(width, following), nn.ReLU()]
             layers += [nn.Dropout(dropout)] if dropout else []
         self.body = nn.Sequential(*layers)
         self.head = nn.Linear(widths[-1], num_classes)
 
-    def forward(
-        self, dense: torch.Tensor, cat: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def forward(self, dense: torch.Tensor, cat: torch.Tensor | None = None) -> torch.Tensor:
         """Return the scores, shape (n, num_classes), of `dense` (n, m) and `cat` (n, k)."""
         dense = dense.reshape(len(dense), -1).float()
         if self.training and len(dense) == 1:  # one sample has no variance
-            inputs = [
-                (dense - self.mean()) * torch.rsqrt(self.variance() + self.norm.eps)
-            ]
+            inputs = [self._standardised(dense)]
         else:
             inputs = [self.norm(dense)]
         if cat is not None:
-            for i, embedding in enumerate(self.embeddings):
-                assert isinstance(embedding, nn.Embedding)
-                inputs.append(
-                    embedding(cat[:, i].long().clamp(0, embedding.num_embeddings - 1))
-                )
+            for i, (embedding, size) in enumerate(zip(self.embeddings, self.sizes, strict=True)):
+                inputs.append(embedding(cat[:, i].long().clamp(0, size - 1)))
         scores: torch.Tensor = self.head(self.body(torch.cat(inputs, dim=1)))
         return scores
 
-    def mean(self) -> torch.Tensor:
-        """Return the running mean of the numbers."""
-        assert self.norm.running_mean is not None
-        return self.norm.running_mean
-
-    def variance(self) -> torch.Tensor:
-        """Return the running variance of the numbers."""
-        assert self.norm.running_var is not None
-        return self.norm.running_var
+    def _standardised(self, dense: torch.Tensor) -> torch.Tensor:
+        """Return the numbers by the mean and variance seen so far."""
+        norm = self.norm
+        return nn.functional.batch_norm(
+            dense, norm.running_mean, norm.running_var, training=False, eps=norm.eps
+        )

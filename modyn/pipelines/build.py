@@ -32,9 +32,7 @@ def model_of(value: Any) -> Model:
     if callable(value):
         name = getattr(value, "__qualname__", type(value).__qualname__)
         return Model(id=f"{getattr(value, '__module__', '?')}:{name}", factory=value)
-    raise TypeError(
-        f"model must be a Model, an id or a callable, got {type(value).__name__}"
-    )
+    raise TypeError(f"model must be a Model, an id or a callable, got {type(value).__name__}")
 
 
 def fitted(model: Model, schema: Mapping[str, str]) -> Model:
@@ -77,9 +75,7 @@ def maker(model: Model, *, allow: Collection[str] = ()) -> MakeModel:
                 f"model {model.id} cannot be made from its config: {error}"
             ) from error
         if not isinstance(made, torch.nn.Module):
-            raise TypeError(
-                f"model {model.id} is no torch.nn.Module: {type(made).__name__}"
-            )
+            raise TypeError(f"model {model.id} is no torch.nn.Module: {type(made).__name__}")
         return made
 
     return build
@@ -90,14 +86,10 @@ def _find(name: str, allow: Collection[str]) -> Callable[..., Any]:
         found: Callable[..., Any] = getattr(import_module(BUILT_IN[name]), name)
         return found
     if IMPORT_PATH.fullmatch(name) is None:
-        raise ConfigError(
-            f"model.id {name!r} is unknown; there is {', '.join(BUILT_IN)}"
-        )
+        raise ConfigError(f"model.id {name!r} is unknown; there is {', '.join(BUILT_IN)}")
     module, function = name.split(":")
     if module not in allow:
-        raise ConfigError(
-            f"model.id {name!r}: code of {module} runs only with --allow {module}"
-        )
+        raise ConfigError(f"model.id {name!r}: code of {module} runs only with --allow {module}")
     found = getattr(import_module(module), function, None)  # type: ignore[assignment]
     if not callable(found):
         raise ConfigError(f"model.id {name!r}: {module} has no function {function}")

@@ -66,9 +66,7 @@ def current(models: Sequence[Trained], anchor: int, kind: str) -> int | None:
     return active(models, anchor) if kind == ACTIVE else trained(models, anchor)
 
 
-def weighted_mean(
-    values: Sequence[float | None], counts: Sequence[int]
-) -> float | None:
+def weighted_mean(values: Sequence[float | None], counts: Sequence[int]) -> float | None:
     """Return the mean of the values that are defined, each counting as its samples do.
 
     Examples
@@ -77,9 +75,7 @@ def weighted_mean(
     0.625
     """
     known = [
-        (value, count)
-        for value, count in zip(values, counts, strict=True)
-        if value is not None
+        (value, count) for value, count in zip(values, counts, strict=True) if value is not None
     ]
     total = sum(count for _, count in known)
     if total == 0:

@@ -17,6 +17,8 @@ default (DELETE, FULL) loses acknowledged commits in a power cut, and its WAL ha
 corrupts files up to version 3.51.2.  SQLite ignores a failed sync of the directory, so the
 directory is synced here, once, after the file was made.
 
+Names of tables and columns are constants of this file; what comes from outside is bound.
+
 The digest covers all content but the timings: two runs that decided, trained and measured the
 same have the same digest, wherever they were interrupted.
 """
@@ -224,9 +226,7 @@ class Ledger:
 
     def identity(self) -> dict[str, Any]:
         """Return what the run is, as it was begun."""
-        return {
-            name: json.loads(value) for name, value in self._all("identity", "name")
-        }
+        return {name: json.loads(value) for name, value in self._all("identity", "name")}
 
     def progress(self) -> Progress:
         """Return how far the stream was followed."""
@@ -305,9 +305,7 @@ class Ledger:
                 progress=self.progress(),
                 transitions=self.transitions(),
                 trainings=self.trainings(),
-                windows=self._rows(
-                    WindowRow, 'dataset, handler, "start", "end", anchor'
-                ),
+                windows=self._rows(WindowRow, 'dataset, handler, "start", "end", anchor'),
                 evaluations=self.evaluations(),
                 timings=self._rows(TimingRow, "trigger, stage"),
                 digest=self._digest(),
@@ -350,20 +348,17 @@ class Ledger:
         names = ", ".join(f'"{field.name}"' for field in fields(row))
         marks = ", ".join("?" for _ in fields(row))
         table = _TABLE_OF[type(row)]
-        self._db.execute(
-            f"INSERT {how} INTO {table} ({names}) VALUES ({marks})", astuple(row)
-        )
+        insert = f"INSERT {how} INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+        self._db.execute(insert, astuple(row))
 
     def _rows(self, kind: type[_Row], order: str) -> list[_Row]:
         names = [field.name for field in fields(kind)]
         quoted = ", ".join(f'"{name}"' for name in names)
-        cursor = self._db.execute(
-            f"SELECT {quoted} FROM {_TABLE_OF[kind]} ORDER BY {order}"
-        )
-        return [kind(**dict(zip(names, row, strict=True))) for row in cursor]
+        select = f"SELECT {quoted} FROM {_TABLE_OF[kind]} ORDER BY {order}"  # noqa: S608
+        return [kind(**dict(zip(names, row, strict=True))) for row in self._db.execute(select)]
 
     def _all(self, table: str, order: str) -> list[tuple[Any, ...]]:
-        return list(self._db.execute(f"SELECT * FROM {table} ORDER BY {order}"))
+        return list(self._db.execute(f"SELECT * FROM {table} ORDER BY {order}"))  # noqa: S608
 
     def _digest(self) -> str:
         state = blake2b(digest_size=32)
@@ -418,24 +413,19 @@ def _check_format(db: sqlite3.Connection, path: Path) -> bool:
     if (application, version, tables) == (0, 0, 0):
         return True
     if application != APPLICATION_ID:
-        raise CorruptError(
-            f"{path}: not a ledger of modyn (application id {application:#x})"
-        )
+        raise CorruptError(f"{path}: not a ledger of modyn (application id {application:#x})")
     if version != VERSION:
-        raise CorruptError(
-            f"{path}: ledger of version {version}; this modyn reads {VERSION}"
-        )
+        raise CorruptError(f"{path}: ledger of version {version}; this modyn reads {VERSION}")
     return False
 
 
-def _check_identity(
-    old: Mapping[str, Any], new: Mapping[str, Any], directory: Path
-) -> None:
+def _check_identity(old: Mapping[str, Any], new: Mapping[str, Any], directory: Path) -> None:
     new = json.loads(canonical(new))
     differences = list(_differences("", old, new))
     if differences:
+        shown = "; ".join(differences[:5])
         raise ConfigError(
-            f"{directory} holds a run of another pipeline or dataset: {'; '.join(differences[:5])}. "
+            f"{directory} holds a run of another pipeline or dataset: {shown}. "
             "Choose another output directory, or remove this one."
         )
 

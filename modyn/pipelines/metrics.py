@@ -100,9 +100,7 @@ class F1Score:
         if self.num_classes < 2:
             raise ValueError(f"num_classes must be at least 2, got {self.num_classes}")
         if self.average == "binary" and self.num_classes != 2:
-            raise ValueError(
-                f"average 'binary' needs num_classes 2, got {self.num_classes}"
-            )
+            raise ValueError(f"average 'binary' needs num_classes 2, got {self.num_classes}")
         if not 0 <= self.pos_label < self.num_classes:
             raise ValueError(f"pos_label must be a class, got {self.pos_label}")
 
@@ -119,9 +117,7 @@ class F1Score:
         for what, classes in (("label", labels), ("prediction", guesses)):
             wrong = classes[(classes < 0) | (classes >= n)]
             if len(wrong):
-                raise ValueError(
-                    f"{self.name} has num_classes {n}, got the {what} {wrong[0]}"
-                )
+                raise ValueError(f"{self.name} has num_classes {n}, got the {what} {wrong[0]}")
         cells = np.bincount(labels * n + guesses, minlength=n * n)
         return (cells.reshape(n, n).astype(np.int64),)
 
@@ -175,9 +171,7 @@ class RocAuc:
     def measure(self, scores: Scores, labels: Labels) -> Part:
         """Return the scores of class 1 and the labels."""
         if scores.shape[1] > 2:
-            raise ValueError(
-                f"ROC-AUC needs two classes, the model gives {scores.shape[1]}"
-            )
+            raise ValueError(f"ROC-AUC needs two classes, the model gives {scores.shape[1]}")
         wrong = labels[(labels != 0) & (labels != 1)]
         if len(wrong):
             raise ValueError(f"ROC-AUC needs the labels 0 and 1, got {wrong[0]}")
@@ -207,9 +201,7 @@ class RocAuc:
         return float(counts["half_pairs"] / (2 * pairs))
 
 
-def _half_pairs(
-    scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]
-) -> int:
+def _half_pairs(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> int:
     """Return twice the pairs with the positive above the negative, plus the ties."""
     _, places = np.unique(scores, return_inverse=True)
     groups = int(places.max()) + 1
@@ -224,7 +216,7 @@ def _rank(scores: Scores, labels: Labels) -> npt.NDArray[np.int64]:
     if scores.shape[1] == 1:  # a single logit: class 1 where it is above 0
         logit = scores[:, 0]
         right = ((labels == 1) & (logit > 0)) | ((labels == 0) & (logit <= 0))
-        return np.where(right, 0, 1).astype(np.int64)
+        return np.where(right, np.int64(0), np.int64(1))
     classes = scores.shape[1]
     known = (labels >= 0) & (labels < classes)
     places = np.where(known, labels, 0)
@@ -233,10 +225,11 @@ def _rank(scores: Scores, labels: Labels) -> npt.NDArray[np.int64]:
     later = np.arange(classes)[None, :] > places[:, None]
     beaten = (scores < own) | ((scores == own) & later)
     rank = classes - 1 - beaten.sum(axis=1, dtype=np.int64)
-    return np.where(known, rank, classes).astype(np.int64)
+    return np.where(known, rank, np.int64(classes))
 
 
 def _predictions(scores: Scores) -> npt.NDArray[np.int64]:
     if scores.shape[1] == 1:
-        return (scores[:, 0] > 0).astype(np.int64)
-    return scores.argmax(axis=1).astype(np.int64)
+        return np.where(scores[:, 0] > 0, np.int64(1), np.int64(0))
+    best: Labels = scores.argmax(axis=1).astype(np.int64)
+    return best

@@ -176,9 +176,7 @@ class ModelStore:
         description = self._description(key)
         checksums = description.get("blake2b")
         if not isinstance(checksums, dict) or WEIGHTS not in checksums:
-            raise CorruptError(
-                f"{folder / DESCRIPTION}: names no checksum of {WEIGHTS}"
-            )
+            raise CorruptError(f"{folder / DESCRIPTION}: names no checksum of {WEIGHTS}")
         tensors = {
             name: _read_tensors(folder / name, str(checksums[name]))
             for name in (WEIGHTS, OPTIMIZER)
@@ -232,9 +230,7 @@ def _write_tensors(path: Path, tensors: Tensors) -> str:
     """Write a safetensors file and return the BLAKE2b of its bytes."""
     from safetensors.torch import save
 
-    content = save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    )
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     durable.write(path, content)
     return blake2b(content, digest_size=32).hexdigest()
 
@@ -248,9 +244,7 @@ def _read_tensors(path: Path, checksum: str) -> Tensors:
     except FileNotFoundError:
         raise CorruptError(f"{path}: the file is missing") from None
     if blake2b(content, digest_size=32).hexdigest() != checksum:
-        raise CorruptError(
-            f"{path}: the bytes do not match the checksum in {DESCRIPTION}"
-        )
+        raise CorruptError(f"{path}: the bytes do not match the checksum in {DESCRIPTION}")
     try:
         return load(content)
     except SafetensorError as error:

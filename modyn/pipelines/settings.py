@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
+from modyn.pipelines.metrics import Metric
+from modyn.pipelines.windows import Strategy
+
 SPEED = {"speed": True}
 _DEVICE = re.compile(r"cpu|cuda:[0-9]{1,3}")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
@@ -78,9 +81,7 @@ class Model:
 
     id: str
     config: Mapping[str, Any] = field(default_factory=dict)
-    factory: Callable[..., Any] | None = field(
-        default=None, compare=False, metadata=SPEED
-    )
+    factory: Callable[..., Any] | None = field(default=None, compare=False, metadata=SPEED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +93,10 @@ class ParamGroup:
 
     def __post_init__(self) -> None:
         names = self.module.split(".")
-        if _MODULE.fullmatch(self.module) is None or any(
-            n.startswith("__") for n in names
-        ):
-            raise ValueError(
-                f"module must be a path of identifiers, got {self.module!r}"
-            )
+        if _MODULE.fullmatch(self.module) is None or any(n.startswith("__") for n in names):
+            raise ValueError(f"module must be a path of identifiers, got {self.module!r}")
         if names[0] != "model":
-            raise ValueError(
-                f"module must be 'model' or begin with 'model.', got {self.module!r}"
-            )
+            raise ValueError(f"module must be 'model' or begin with 'model.', got {self.module!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +111,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         _one_of(OPTIMIZERS, "algorithm", self.algorithm)
         if not self.param_groups:
-            raise ValueError(
-                f"optimizer {self.name!r} needs at least one entry in param_groups"
-            )
+            raise ValueError(f"optimizer {self.name!r} needs at least one entry in param_groups")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +125,7 @@ class Criterion:
         _one_of(CRITERIA, "optimization_criterion", self.name)
         for key in ("reduction", "reduce", "size_average"):
             if key in self.config:
-                raise ValueError(
-                    f"{key} of {self.name} is fixed: the mean over the batch"
-                )
+                raise ValueError(f"{key} of {self.name} is fixed: the mean over the batch")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,9 +145,7 @@ class LrScheduler:
     def __post_init__(self) -> None:
         _one_of(LR_SCHEDULERS, "lr_scheduler", self.name)
         if len(self.optimizers) != 1:
-            raise ValueError(
-                f"lr_scheduler {self.name} needs exactly one entry in optimizers"
-            )
+            raise ValueError(f"lr_scheduler {self.name} needs exactly one entry in optimizers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,22 +189,110 @@ class Training:
     dataloader_workers: int = field(default=2, metadata=SPEED)
 
     def __post_init__(self) -> None:
-        _at_least(
-            1, batch_size=self.batch_size, epochs_per_trigger=self.epochs_per_trigger
-        )
+        _at_least(1, batch_size=self.batch_size, epochs_per_trigger=self.epochs_per_trigger)
         _at_least(1, dataloader_workers=self.dataloader_workers)
         _at_least(0, record_loss_every=self.record_loss_every, seed=self.seed or 0)
         check_device(self.device)
         names = [optimizer.name for optimizer in self.optimizers]
         if not names or len(set(names)) != len(names):
-            raise ValueError(
-                f"optimizers need different names, at least one; got {names}"
-            )
+            raise ValueError(f"optimizers need different names, at least one; got {names}")
         for name in self.lr_scheduler.optimizers if self.lr_scheduler else ():
             if name not in names:
-                raise ValueError(
-                    f"lr_scheduler names the optimizer {name!r}; there are {names}"
-                )
+                raise ValueError(f"lr_scheduler names the optimizer {name!r}; there are {names}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalDataset:
+    """Data that models are measured on, and how.
+
+    Parameters
+    ----------
+    metrics : tuple of Metric
+        Accuracy(), F1Score(...), RocAuc().
+    dataset_id : str
+        Its name in results; "" is the pipeline's own dataset.
+    dataset : Dataset, optional
+        The data; the pipeline's own if None.
+    batch_size, dataloader_workers : int
+        Samples per batch, and threads that fill batches.
+    """
+
+    metrics: tuple[Metric, ...]
+    dataset_id: str = ""
+    dataset: Any = field(default=None, compare=False, metadata=SPEED)
+    batch_size: int = field(default=8192, metadata=SPEED)
+    dataloader_workers: int = field(default=2, metadata=SPEED)
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch_size=self.batch_size, dataloader_workers=self.dataloader_workers)
+        names = [metric.name for metric in self.metrics]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"metrics need different names, at least one; got {names}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalHandler:
+    """Which models are measured on which windows, and when.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        The windows.
+    execution_time : {"after_pipeline", "after_training"}
+        Once the stream has ended, or for each model when it is trained.
+    models : {"matrix", "active", "training"}
+        Every model on every window, or in each window the currently active model only, or the
+        currently trained one.
+    datasets : tuple of str
+        The ids of the datasets; all of them if empty.
+    """
+
+    strategy: Strategy
+    name: str = "Modyn EvalHandler"
+    execution_time: Literal["after_pipeline", "after_training"] = "after_pipeline"
+    models: Literal["matrix", "active", "training"] = "active"
+    datasets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _one_of(("after_pipeline", "after_training"), "execution_time", self.execution_time)
+        _one_of(("matrix", "active", "training"), "models", self.models)
+        if self.execution_time == "after_training" and self.models != "matrix":
+            raise ValueError(
+                f"execution_time after_training needs models matrix, got {self.models}: "
+                "which model is current is known when all are trained"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is measured: handlers say which models and windows, datasets say on what.
+
+    Examples
+    --------
+    >>> from modyn.pipelines.metrics import Accuracy
+    >>> from modyn.pipelines.windows import SlicingEvalStrategy
+    >>> slices = SlicingEvalStrategy(eval_every="1y")
+    >>> evaluation = Evaluation(
+    ...     handlers=(EvalHandler(strategy=slices, models="matrix"),),
+    ...     datasets=(EvalDataset(metrics=(Accuracy(),)),),
+    ... )
+    """
+
+    handlers: tuple[EvalHandler, ...]
+    datasets: tuple[EvalDataset, ...]
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        ids = [dataset.dataset_id for dataset in self.datasets]
+        if not ids or len(set(ids)) != len(ids):
+            raise ValueError(f"datasets need different ids, at least one; got {ids}")
+        if not self.handlers:
+            raise ValueError("handlers needs at least one entry")
+        for handler in self.handlers:
+            for name in handler.datasets:
+                if name not in ids:
+                    raise ValueError(f"handler {handler.name!r} names {name!r}; there are {ids}")
 
 
 def describe(value: Any) -> Any:
@@ -224,19 +301,16 @@ def describe(value: Any) -> Any:
     Examples
     --------
     >>> describe(Criterion(name="MSELoss"))
-    {'name': 'MSELoss', 'config': {}}
+    {'class': 'Criterion', 'name': 'MSELoss', 'config': {}}
     """
     if is_dataclass(value) and not isinstance(value, type):
-        kept = [
-            f.name for f in fields(value) if f.compare and not f.metadata.get("speed")
-        ]
-        return {name: describe(getattr(value, name)) for name in kept}
+        kept = [f.name for f in fields(value) if f.compare and not f.metadata.get("speed")]
+        settings = {name: describe(getattr(value, name)) for name in kept}
+        return {"class": type(value).__name__, **settings}
     if isinstance(value, Mapping):
         return {str(key): describe(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [describe(entry) for entry in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    raise TypeError(
-        f"a setting must be a plain value, got {type(value).__name__}: {value!r}"
-    )
+    raise TypeError(f"a setting must be a plain value, got {type(value).__name__}: {value!r}")

@@ -30,9 +30,7 @@ def seconds(text: str) -> int:
     """
     match = _DURATION.fullmatch(text)
     if match is None or int(match[1]) == 0:
-        raise ValueError(
-            f"expected a duration such as '30s', '1d' or '1y', got {text!r}"
-        )
+        raise ValueError(f"expected a duration such as '30s', '1d' or '1y', got {text!r}")
     return int(match[1]) * SECONDS[match[2]]
 
 

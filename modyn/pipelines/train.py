@@ -81,9 +81,7 @@ class Stopwatch:
         try:
             yield
         finally:
-            self.seconds[name] = (
-                self.seconds.get(name, 0.0) + time.perf_counter() - start
-            )
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def take(self) -> dict[str, float]:
         """Return the seconds so far and start at zero."""
@@ -162,21 +160,14 @@ def call_model(
     """Return the model's output for a batch: one field as it is, several by name."""
     import torch
 
-    moved = {
-        name: torch.as_tensor(batch[name]).to(device, non_blocking=True)
-        for name in fields
-    }
+    moved = {name: torch.as_tensor(batch[name]).to(device, non_blocking=True) for name in fields}
     output = model(moved[fields[0]]) if len(fields) == 1 else model(**moved)
     if not isinstance(output, torch.Tensor) or len(output) != len(batch):
-        raise TypeError(
-            f"the model must return a tensor of {len(batch)} rows, got {output!r:.80}"
-        )
+        raise TypeError(f"the model must return a tensor of {len(batch)} rows, got {output!r:.80}")
     return output
 
 
-def train(
-    job: Job, watch: Watch | None = None, clock: Stopwatch | None = None
-) -> StoredModel:
+def train(job: Job, watch: Watch | None = None, clock: Stopwatch | None = None) -> StoredModel:
     """Return the model that a job results in.
 
     Raises
@@ -204,7 +195,8 @@ class _Loop:
         if job.parent is not None:
             self._model.load_state_dict(job.parent.weights)
         self._model.to(device).train()
-        self._criterion = _criterion(job.training).to(device)
+        self._criterion = _criterion(job.training, "mean").to(device)
+        self._each = _criterion(job.training, "none").to(device)  # a loss per sample
         self._optimizers = [_optimizer(o, self._model) for o in job.training.optimizers]
         if job.parent is not None and job.parent.optimizer:
             _load_optimizers(self._optimizers, job.parent.optimizer)
@@ -281,15 +273,12 @@ class _Loop:
         if self._job.training.optimization_criterion.name in NUMERIC:
             output = output.reshape(len(output)) if output.ndim == 2 else output
             labels = labels.to(output.dtype)
-        losses: torch.Tensor = self._criterion(output, labels)
         if batch.weights is None:
-            return losses.mean()
-        weights = torch.as_tensor(batch.weights).to(
-            self._device, losses.dtype, non_blocking=True
-        )
-        return (
-            weights * losses.reshape(len(labels), -1).mean(dim=1)
-        ).sum() / weights.sum()
+            loss: torch.Tensor = self._criterion(output, labels)
+            return loss
+        losses: torch.Tensor = self._each(output, labels)
+        weights = torch.as_tensor(batch.weights).to(self._device, losses.dtype, non_blocking=True)
+        return (weights * losses.reshape(len(labels), -1).mean(dim=1)).sum() / weights.sum()
 
     def _every(self, step: str) -> bool:
         scheduler = self._job.training.lr_scheduler
@@ -308,9 +297,7 @@ class _Loop:
         optimizer = self._optimizers[names.index(settings.optimizers[0])]
         make = getattr(torch.optim.lr_scheduler, settings.name)
         config = replaced(settings.config, numbers)
-        return _made(
-            f"training.lr_scheduler {settings.name}", lambda: make(optimizer, **config)
-        )
+        return _made(f"training.lr_scheduler {settings.name}", lambda: make(optimizer, **config))
 
 
 def replaced(value: Any, numbers: Mapping[str, int]) -> Any:
@@ -328,8 +315,8 @@ def replaced(value: Any, numbers: Mapping[str, int]) -> Any:
     return numbers.get(value, value) if isinstance(value, str) else value
 
 
-def _criterion(training: Training) -> "torch.nn.Module":
-    """Return the loss, one number per sample; lists in its configuration become tensors."""
+def _criterion(training: Training, reduction: str) -> "torch.nn.Module":
+    """Return the loss of a batch or of each sample; lists in its configuration become tensors."""
     import torch
 
     settings = training.optimization_criterion
@@ -340,14 +327,12 @@ def _criterion(training: Training) -> "torch.nn.Module":
     make = getattr(torch.nn, settings.name)
     criterion: torch.nn.Module = _made(
         f"training.optimization_criterion {settings.name}",
-        lambda: make(reduction="none", **config),
+        lambda: make(reduction=reduction, **config),
     )
     return criterion
 
 
-def _optimizer(
-    settings: Optimizer, model: "torch.nn.Module"
-) -> "torch.optim.Optimizer":
+def _optimizer(settings: Optimizer, model: "torch.nn.Module") -> "torch.optim.Optimizer":
     import torch
 
     groups = [
@@ -364,15 +349,10 @@ def _optimizer(
 
 def _parameters(model: "torch.nn.Module", path: str) -> "list[torch.nn.Parameter]":
     """Return the parameters below a path such as model.head; only submodules are walked."""
-    import torch
-
     try:
         part = model.get_submodule(path.removeprefix("model").removeprefix("."))
     except AttributeError as error:
-        raise ConfigError(
-            f"training.optimizers: the model has no module {path}: {error}"
-        ) from None
-    assert isinstance(part, torch.nn.Module)
+        raise ConfigError(f"training.optimizers: the model has no module {path}: {error}") from None
     return list(part.parameters())
 
 
@@ -390,9 +370,7 @@ def _weights(model: "torch.nn.Module") -> Tensors:
     weights = {}
     for name, value in model.state_dict().items():
         if not isinstance(value, torch.Tensor):
-            raise TypeError(
-                f"state {name} of the model is no tensor: {type(value).__name__}"
-            )
+            raise TypeError(f"state {name} of the model is no tensor: {type(value).__name__}")
         weights[name] = value.detach().cpu().clone()
     return weights
 
@@ -410,9 +388,7 @@ def _optimizer_tensors(optimizers: "list[torch.optim.Optimizer]") -> Tensors:
     return tensors
 
 
-def _load_optimizers(
-    optimizers: "list[torch.optim.Optimizer]", tensors: Tensors
-) -> None:
+def _load_optimizers(optimizers: "list[torch.optim.Optimizer]", tensors: Tensors) -> None:
     """Put moments and step counts back; options stay as the configuration has them."""
     states: list[dict[int, dict[str, Any]]] = [{} for _ in optimizers]
     for path, value in tensors.items():

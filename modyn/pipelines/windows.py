@@ -76,9 +76,7 @@ class SlicingEvalStrategy:
         seconds(self.eval_every)
         _check_order("eval_end_at", self.eval_start_from, self.eval_end_at)
 
-    def windows(
-        self, span: Span, trainings: Sequence[TrainingSpan] = ()
-    ) -> list[Window]:
+    def windows(self, span: Span, trainings: Sequence[TrainingSpan] = ()) -> list[Window]:
         """Return the windows of this strategy over a dataset."""
         start = _moment(self.eval_start_from, span, default=span.first)
         end = _moment(self.eval_end_at, span, default=span.last + 1)
@@ -86,9 +84,7 @@ class SlicingEvalStrategy:
         count = max(-(-(end - start) // every), 0)
         _check_count(count, self.eval_every)
         cuts = [start + i * every for i in range(count)]
-        return [
-            Window(start=cut, end=min(cut + every, end), anchor=cut) for cut in cuts
-        ]
+        return [Window(start=cut, end=min(cut + every, end), anchor=cut) for cut in cuts]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +99,7 @@ class StaticEvalStrategy:
         for start, end in self.intervals:
             _check_order("the end of an interval", start, end)
 
-    def windows(
-        self, span: Span, trainings: Sequence[TrainingSpan] = ()
-    ) -> list[Window]:
+    def windows(self, span: Span, trainings: Sequence[TrainingSpan] = ()) -> list[Window]:
         """Return the windows of this strategy over a dataset."""
         found = []
         for left, right in self.intervals:
@@ -119,9 +113,7 @@ class StaticEvalStrategy:
 class BetweenTwoTriggersEvalStrategy:
     """The time of each training, and what comes after the last.  Anchor: the start."""
 
-    def windows(
-        self, span: Span, trainings: Sequence[TrainingSpan] = ()
-    ) -> list[Window]:
+    def windows(self, span: Span, trainings: Sequence[TrainingSpan] = ()) -> list[Window]:
         """Return the windows between the trainings, ends included."""
         found = []
         for training in trainings:
@@ -151,9 +143,7 @@ class OffsetEvalStrategy:
         for offset in self.offsets:
             _offset_seconds(offset)
 
-    def windows(
-        self, span: Span, trainings: Sequence[TrainingSpan] = ()
-    ) -> list[Window]:
+    def windows(self, span: Span, trainings: Sequence[TrainingSpan] = ()) -> list[Window]:
         """Return the windows around the trainings."""
         found = []
         for training in trainings:
@@ -162,9 +152,7 @@ class OffsetEvalStrategy:
                 found += _window(start, end, start)
         return found
 
-    def _interval(
-        self, offset: str, training: TrainingSpan, span: Span
-    ) -> tuple[int, int]:
+    def _interval(self, offset: str, training: TrainingSpan, span: Span) -> tuple[int, int]:
         length = _offset_seconds(offset)
         if length == 0:
             return training.first, training.last + 1
@@ -201,13 +189,9 @@ class PeriodicEvalStrategy:
     def __post_init__(self) -> None:
         seconds(self.every)
         parse_interval(self.interval)
-        _check_order(
-            "end_timestamp", self.start_timestamp, self.end_timestamp, equal=True
-        )
+        _check_order("end_timestamp", self.start_timestamp, self.end_timestamp, equal=True)
 
-    def windows(
-        self, span: Span, trainings: Sequence[TrainingSpan] = ()
-    ) -> list[Window]:
+    def windows(self, span: Span, trainings: Sequence[TrainingSpan] = ()) -> list[Window]:
         """Return the windows around the points."""
         left, right = parse_interval(self.interval)
         first = timestamp(self.start_timestamp, span.unit)
@@ -216,8 +200,8 @@ class PeriodicEvalStrategy:
         _check_count((last - first) // every + 1, self.every)
         found = []
         for point in range(first, last + 1, every):
-            start = span.first if left.seconds is None else left.at(point, span.unit)
-            end = span.last + 1 if right.seconds is None else right.at(point, span.unit)
+            start = left.at(point, span.unit, end=span.first)
+            end = right.at(point, span.unit, end=span.last + 1)
             found += _window(start + left.open, end + (not right.open), point)
         return found
 
@@ -229,9 +213,9 @@ class _Bound:
     seconds: int | None
     open: bool
 
-    def at(self, point: int, unit: str) -> int:
-        assert self.seconds is not None
-        return point + self.seconds * PER_SECOND[unit]
+    def at(self, point: int, unit: str, *, end: int) -> int:
+        """Return the moment, or `end` where there is none."""
+        return end if self.seconds is None else point + self.seconds * PER_SECOND[unit]
 
 
 Strategy = (
@@ -251,9 +235,7 @@ def _offset_seconds(text: str) -> int | None:
     """Return the signed seconds of an offset, or None for `inf` and `-inf`."""
     match = _OFFSET.fullmatch(text)
     if match is None:
-        raise ValueError(
-            f"expected an offset such as '-inf', '-2d', '0d' or '1w', got {text!r}"
-        )
+        raise ValueError(f"expected an offset such as '-inf', '-2d', '0d' or '1w', got {text!r}")
     if match[2]:
         return None
     return int(match[1] + match[3]) * SECONDS[match[4]]
@@ -309,6 +291,4 @@ def _check_order(
 
 def _check_count(count: int, every: str) -> None:
     if count > WINDOWS_MAX:
-        raise ValueError(
-            f"every {every} gives {count} windows; at most {WINDOWS_MAX} are allowed"
-        )
+        raise ValueError(f"every {every} gives {count} windows; at most {WINDOWS_MAX} are allowed")
