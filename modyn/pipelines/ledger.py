@@ -224,6 +224,11 @@ class Ledger:
         durable.sync_directory(self._path.parent)
         self._new = False
 
+    @property
+    def new(self) -> bool:
+        """Whether nothing was begun here yet."""
+        return self._new
+
     def identity(self) -> dict[str, Any]:
         """Return what the run is, as it was begun."""
         return {name: json.loads(value) for name, value in self._all("identity", "name")}
@@ -247,7 +252,9 @@ class Ledger:
             self._put_progress(progress)
 
     def commit(self, row: TransitionRow, seconds: Mapping[str, float]) -> None:
-        """Commit a trigger: position, state, choice; all or nothing."""
+        """Commit a trigger: position, state, choice; all or nothing, and once."""
+        if row in self.transitions()[row.trigger :]:
+            return  # the commit had happened when its answer was lost
         with self._transaction():
             self._insert(row)
             self._put_progress(
@@ -266,19 +273,19 @@ class Ledger:
             self._put_seconds(row.trigger, seconds)
 
     def evaluate(
-        self,
-        windows: Sequence[WindowRow],
-        rows: Sequence[EvaluationRow],
-        trigger: int,
-        seconds: Mapping[str, float],
+        self, trigger: int, rows: Sequence[EvaluationRow], seconds: Mapping[str, float]
     ) -> None:
-        """Commit what one model scored; windows that are known already stay as they are."""
+        """Commit what the model of a trigger scored."""
         with self._transaction():
-            for window in windows:
-                self._insert(window, "OR IGNORE")
             for row in rows:
                 self._insert(row)
             self._put_seconds(trigger, seconds)
+
+    def plan(self, windows: Sequence[WindowRow]) -> None:
+        """Commit which windows there are; those that are known already stay as they are."""
+        with self._transaction():
+            for window in windows:
+                self._insert(window, "OR IGNORE")
 
     def finish(self) -> None:
         """Commit that nothing is left to do."""

@@ -145,7 +145,7 @@ def _model_id(value: str) -> str:
     if value not in BUILT_IN and IMPORT_PATH.fullmatch(value) is None:
         raise PydanticCustomError(
             "unknown_name",
-            "unknown model; a model of your own is an import path 'package.module:function'",
+            "unknown model (one of your own is an import path package.module:function)",
             {"names": list(BUILT_IN)},
         )
     return value

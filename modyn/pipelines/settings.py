@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from modyn.pipelines.metrics import Metric
-from modyn.pipelines.windows import Strategy
+from modyn.pipelines.windows import BetweenTwoTriggersEvalStrategy, Strategy
 
 SPEED = {"speed": True}
 _DEVICE = re.compile(r"cpu|cuda:[0-9]{1,3}")
@@ -256,6 +256,10 @@ class EvalHandler:
     def __post_init__(self) -> None:
         _one_of(("after_pipeline", "after_training"), "execution_time", self.execution_time)
         _one_of(("matrix", "active", "training"), "models", self.models)
+        if self.execution_time == "after_training" and isinstance(
+            self.strategy, BetweenTwoTriggersEvalStrategy
+        ):
+            raise ValueError("execution_time after_training knows no windows between triggers yet")
         if self.execution_time == "after_training" and self.models != "matrix":
             raise ValueError(
                 f"execution_time after_training needs models matrix, got {self.models}: "
