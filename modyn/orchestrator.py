@@ -220,13 +220,12 @@ class _Calls:
 
     def __init__(self, face: Orchestrator) -> None:
         self.face = face
-        self.block: Arrivals | None = None
+        self.block: Arrivals  # from the first arrive on
 
     def arrive(self, keys: Any, timestamps: Any, labels: Any) -> None:
         self.block = Arrivals(keys, timestamps, labels)
 
     def inform(self, offset: int) -> int | None:
-        assert self.block is not None
         arrivals = self.block if offset == 0 else self.block[offset:]
         return due_after(self.face._steps.inform(arrivals), self.face._names[0])
 

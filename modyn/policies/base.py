@@ -88,7 +88,7 @@ class _Policy:
 
 
 def _private_names(policy: object) -> list[str]:
-    """The private attributes that are set, in a fixed order; also those that lie in slots."""
+    """Return which private attributes are set, in a fixed order; also those in slots."""
     names = set(getattr(policy, "__dict__", ()))
     for base in type(policy).__mro__:
         slots = base.__dict__.get("__slots__", ())
