@@ -66,7 +66,10 @@ class Steps(Protocol):
         """Ask the trigger policy; `Orchestrator.position` is the place before `arrivals`."""
 
     def select(self, transition: Transition, candidates: Candidates) -> object:
-        """Ask the selection policy: a `Selected`, keys, or a pair (keys, weights or None)."""
+        """Ask the selection policy: a `Selected`, keys, or a pair (keys, weights or None).
+
+        Called where there is at least one candidate; else the training set is empty.
+        """
 
     def commit(self, transition: Transition) -> None:
         """Commit the transition with the state of the policies, all or nothing.

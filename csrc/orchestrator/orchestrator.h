@@ -51,8 +51,9 @@ typedef struct {
  *          arrive.
  * inform   ask the trigger policy about the rest of the block.  `offset`
  *          samples of it were consumed already; rest->count >= 1.
- * select   ask the selection policy.  What *out points to stays valid until
- *          the next select.
+ * select   ask the selection policy; there is at least one candidate (without
+ *          any the choice is empty, and nobody is asked).  What *out points to
+ *          stays valid until the next select.
  * write    make the choice a training set and put its digest down.  Writing
  *          the same choice again must be harmless.
  * commit   all of *transition, and the state of the policies, at once.  Called

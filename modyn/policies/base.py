@@ -194,7 +194,7 @@ class Selection(_Policy):
         ----------
         candidates : Candidates
             What may be chosen, in stream order: `candidates.keys`, `.timestamps`, `.labels`, or
-            `candidates.blocks()` to go through them in bounded memory. There may be none.
+            `candidates.blocks()` to go through them in bounded memory. At least one.
         context : Context
             As of the end of the trigger's data. Whoever draws takes the seed `seed_of(context)`.
         """

@@ -110,17 +110,25 @@ def _select_all(
     block_count: int | None = None,
     between: Callable[[Selection], Selection] = lambda policy: policy,
 ) -> Answers:
-    """Return the answers of triggers that see nothing, one sample, some and all of the stream."""
+    """Return the answers of triggers that see one sample, some, and all of the stream."""
     policy, answers = make(), []
-    for trigger, count in enumerate((0, 1, len(stream) // 3, len(stream), len(stream))):
+    for trigger, count in enumerate((1, len(stream) // 3, len(stream), len(stream))):
         part = stream[:count]
-        clock = int(part.timestamps[-1]) if count else None
+        clock = int(part.timestamps[-1])
         context = replace(given, clock=clock, position=count, trigger=trigger)
         answer = _select(policy, part, context, block_count)
         weights = None if answer.weights is None else answer.weights.tolist()
         answers.append((answer.keys.tolist(), weights))
         policy = between(policy)
     return answers
+
+
+class _CutCandidates(Candidates):
+    pass
+
+
+def _candidates(part: Arrivals, block_count: int | None) -> Candidates:
+    return Candidates.from_arrays(part.keys, part.timestamps, part.labels)
 
 
 def _select(
