@@ -259,10 +259,13 @@ write_set(void *ctx, const mdn_choice *choice, uint8_t digest[MDN_DIGEST_SIZE],
           mdn_error *err)
 {
     orchestrator_object *self = ctx;
+    mdn_trainset_rows rows = {.keys = choice->keys,
+                              .weights = choice->weights,
+                              .count = choice->count,
+                              .dataset_uuid = mdn_view_uuid(self->view)};
 
-    return mdn_trainset_write(&mdn_io_system,
-                              PyBytes_AS_STRING(self->directory), choice->keys,
-                              choice->weights, choice->count, digest, err);
+    return mdn_trainset_write(
+        &mdn_io_system, PyBytes_AS_STRING(self->directory), &rows, digest, err);
 }
 
 static mdn_status
