@@ -158,7 +158,7 @@ class Selected:
     keys : uint64, shape (n,)
         Keys of candidates.
     weights : float64, shape (n,), or None
-        Finite; None weighs all alike.
+        Finite and at least 0; None weighs all alike.
     """
 
     keys: npt.NDArray[np.uint64]

@@ -483,9 +483,10 @@ a_choice_must_ascend_and_weigh(void)
     CHECK(strstr(err.message, "chose key 4 twice") != NULL);
     CHECK(chosen(2, (uint64_t[]){5, 4}, NULL, NULL, &err) == MDN_INVALID);
     CHECK(strstr(err.message, "4 comes after 5") != NULL);
-    CHECK(chosen(2, some, (double[]){0.5, -1}, NULL, NULL) == MDN_OK);
+    CHECK(chosen(2, some, (double[]){0.5, 0}, NULL, NULL) == MDN_OK);
     CHECK(chosen(2, some, (double[]){1, NAN}, NULL, &err) == MDN_INVALID);
     CHECK(strstr(err.message, "key 4") != NULL);
+    CHECK(chosen(2, some, (double[]){1, -0.5}, NULL, NULL) == MDN_INVALID);
     CHECK(chosen(2, some, (double[]){INFINITY, 1}, NULL, NULL) == MDN_INVALID);
 }
 

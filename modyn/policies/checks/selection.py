@@ -149,11 +149,12 @@ def _select(
     twice = answer.keys[1:][answer.keys[1:] == answer.keys[:-1]]
     if len(twice) > 0:
         fail(policy, f"it chose key {twice[0]} twice", "choose each key once; stress it by weight")
-    if answer.weights is not None and not np.isfinite(answer.weights).all():
-        where = int(np.argmin(np.isfinite(answer.weights)))
+    good = answer.weights is None or np.isfinite(answer.weights) & (answer.weights >= 0)
+    if answer.weights is not None and not np.all(good):
+        where = int(np.argmin(good))
         fail(
             policy,
             f"it gave key {answer.keys[where]} the weight {answer.weights[where]}",
-            "make all weights finite",
+            "make all weights finite and at least 0",
         )
     return answer
