@@ -66,7 +66,10 @@ class Steps(Protocol):
         """Ask the trigger policy; `Orchestrator.position` is the place before `arrivals`."""
 
     def select(self, transition: Transition, candidates: Candidates) -> object:
-        """Ask the selection policy: a `Selected`, keys, or a pair (keys, weights or None)."""
+        """Ask the selection policy: a `Selected`, keys, or a pair (keys, weights or None).
+
+        Called where there is at least one candidate; else the training set is empty.
+        """
 
     def commit(self, transition: Transition) -> None:
         """Commit the transition with the state of the policies, all or nothing.
@@ -220,13 +223,12 @@ class _Calls:
 
     def __init__(self, face: Orchestrator) -> None:
         self.face = face
-        self.block: Arrivals | None = None
+        self.block: Arrivals  # from the first arrive on
 
     def arrive(self, keys: Any, timestamps: Any, labels: Any) -> None:
         self.block = Arrivals(keys, timestamps, labels)
 
     def inform(self, offset: int) -> int | None:
-        assert self.block is not None
         arrivals = self.block if offset == 0 else self.block[offset:]
         return due_after(self.face._steps.inform(arrivals), self.face._names[0])
 

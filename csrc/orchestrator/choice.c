@@ -35,11 +35,12 @@ check_weights(const mdn_choice *choice, const char *policy, mdn_error *err)
     if (choice->weights == NULL)
         return MDN_OK;
     for (uint64_t i = 0; i < choice->count; i++) {
-        if (!isfinite(choice->weights[i]))
-            return mdn_fail(err, MDN_INVALID,
-                            "%s gave key %" PRIu64
-                            " the weight %g: weights must be finite",
-                            policy, choice->keys[i], choice->weights[i]);
+        if (!isfinite(choice->weights[i]) || choice->weights[i] < 0)
+            return mdn_fail(
+                err, MDN_INVALID,
+                "%s gave key %" PRIu64
+                " the weight %g: weights must be finite and at least 0",
+                policy, choice->keys[i], choice->weights[i]);
     }
     return MDN_OK;
 }

@@ -185,9 +185,11 @@ choose(mdn_orchestrator *o, mdn_error *err)
     mdn_choice choice = {.count = 0};
     mdn_status st;
 
-    st = o->steps.select(o->steps.ctx, &o->transition, &choice, err);
-    if (st != MDN_OK)
-        return st;
+    if (o->transition.candidates_first < o->position) {
+        st = o->steps.select(o->steps.ctx, &o->transition, &choice, err);
+        if (st != MDN_OK)
+            return st;
+    }
     st = mdn_choice_check(&choice, o->order, o->transition.candidates_first,
                           o->position, o->steps.selection_name, err);
     if (st != MDN_OK)

@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
     uint64_t count;
     const uint64_t *keys;
-    const double *weights; /* NULL: all alike; finite otherwise */
+    const double *weights; /* NULL: all alike; else finite, >= 0 */
 } mdn_choice;
 
 typedef struct {
@@ -51,8 +51,9 @@ typedef struct {
  *          arrive.
  * inform   ask the trigger policy about the rest of the block.  `offset`
  *          samples of it were consumed already; rest->count >= 1.
- * select   ask the selection policy.  What *out points to stays valid until
- *          the next select.
+ * select   ask the selection policy; there is at least one candidate (without
+ *          any the choice is empty, and nobody is asked).  What *out points to
+ *          stays valid until the next select.
  * write    make the choice a training set and put its digest down.  Writing
  *          the same choice again must be harmless.
  * commit   all of *transition, and the state of the policies, at once.  Called
@@ -102,7 +103,7 @@ void mdn_orchestrator_free(mdn_orchestrator *orchestrator); /* accepts NULL */
  *   - a trigger after more samples than there are, or after less than none;
  *   - two triggers in a row without new samples, since there would be no end;
  *   - a choice of keys that are no candidates, are not strictly ascending, or
- *     have weights that are not finite. */
+ *     have weights that are not finite or below 0. */
 mdn_status mdn_orchestrator_next(mdn_orchestrator *orchestrator,
                                  mdn_transition *out, bool *ended,
                                  mdn_error *err);

@@ -88,7 +88,7 @@ class _Policy:
 
 
 def _private_names(policy: object) -> list[str]:
-    """The private attributes that are set, in a fixed order; also those that lie in slots."""
+    """Return which private attributes are set, in a fixed order; also those in slots."""
     names = set(getattr(policy, "__dict__", ()))
     for base in type(policy).__mro__:
         slots = base.__dict__.get("__slots__", ())
@@ -158,7 +158,7 @@ class Selected:
     keys : uint64, shape (n,)
         Keys of candidates.
     weights : float64, shape (n,), or None
-        Finite; None weighs all alike.
+        Finite and at least 0; None weighs all alike.
     """
 
     keys: npt.NDArray[np.uint64]
@@ -194,7 +194,7 @@ class Selection(_Policy):
         ----------
         candidates : Candidates
             What may be chosen, in stream order: `candidates.keys`, `.timestamps`, `.labels`, or
-            `candidates.blocks()` to go through them in bounded memory. There may be none.
+            `candidates.blocks()` to go through them in bounded memory. At least one.
         context : Context
             As of the end of the trigger's data. Whoever draws takes the seed `seed_of(context)`.
         """

@@ -29,7 +29,8 @@ class LabelBalanced(Selection):
     limit : int
         How many at most, at least 1; -1 for no limit.
     tail_triggers : int or None
-        Candidates are the data of this trigger (0), of the n before it too (n), or all so far (None).
+        Candidates are the data of this trigger (0), of the n before it too (n), or all so far
+        (None).
     force_column_balancing : bool
         Every class gives equally many, also where that leaves budget unused.
     force_required_target_size : bool

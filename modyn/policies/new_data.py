@@ -23,7 +23,8 @@ class NewData(Selection):
     Parameters
     ----------
     tail_triggers : int or None
-        Candidates are the data of this trigger (0), of the n before it too (n), or all so far (None).
+        Candidates are the data of this trigger (0), of the n before it too (n), or all so far
+        (None).
     limit : int
         How many at most, at least 1; -1 for no limit.
     limit_reset : {"lastX", "sampleUAR"}
@@ -64,7 +65,7 @@ class NewData(Selection):
 
 
 def _newest(candidates: "Candidates", count: int) -> npt.NDArray[np.uint64]:
-    """The `count` newest by (timestamp, key), key-ascending, holding 2 * count + a block at most."""
+    """Return the `count` newest by (timestamp, key), holding 2 * count and a block at most."""
     keys = np.empty(0, dtype=np.uint64)
     timestamps = np.empty(0, dtype=np.int64)
     oldest = None  # what is older than this is out already

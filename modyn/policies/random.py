@@ -26,7 +26,8 @@ class Random(Selection):
     limit : int
         How many at most, at least 1; -1 for no limit.
     tail_triggers : int or None
-        Candidates are the data of this trigger (0), of the n before it too (n), or all so far (None).
+        Candidates are the data of this trigger (0), of the n before it too (n), or all so far
+        (None).
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """A policy's private attributes as JSON values, and back without a loss.
 
-What JSON holds by itself travels as it is: None, bool, int, finite float, str, lists, and dicts with
-str keys. NumPy numbers and arrays come back as NumPy numbers and arrays of the same dtype, and
-floats such as nan and inf come back too; for these, JSON gets an object with one `$` name:
+What JSON holds by itself travels as it is: None, bool, int, finite float, str, lists, and dicts
+with str keys. NumPy numbers and arrays come back as NumPy numbers and arrays of the same dtype, and
+floats such as nan and inf come back too; for these, JSON gets an object with a `$` name:
 
     {"$float": "inf"}
     {"$scalar": "<i8", "data": base64}

@@ -110,7 +110,7 @@ class TimeTrigger(Trigger):
 
 
 def _first_at_or_after(timestamps: npt.NDArray[np.int64], end: int) -> int | None:
-    """The index of the first timestamp >= end, in whatever order they are.
+    """Return the index of the first timestamp >= end, in whatever order they are.
 
     Looks at pieces of doubling size, so that many triggers in one block cost no more than one.
     """

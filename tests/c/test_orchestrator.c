@@ -353,6 +353,7 @@ static mdn_status
 first_answer(int64_t answer, mdn_error *err)
 {
     pipeline p = make_pipeline(10, answer);
+
     mdn_steps steps = steps_of(&p);
     mdn_plan plan = {.advance_every = 1, .starts = &(uint64_t){0}};
     mdn_orchestrator *o = NULL;
@@ -391,6 +392,24 @@ a_trigger_without_new_samples_comes_once(void)
 
     CHECK(first_answer(0, &err) == MDN_INVALID);
     CHECK(strstr(err.message, "Every answered 0 again at position 0") != NULL);
+}
+
+static void
+nobody_is_asked_to_choose_from_nothing(void)
+{
+    pipeline p = make_pipeline(10, 0); /* a trigger before the first sample */
+    mdn_steps steps = steps_of(&p);
+    mdn_plan plan = {.advance_every = 1, .starts = &(uint64_t){0}};
+    mdn_orchestrator *o = NULL;
+    mdn_transition t;
+    bool ended;
+
+    steps.inform = recite;
+    CHECK(mdn_orchestrator_new(&steps, &plan, &o, NULL) == MDN_OK);
+    CHECK(mdn_orchestrator_next(o, &t, &ended, NULL) == MDN_OK && !ended);
+    CHECK(t.position == 0 && t.sample_count == 0);
+    CHECK(p.calls[SELECT] == 0 && p.calls[WRITE] == 1 && p.committed == 1);
+    mdn_orchestrator_free(o);
 }
 
 static mdn_status
@@ -464,9 +483,10 @@ a_choice_must_ascend_and_weigh(void)
     CHECK(strstr(err.message, "chose key 4 twice") != NULL);
     CHECK(chosen(2, (uint64_t[]){5, 4}, NULL, NULL, &err) == MDN_INVALID);
     CHECK(strstr(err.message, "4 comes after 5") != NULL);
-    CHECK(chosen(2, some, (double[]){0.5, -1}, NULL, NULL) == MDN_OK);
+    CHECK(chosen(2, some, (double[]){0.5, 0}, NULL, NULL) == MDN_OK);
     CHECK(chosen(2, some, (double[]){1, NAN}, NULL, &err) == MDN_INVALID);
     CHECK(strstr(err.message, "key 4") != NULL);
+    CHECK(chosen(2, some, (double[]){1, -0.5}, NULL, NULL) == MDN_INVALID);
     CHECK(chosen(2, some, (double[]){INFINITY, 1}, NULL, NULL) == MDN_INVALID);
 }
 
@@ -524,6 +544,7 @@ main(void)
     RUN(an_empty_stream_has_no_trigger);
     RUN(an_impossible_answer_is_refused_by_name);
     RUN(a_trigger_without_new_samples_comes_once);
+    RUN(nobody_is_asked_to_choose_from_nothing);
     RUN(a_plan_that_cannot_be_is_refused);
     RUN(a_choice_must_be_of_candidates);
     RUN(a_choice_must_ascend_and_weigh);
