@@ -121,6 +121,19 @@ mdn_batch_allot(mdn_batch *batch, uint32_t part, uint64_t length,
     return MDN_OK;
 }
 
+mdn_status
+mdn_batch_copy_part(const mdn_batch *batch, uint32_t part, mdn_batch **out,
+                    mdn_error *err)
+{
+    const mdn_part *from = mdn_batch_part(batch, part);
+    mdn_status st = mdn_batch_new(batch->pool, from, 1, out, err);
+
+    assert(from->data != NULL);
+    if (st == MDN_OK)
+        memcpy((*out)->parts[0].data, from->data, mdn_part_size(from));
+    return st;
+}
+
 mdn_batch *
 mdn_batch_retain(mdn_batch *batch)
 {

@@ -37,6 +37,10 @@ mdn_status mdn_batch_new(mdn_pool *pool, const mdn_part *parts,
 mdn_status mdn_batch_allot(mdn_batch *batch, uint32_t part, uint64_t length,
                            mdn_error *err);
 
+/* A batch with one part: a copy of this one, which has its memory. */
+mdn_status mdn_batch_copy_part(const mdn_batch *batch, uint32_t part,
+                               mdn_batch **out, mdn_error *err);
+
 mdn_batch *mdn_batch_retain(mdn_batch *batch);
 void mdn_batch_release(mdn_batch *batch); /* accepts NULL */
 
