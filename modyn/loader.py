@@ -97,7 +97,7 @@ class Batch:
         return iter(self._parts.fields)
 
     def __getitem__(self, name: str) -> torch.Tensor | RaggedTensor:
-        """Return a field as a tensor, shape (n, \\*shape of the field)."""
+        """Return a field as a tensor: n rows of the shape of the field."""
         part, is_bytes = self._parts.field(name)
         if is_bytes:
             return RaggedTensor(self._tensor(part), self._tensor(part + 1))
