@@ -1,9 +1,9 @@
-# check.mk - the tests of the C core, as plain programs (run from the root).
+# check.mk - the tests of the C core, as plain programs.
 #
-#   make -f tests/c/check.mk check          as they are
-#   make -f tests/c/check.mk check-asan     under ASan and UBSan
-#   make -f tests/c/check.mk check-tsan     under TSan
-#   make -f tests/c/check.mk fuzz           each fuzzer for FUZZ_SECONDS
+#   make check          as they are
+#   make check-asan     under ASan and UBSan
+#   make check-tsan     under TSan
+#   make fuzz           each fuzzer of tests/fuzz for FUZZ_SECONDS
 #
 # Each flavour lies in build/c-<flavour>/: objects, libmdn.a, one program per
 # tests/c/test_*.c, and a stamp per program that passed; so a run repeats only
