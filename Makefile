@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 CSRC := $(wildcard csrc/*/*.c csrc/*/*.h)
 C_FILES = $(CSRC) $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c benchmarks/*.c)
@@ -46,6 +46,7 @@ $(VENV)/.packages: scripts/debian-packages
 # setuptools and numpy come first: the package is then built with what is
 # here, without an isolated environment of its own.
 $(VENV)/.tools: $(VENV)/.packages constraints.txt
+	@echo 'Installing pinned versions into $(VENV); torch alone is 200 MB and more ...'
 	$(PIP) install -c constraints.txt setuptools numpy
 	touch $@
 
