@@ -88,6 +88,7 @@ lint: setup
 	$(BIN)/ruff check -q
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	scripts/check-binding $(BIN)/python
 
 # The last lines are pytest's own summary.
 .PHONY: check-python
