@@ -223,3 +223,8 @@ def test_a_signal_ends_the_wait():
 def test_a_deadline_must_lie_ahead(timeout_seconds):
     with pytest.raises(ValueError, match="timeout_seconds must be above 0"):
         postgres.server_version("host=127.0.0.1", timeout_seconds=timeout_seconds)
+
+
+def test_an_at_sign_in_a_uri_is_explained():
+    with pytest.raises(ValueError, match="write %40"):
+        postgres.server_version("postgresql://modyn:pa@ss@127.0.0.1:1/db")
