@@ -18,7 +18,7 @@ DATASETS ?= datasets
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-include check.mk
+include tests/c/check.mk
 
 .PHONY: help
 help:
@@ -79,7 +79,7 @@ run-flights: setup
 .PHONY: test
 test: setup
 	$(MAKE) lint
-	$(MAKE) -j2 --output-sync check check-asan check-tsan
+	$(MAKE) -s -j2 --output-sync check check-asan check-tsan
 	$(MAKE) check-python
 
 .PHONY: lint
@@ -97,7 +97,8 @@ check-python: setup
 
 .PHONY: check-long
 check-long: setup
-	$(MAKE) check-asan check-tsan
+	$(MAKE) -s check-asan check-tsan
+	! command -v $(FUZZ_CC) >/dev/null || $(MAKE) -s fuzz
 	MODYN_LONG=1 $(BIN)/python -m pytest
 	$(BIN)/python -m tests.kill.kill_run --kills 200
 
