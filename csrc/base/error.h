@@ -22,6 +22,7 @@ typedef enum {
     MDN_TIMEOUT,     /* nothing yet, ask again: never reaches Python */
     MDN_CANCELLED,   /* close() woke the waiter: modyn.ClosedError */
     MDN_CALLBACK,    /* a callback failed; its exception is already set */
+    MDN_DATABASE,    /* a database refused or is gone: DatabaseError */
 } mdn_status;
 
 typedef struct {

@@ -1,0 +1,123 @@
+# Two commands for a fresh machine:
+#
+#     make run     set everything up and run the example pipelines
+#     make test    set everything up and pass all tests
+#
+# Set-up is a chain of stamp files in .venv; a step that was interrupted has
+# no stamp and is done again.  `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+
+CSRC := $(wildcard csrc/*/*.c csrc/*/*.h)
+C_FILES = $(CSRC) $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c benchmarks/*.c)
+DATASETS ?= datasets
+
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+include check.mk
+
+.PHONY: help
+help:
+	@echo 'make run            set up, then run the example pipelines; reports in runs/'
+	@echo 'make test           set up, then lint, C tests and Python tests'
+	@echo 'make setup          only set up: .venv with pinned versions, the C core built'
+	@echo 'make lint           formatters, linters, types and floors'
+	@echo 'make check          C tests (check-asan, check-tsan: under sanitizers)'
+	@echo 'make check-python   Python tests, doctests, README code, notebooks'
+	@echo 'make check-long     long campaigns: 200 kills, long random and fuzz tests'
+	@echo 'make check-install  pip install into clean virtual environments'
+	@echo 'make bench          benchmarks'
+	@echo 'make format         let the formatters have their way'
+	@echo 'make clean          remove all that was built; distclean: .venv too'
+
+# Set-up ----------------------------------------------------------------------
+
+$(VENV)/.packages: scripts/debian-packages
+	scripts/debian-packages $(PYTHON)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "modyn needs Python 3.11 or newer; try make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+# setuptools and numpy come first: the package is then built with what is
+# here, without an isolated environment of its own.
+$(VENV)/.tools: $(VENV)/.packages constraints.txt
+	$(PIP) install -c constraints.txt setuptools numpy
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.tools pyproject.toml
+	$(PIP) install --no-build-isolation -c constraints.txt -e '.[torch,report,dev]'
+	touch $@
+
+$(VENV)/.built: $(VENV)/.installed setup.py $(CSRC)
+	$(BIN)/python setup.py -q build_ext --inplace
+	touch $@
+
+.PHONY: setup
+setup: $(VENV)/.built
+
+# The main job ----------------------------------------------------------------
+
+.PHONY: run run-weather run-flights
+run: run-weather run-flights
+
+run-weather: setup
+	$(BIN)/python examples/weather/prepare.py --datasets $(DATASETS)
+	$(BIN)/modyn run examples/weather/*.yaml --datasets $(DATASETS) --out runs/weather
+
+run-flights: setup
+	$(BIN)/python examples/flights/prepare.py --datasets $(DATASETS)
+	$(BIN)/modyn run examples/flights/*.yaml --datasets $(DATASETS) --out runs/flights
+
+# Tests -----------------------------------------------------------------------
+
+.PHONY: test
+test: setup
+	$(MAKE) lint
+	$(MAKE) -j2 --output-sync check check-asan check-tsan
+	$(MAKE) check-python
+
+.PHONY: lint
+lint: setup
+	$(BIN)/ruff format --check -q
+	$(BIN)/ruff check -q
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+# The last lines are pytest's own summary.
+.PHONY: check-python
+check-python: setup
+	$(BIN)/python -m pytest
+
+.PHONY: check-long
+check-long: setup
+	$(MAKE) check-asan check-tsan
+	MODYN_LONG=1 $(BIN)/python -m pytest
+	$(BIN)/python -m tests.kill.kill_run --kills 200
+
+.PHONY: check-install
+check-install: setup
+	scripts/check-install $(PYTHON)
+
+.PHONY: bench
+bench: setup
+	$(BIN)/python -m benchmarks.loader
+
+.PHONY: format
+format: setup
+	$(BIN)/ruff format -q
+	$(BIN)/ruff check -q --fix
+	$(BIN)/clang-format -i $(C_FILES)
+
+.PHONY: clean distclean
+clean:
+	rm -rf build dist *.egg-info modyn/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f $(VENV)/.built apt.log
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

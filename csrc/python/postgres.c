@@ -1,0 +1,187 @@
+/* postgres.c - modyn._postgres: what modyn asks of libpq, seen from Python.
+ *
+ * An extension of its own, built only where libpq is; its typed face is
+ * modyn/postgres.py. */
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "metadata/postgres.h"
+
+#include <time.h>
+
+#define WAIT_SLICE_MS 100
+
+typedef struct {
+    PyObject *database_error;
+} module_state;
+
+static PyObject *
+raise_error(PyObject *module, const mdn_error *err)
+{
+    module_state *state = PyModule_GetState(module);
+    PyObject *exception = state->database_error;
+    PyObject *message;
+
+    if (err->status == MDN_INVALID)
+        exception = PyExc_ValueError;
+    else if (err->status == MDN_NOMEM)
+        exception = PyExc_MemoryError;
+    else if (err->status == MDN_TIMEOUT)
+        exception = PyExc_TimeoutError;
+    /* What a server says is in an encoding of its own. */
+    message = PyUnicode_DecodeFSDefault(err->message);
+    if (message == NULL)
+        return NULL;
+    PyErr_SetObject(exception, message);
+    Py_DECREF(message);
+    return NULL;
+}
+
+static double
+now_seconds(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* Connect before the deadline.  MDN_CALLBACK: a signal handler raised. */
+static mdn_status
+connect_until(double deadline, const char *conninfo, mdn_postgres **out,
+              mdn_error *err)
+{
+    mdn_postgres *pg;
+    mdn_status st;
+
+    Py_BEGIN_ALLOW_THREADS
+    st = mdn_postgres_start(conninfo, &pg, err);
+    Py_END_ALLOW_THREADS
+    while (st == MDN_OK) {
+        Py_BEGIN_ALLOW_THREADS
+        st = mdn_postgres_wait(pg, WAIT_SLICE_MS, err);
+        Py_END_ALLOW_THREADS
+        if (st == MDN_OK) {
+            *out = pg;
+            return MDN_OK;
+        }
+        if (st != MDN_TIMEOUT)
+            break;
+        if (now_seconds() > deadline)
+            st = mdn_fail(err, MDN_TIMEOUT, "Postgres did not answer in time");
+        else
+            st = PyErr_CheckSignals() < 0 ? MDN_CALLBACK : MDN_OK;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    mdn_postgres_free(pg);
+    Py_END_ALLOW_THREADS
+    return st;
+}
+
+PyDoc_STRVAR(libpq_version_doc,
+             "libpq_version($module, /)\n--\n\n"
+             "Return the version of libpq, 150004 for 15.4.");
+
+static PyObject *
+libpq_version(PyObject *module, PyObject *args)
+{
+    (void)module;
+    (void)args;
+    return PyLong_FromLong(mdn_postgres_libpq_version());
+}
+
+PyDoc_STRVAR(server_version_doc,
+             "server_version($module, conninfo, timeout_seconds, /)\n--\n\n"
+             "Connect, and return the version of the server.");
+
+static PyObject *
+server_version(PyObject *module, PyObject *args)
+{
+    const char *conninfo;
+    double timeout_seconds;
+    mdn_postgres *pg;
+    mdn_error err;
+    mdn_status st;
+    int version = 0;
+
+    if (!PyArg_ParseTuple(args, "sd:server_version", &conninfo,
+                          &timeout_seconds))
+        return NULL;
+
+    st = connect_until(now_seconds() + timeout_seconds, conninfo, &pg, &err);
+    if (st == MDN_OK) {
+        Py_BEGIN_ALLOW_THREADS
+        st = mdn_postgres_server_version(pg, &version, &err);
+        mdn_postgres_free(pg);
+        Py_END_ALLOW_THREADS
+    }
+
+    if (st == MDN_CALLBACK)
+        return NULL;
+    if (st != MDN_OK)
+        return raise_error(module, &err);
+    return PyLong_FromLong(version);
+}
+
+static PyMethodDef methods[] = {
+    {"libpq_version", libpq_version, METH_NOARGS, libpq_version_doc},
+    {"server_version", server_version, METH_VARARGS, server_version_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static int
+module_exec(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+
+    state->database_error = PyErr_NewExceptionWithDoc(
+        "modyn.postgres.DatabaseError",
+        "The database refused, or could not be reached.", NULL, NULL);
+    if (state->database_error == NULL)
+        return -1;
+    return PyModule_AddObjectRef(module, "DatabaseError",
+                                 state->database_error);
+}
+
+static int
+module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    module_state *state = PyModule_GetState(module);
+
+    Py_VISIT(state->database_error);
+    return 0;
+}
+
+static int
+module_clear(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+
+    Py_CLEAR(state->database_error);
+    return 0;
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, (void *)module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "modyn._postgres",
+    .m_doc = "libpq as far as modyn needs it; see modyn/postgres.py.",
+    .m_size = sizeof(module_state),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+};
+
+PyMODINIT_FUNC
+PyInit__postgres(void)
+{
+    return PyModuleDef_Init(&definition);
+}

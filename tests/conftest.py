@@ -1,0 +1,53 @@
+"""What all Python tests share."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "long: runs only with MODYN_LONG=1 (make check-long)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("MODYN_LONG"):
+        return
+    skip = pytest.mark.skip(reason="long campaign: set MODYN_LONG=1")
+    for item in items:
+        if "long" in item.keywords:
+            item.add_marker(skip)
+
+
+@dataclass
+class Rand:
+    """Random inputs of one seed, which a failing test shows."""
+
+    seed: int
+    numpy: np.random.Generator = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.numpy = np.random.default_rng(self.seed)
+
+    def keys(self, count: int, *, below: int = 2**40) -> npt.NDArray[np.uint64]:
+        """`count` different keys, ascending."""
+        keys = np.unique(self.numpy.integers(0, below, size=2 * count, dtype=np.uint64))
+        if len(keys) < count:
+            raise ValueError(f"below must be well above {count}, got {below}")
+        return np.sort(self.numpy.choice(keys, count, replace=False))
+
+    def integers(self, low: int, high: int, count: int) -> npt.NDArray[np.int64]:
+        return self.numpy.integers(low, high, size=count, dtype=np.int64)
+
+
+@pytest.fixture
+def rand() -> Rand:
+    """Random inputs; MODYN_SEED repeats what a failing test printed."""
+    seed = int(os.environ.get("MODYN_SEED", secrets.randbits(32)))
+    print(f"MODYN_SEED={seed}")
+    return Rand(seed)
