@@ -13,10 +13,10 @@
 
 /* A block is valid until the next call on its stream. */
 typedef struct {
-    uint64_t count;            /* 0: the stream has ended */
+    uint64_t count; /* 0: the stream has ended */
     const uint64_t *keys;
     const int64_t *timestamps;
-    const int64_t *labels;     /* NULL without labels */
+    const int64_t *labels; /* NULL without labels */
 } mdn_metadata_block;
 
 /* An interface, filled in by its source.  For one thread at a time. */
