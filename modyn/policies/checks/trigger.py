@@ -79,17 +79,17 @@ def check_trigger(
     play = _Play(stream, context)
     whole = [len(stream)]
     expected = play.run(make, whole)
+    check_public_attributes(make, lambda fresh: play.run(fresh, whole))
+    check_repeats(make, lambda fresh: play.run(fresh, whole).fired, expected.fired)
+    _check_cuts(play, make, expected)
+    _check_state(play, make, expected)
+    _check_future(play, make, expected)
     if not expected.fired:
         warnings.warn(
             f"{type(make()).__name__} never fired on these {len(stream)} samples, so that its "
             "checks show little: pass a stream on which it fires",
             stacklevel=2,
         )
-    check_public_attributes(make, lambda fresh: play.run(fresh, whole))
-    check_repeats(make, lambda fresh: play.run(fresh, whole).fired, expected.fired)
-    _check_cuts(play, make, expected)
-    _check_state(play, make, expected)
-    _check_future(play, make, expected)
 
 
 @dataclass(frozen=True, kw_only=True)
