@@ -592,8 +592,10 @@ a_stream_yields_positions_in_order_and_again(void)
 int
 main(void)
 {
-#ifndef __SANITIZE_THREAD__ /* one thread, much work: nothing to see for TSan  \
-                             */
+    RUN(an_unknown_key_is_named_whatever_the_threads);
+    RUN(threads_read_while_one_appends);
+    if (THREADS_ONLY)
+        return check_report("test_dataset");
     RUN(what_was_appended_is_there_now_and_after_reopening);
     RUN(a_view_stays_what_it_was);
     RUN(a_reader_sees_more_only_after_refresh);
