@@ -16,7 +16,7 @@ static const char *const SCHEMAS[] = {FIXED, RAGGED};
 
 /* Every call as a plain program; a part of them where they are slow. */
 #if defined(__SANITIZE_THREAD__)
-#define STRIDE 13
+#define STRIDE 101
 #elif defined(__SANITIZE_ADDRESS__)
 #define STRIDE 3
 #else
