@@ -8,7 +8,8 @@
 #include <stdint.h>
 
 uint32_t mdn_crc32c(uint32_t crc, const void *data, uint64_t size);
-/* The table-driven twin, for tests and for processors without the instruction. */
+/* The table-driven twin, for tests and for processors without the instruction.
+ */
 uint32_t mdn_crc32c_portable(uint32_t crc, const void *data, uint64_t size);
 
 #endif

@@ -17,7 +17,7 @@ typedef struct {
     bool poisoned;
 } mdn_file;
 
-#define MDN_FILE_CLOSED ((mdn_file) { .fd = -1 })
+#define MDN_FILE_CLOSED ((mdn_file){.fd = -1})
 
 /* On failure *out is MDN_FILE_CLOSED.  flags as for open(2). */
 mdn_status mdn_file_open(const mdn_io *io, const char *path, int flags,
@@ -42,8 +42,7 @@ mdn_status mdn_file_allocate(mdn_file *file, uint64_t at, uint64_t size,
 /* Create path with this content, durably and all or nothing: a temporary
  * sibling, sync, rename, sync of the directory.  Replaces an existing file. */
 mdn_status mdn_file_replace(const mdn_io *io, const char *path,
-                            const void *content, uint64_t size,
-                            mdn_error *err);
+                            const void *content, uint64_t size, mdn_error *err);
 mdn_status mdn_dir_sync(const mdn_io *io, const char *path, mdn_error *err);
 
 /* directory + "/" + name, malloc'd; NULL without memory. */

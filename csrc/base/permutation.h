@@ -1,21 +1,24 @@
 /* permutation.h - a keyed permutation of 0 .. count-1, one element at a time.
  *
- * A Feistel network over the smallest even number of bits that holds count,
- * walked along its cycle until the result is below count.  The element at an
- * index costs a few nanoseconds and no memory, so that an epoch of a billion
- * samples is shuffled without a list, and resumes anywhere. */
+ * A Feistel network over the smallest square that holds count (permutation.c
+ * has the details).  The element at an index costs a few nanoseconds and no
+ * memory, so that an epoch of a billion samples is shuffled without a list, and
+ * resumes anywhere.  What a seed means is fixed: the same seed, epoch and count
+ * give the same order in every version. */
 #ifndef MDN_BASE_PERMUTATION_H
 #define MDN_BASE_PERMUTATION_H
 
 #include <stdint.h>
 
+#define MDN_PERMUTATION_MAX (UINT64_C(1) << 62)
+
 typedef struct {
     uint64_t count;
-    uint64_t round_keys[6];
-    uint32_t half_bits;
+    uint32_t side; /* of the square */
+    uint32_t round_keys[6];
 } mdn_permutation;
 
-/* count >= 1. */
+/* 1 <= count <= MDN_PERMUTATION_MAX. */
 void mdn_permutation_init(mdn_permutation *perm, uint64_t count, uint64_t seed,
                           uint64_t epoch);
 /* index < count; a bijection of 0 .. count-1. */

@@ -13,10 +13,10 @@
 
 /* A block is valid until the next call on its stream. */
 typedef struct {
-    uint64_t count;            /* 0: the stream has ended */
+    uint64_t count; /* 0: the stream has ended */
     const uint64_t *keys;
     const int64_t *timestamps;
-    const int64_t *labels;     /* NULL without labels */
+    const int64_t *labels; /* NULL without labels */
 } mdn_metadata_block;
 
 /* An interface, filled in by its source.  For one thread at a time. */
@@ -37,5 +37,15 @@ mdn_status mdn_metadata_from_view(mdn_view *view, const uint64_t *order,
                                   uint64_t first, uint64_t last,
                                   uint64_t block_count,
                                   mdn_metadata_stream **out, mdn_error *err);
+
+/* Columns in memory, of count samples each (borrowed; must outlive the
+ * stream).  timestamps may be NULL for readers that look at keys and labels
+ * only (samplers), labels when there are none; blocks then hold NULL there.
+ * Blocks have block_count samples, the last fewer; they are views, no copies. */
+mdn_status mdn_metadata_from_arrays(const uint64_t *keys,
+                                    const int64_t *timestamps,
+                                    const int64_t *labels, uint64_t count,
+                                    uint64_t block_count,
+                                    mdn_metadata_stream **out, mdn_error *err);
 
 #endif

@@ -23,6 +23,7 @@ typedef struct {
     PyTypeObject *candidates_type;
     PyTypeObject *trainset_type;
     PyTypeObject *loader_type;
+    PyTypeObject *epoch_type;
     PyTypeObject *batch_type;
     PyTypeObject *tensor_type;
     PyTypeObject *orchestrator_type;
@@ -48,12 +49,33 @@ int mdn_py_arrays_init(void); /* import_array */
 int mdn_py_buffer(PyObject *object, const char *name, const char *formats,
                   Py_ssize_t itemsize, int writable, Py_buffer *out);
 
-/* dataset.c: the view inside a _core.View, borrowed; NULL and TypeError. */
+/* view.c: the view inside a _core.View, borrowed; NULL and TypeError. */
 mdn_view *mdn_py_view(mdn_py_state *state, PyObject *object);
+/* A _core.View; takes over the reference, also when it fails. */
+PyObject *mdn_py_view_new(mdn_py_state *state, mdn_view *view);
+int mdn_py_add_view(PyObject *module, mdn_py_state *state);
+
+/* view.c: buffers that one call holds; they are all released at its end. */
+typedef struct {
+    Py_buffer *held;
+    Py_ssize_t count, room;
+} mdn_py_buffers;
+
+/* Room for that many; -1 and MemoryError. */
+int mdn_py_buffers_init(mdn_py_buffers *buffers, Py_ssize_t room);
+/* The bytes of object, C-contiguous, of any format; NULL and an exception. */
+Py_buffer *mdn_py_buffers_any(mdn_py_buffers *buffers, PyObject *object,
+                              int writable);
+/* As mdn_py_buffer, of 8-byte integers, count of them (-1: any number). */
+Py_buffer *mdn_py_buffers_int64(mdn_py_buffers *buffers, PyObject *object,
+                                const char *name, int is_signed,
+                                Py_ssize_t count, int writable);
+void mdn_py_buffers_release(mdn_py_buffers *buffers);
 
 int mdn_py_add_dataset(PyObject *module, mdn_py_state *state);
 int mdn_py_add_csv(PyObject *module, mdn_py_state *state);
 int mdn_py_add_sampling(PyObject *module, mdn_py_state *state);
+int mdn_py_add_trainset(PyObject *module, mdn_py_state *state); /* by sampling */
 int mdn_py_add_loader(PyObject *module, mdn_py_state *state);
 int mdn_py_add_batch(PyObject *module, mdn_py_state *state);
 int mdn_py_add_orchestrator(PyObject *module, mdn_py_state *state);

@@ -40,10 +40,10 @@ mdn_status mdn_view_columns(mdn_view *view, uint64_t first, uint64_t count,
 /* Where a gather puts one field of the samples asked for.  A field that no
  * target names is not read. */
 typedef struct {
-    uint32_t field;    /* index into the schema */
-    void *values;      /* fixed: count * size_bytes;  bytes: offsets[count] */
-    int64_t *offsets;  /* bytes only, borrowed: count + 1 entries, as filled by
-                          mdn_view_offsets; NULL for fixed fields */
+    uint32_t field;   /* index into the schema */
+    void *values;     /* fixed: count * size_bytes;  bytes: offsets[count] */
+    int64_t *offsets; /* bytes only, borrowed: count + 1 entries, as filled by
+                         mdn_view_offsets; NULL for fixed fields */
 } mdn_target;
 
 /* offsets[i+1] - offsets[i] = length of bytes field `field` of keys[i]. */

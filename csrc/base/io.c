@@ -1,0 +1,170 @@
+/* io.c - the table of the system's own calls.
+ *
+ * Nothing is retried here: an interrupted or a short call is passed on as it
+ * is, so that the loops of file.c are what every caller relies on. */
+#include "base/io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* The result of a call that answers -1 and errno, as a result or -errno. */
+static int
+outcome(int result)
+{
+    return result < 0 ? -errno : result;
+}
+
+static int
+sys_open(void *self, const char *path, int flags, unsigned mode)
+{
+    (void)self;
+    return outcome(open(path, flags | O_CLOEXEC, (mode_t)mode));
+}
+
+static int
+sys_close(void *self, int fd)
+{
+    (void)self;
+    return outcome(close(fd));
+}
+
+static int64_t
+sys_pread(void *self, int fd, void *buf, uint64_t size, uint64_t at)
+{
+    ssize_t got;
+
+    (void)self;
+    if (at > INT64_MAX)
+        return -EINVAL;
+    got = pread(fd, buf, size, (off_t)at);
+    return got < 0 ? -errno : got;
+}
+
+static int64_t
+sys_pwrite(void *self, int fd, const void *buf, uint64_t size, uint64_t at)
+{
+    ssize_t put;
+
+    (void)self;
+    if (at > INT64_MAX)
+        return -EFBIG;
+    put = pwrite(fd, buf, size, (off_t)at);
+    return put < 0 ? -errno : put;
+}
+
+static int
+sys_sync(void *self, int fd, bool data_only)
+{
+    (void)self;
+    return outcome(data_only ? fdatasync(fd) : fsync(fd));
+}
+
+static int
+sys_sync_dir(void *self, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int result;
+
+    (void)self;
+    if (fd < 0)
+        return -errno;
+    result = outcome(fsync(fd));
+    close(fd);
+    return result;
+}
+
+static int
+sys_truncate(void *self, int fd, uint64_t size)
+{
+    (void)self;
+    if (size > INT64_MAX)
+        return -EFBIG;
+    return outcome(ftruncate(fd, (off_t)size));
+}
+
+static int
+sys_allocate(void *self, int fd, uint64_t at, uint64_t size)
+{
+    (void)self;
+    if (at > INT64_MAX || size > INT64_MAX)
+        return -EFBIG;
+    return outcome(fallocate(fd, 0, (off_t)at, (off_t)size));
+}
+
+static int
+sys_size(void *self, int fd, uint64_t *out)
+{
+    struct stat st;
+
+    (void)self;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *out = (uint64_t)st.st_size;
+    return 0;
+}
+
+static int
+sys_rename(void *self, const char *from, const char *to)
+{
+    (void)self;
+    return outcome(rename(from, to));
+}
+
+static int
+sys_unlink(void *self, const char *path)
+{
+    (void)self;
+    return outcome(unlink(path));
+}
+
+static int
+sys_mkdir(void *self, const char *path, unsigned mode)
+{
+    (void)self;
+    return outcome(mkdir(path, (mode_t)mode));
+}
+
+static int
+sys_lock(void *self, int fd)
+{
+    (void)self;
+    return outcome(flock(fd, LOCK_EX | LOCK_NB));
+}
+
+static int
+sys_map(void *self, void *want, uint64_t size, int fd, uint64_t at, void **out)
+{
+    int flags = want == NULL ? MAP_SHARED : MAP_SHARED | MAP_FIXED;
+    void *place;
+
+    (void)self;
+    if (at > INT64_MAX)
+        return -EINVAL;
+    place = mmap(want, size, PROT_READ, flags, fd, (off_t)at);
+    if (place == MAP_FAILED)
+        return -errno;
+    *out = place;
+    return 0;
+}
+
+const mdn_io mdn_io_system = {
+    .open = sys_open,
+    .close = sys_close,
+    .pread = sys_pread,
+    .pwrite = sys_pwrite,
+    .sync = sys_sync,
+    .sync_dir = sys_sync_dir,
+    .truncate = sys_truncate,
+    .allocate = sys_allocate,
+    .size = sys_size,
+    .rename = sys_rename,
+    .unlink = sys_unlink,
+    .mkdir = sys_mkdir,
+    .lock = sys_lock,
+    .map = sys_map,
+};

@@ -1,0 +1,459 @@
+/* view.c - modyn._core.View: the samples of a dataset as of one commit. */
+#include "python/python.h"
+
+typedef struct {
+    PyObject_HEAD
+    mdn_view *core; /* one reference */
+} view_object;
+
+/* Buffers of one call. */
+
+int
+mdn_py_buffers_init(mdn_py_buffers *buffers, Py_ssize_t room)
+{
+    buffers->held = PyMem_Calloc((size_t)room, sizeof *buffers->held);
+    buffers->count = 0;
+    buffers->room = room;
+    if (buffers->held == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0;
+}
+
+Py_buffer *
+mdn_py_buffers_any(mdn_py_buffers *buffers, PyObject *object, int writable)
+{
+    Py_buffer *next = &buffers->held[buffers->count];
+    int flags = PyBUF_C_CONTIGUOUS | (writable ? PyBUF_WRITABLE : 0);
+
+    if (buffers->count == buffers->room) {
+        PyErr_SetString(PyExc_SystemError, "too many buffers in one call");
+        return NULL;
+    }
+    if (PyObject_GetBuffer(object, next, flags) < 0)
+        return NULL;
+    buffers->count++;
+    return next;
+}
+
+Py_buffer *
+mdn_py_buffers_int64(mdn_py_buffers *buffers, PyObject *object,
+                     const char *name, int is_signed, Py_ssize_t count,
+                     int writable)
+{
+    Py_buffer *next = &buffers->held[buffers->count];
+
+    if (buffers->count == buffers->room) {
+        PyErr_SetString(PyExc_SystemError, "too many buffers in one call");
+        return NULL;
+    }
+    if (mdn_py_buffer(object, name, is_signed ? "lq" : "LQ", 8, writable, next)
+        < 0)
+        return NULL;
+    buffers->count++;
+    if (count < 0 || next->len / 8 == count)
+        return next;
+    PyErr_Format(PyExc_ValueError, "%s: expected %zd numbers, got %zd", name,
+                 count, next->len / 8);
+    return NULL;
+}
+
+void
+mdn_py_buffers_release(mdn_py_buffers *buffers)
+{
+    while (buffers->count > 0)
+        PyBuffer_Release(&buffers->held[--buffers->count]);
+    PyMem_Free(buffers->held);
+    buffers->held = NULL;
+}
+
+/* Facts. */
+
+static PyObject *
+view_count(view_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(mdn_view_count(self->core));
+}
+
+static PyObject *
+view_path(view_object *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_DecodeFSDefault(mdn_view_path(self->core));
+}
+
+static PyObject *
+view_uuid(view_object *self, void *Py_UNUSED(closure))
+{
+    return PyBytes_FromStringAndSize((const char *)mdn_view_uuid(self->core),
+                                     16);
+}
+
+static PyObject *
+view_time_unit(view_object *self, void *Py_UNUSED(closure))
+{
+    static const char *const names[] = {"s", "ms", "us", "ns"};
+
+    return PyUnicode_FromString(names[mdn_view_time_unit(self->core)]);
+}
+
+static PyObject *
+view_schema(view_object *self, void *Py_UNUSED(closure))
+{
+    char *text = mdn_schema_text(mdn_view_schema(self->core));
+    PyObject *result;
+
+    if (text == NULL)
+        return PyErr_NoMemory();
+    result = PyUnicode_FromString(text);
+    free(text);
+    return result;
+}
+
+static PyObject *
+view_has_labels(view_object *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(mdn_view_has_labels(self->core));
+}
+
+/* Methods. */
+
+PyDoc_STRVAR(columns_doc,
+             "columns($self, first, count, /)\n--\n\n"
+             "Timestamps and labels (or None) of keys first .. first+count-1:\n"
+             "read-only int64 arrays over the mapped files.");
+
+static PyObject *
+view_columns(view_object *self, PyTypeObject *type, PyObject *const *args,
+             Py_ssize_t nargs, PyObject *kwnames)
+{
+    const int64_t *timestamps, *labels;
+    unsigned long long first, count;
+    uint64_t shape;
+    mdn_error err;
+    mdn_status st;
+    PyObject *times, *classes;
+
+    if (nargs != 2 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "columns(first, count)");
+        return NULL;
+    }
+    first = PyLong_AsUnsignedLongLong(args[0]);
+    if (first == (unsigned long long)-1 && PyErr_Occurred())
+        return NULL;
+    count = PyLong_AsUnsignedLongLong(args[1]);
+    if (count == (unsigned long long)-1 && PyErr_Occurred())
+        return NULL;
+
+    Py_BEGIN_ALLOW_THREADS
+    st = mdn_view_columns(self->core, first, count, &timestamps, &labels, &err);
+    Py_END_ALLOW_THREADS
+
+    if (st != MDN_OK)
+        return mdn_py_raise(mdn_py_state_of_type(type), &err);
+    shape = count;
+    times = mdn_py_array((PyObject *)self, (void *)timestamps, MDN_INT64, 1,
+                         &shape, 0);
+    if (times == NULL)
+        return NULL;
+    classes = labels == NULL ? Py_NewRef(Py_None)
+                             : mdn_py_array((PyObject *)self, (void *)labels,
+                                            MDN_INT64, 1, &shape, 0);
+    if (classes == NULL) {
+        Py_DECREF(times);
+        return NULL;
+    }
+    return Py_BuildValue("(NN)", times, classes);
+}
+
+PyDoc_STRVAR(offsets_doc,
+             "offsets($self, keys, field, out, /)\n--\n\n"
+             "Fill out, int64 of len(keys) + 1, with the offsets of the\n"
+             "payloads of bytes field number `field` laid back to back.");
+
+static PyObject *
+view_offsets(view_object *self, PyTypeObject *type, PyObject *const *args,
+             Py_ssize_t nargs, PyObject *kwnames)
+{
+    mdn_py_buffers buffers;
+    Py_buffer *keys, *out;
+    unsigned long field;
+    mdn_error err;
+    mdn_status st = MDN_CALLBACK;
+
+    if (nargs != 3 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "offsets(keys, field, out)");
+        return NULL;
+    }
+    field = PyLong_AsUnsignedLong(args[1]);
+    if ((field == (unsigned long)-1 && PyErr_Occurred())
+        || mdn_py_buffers_init(&buffers, 2) < 0)
+        return NULL;
+    keys = mdn_py_buffers_int64(&buffers, args[0], "keys", 0, -1, 0);
+    if (keys == NULL)
+        goto done;
+    out =
+        mdn_py_buffers_int64(&buffers, args[2], "out", 1, keys->len / 8 + 1, 1);
+    if (out == NULL)
+        goto done;
+
+    Py_BEGIN_ALLOW_THREADS
+    st = mdn_view_offsets(self->core, keys->buf, (uint64_t)keys->len / 8,
+                          field > UINT32_MAX ? UINT32_MAX : (uint32_t)field,
+                          out->buf, &err);
+    Py_END_ALLOW_THREADS
+
+    if (st != MDN_OK)
+        mdn_py_raise(mdn_py_state_of_type(type), &err);
+done:
+    mdn_py_buffers_release(&buffers);
+    return st == MDN_OK ? Py_NewRef(Py_None) : NULL;
+}
+
+/* Every payload has its place in values, which has size bytes. */
+static int
+check_offsets(const Py_buffer *offsets, Py_ssize_t size)
+{
+    const int64_t *at = offsets->buf;
+    Py_ssize_t count = offsets->len / 8;
+
+    for (Py_ssize_t i = 0; i < count; i++) {
+        if (at[i] < (i == 0 ? 0 : at[i - 1]) || at[i] > size) {
+            PyErr_Format(PyExc_ValueError,
+                         "offsets[%zd] is %lld, not ascending within %zd", i,
+                         (long long)at[i], size);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* (field, values, offsets or None) into *target. */
+static int
+read_target(const mdn_schema *schema, PyObject *item, Py_ssize_t count,
+            mdn_py_buffers *buffers, mdn_target *target)
+{
+    PyObject *values_object, *offsets_object;
+    Py_buffer *values, *offsets;
+    const mdn_field *field;
+
+    if (!PyArg_ParseTuple(item, "IOO", &target->field, &values_object,
+                          &offsets_object))
+        return -1;
+    if (target->field >= schema->field_count) {
+        PyErr_Format(PyExc_ValueError, "field number %u of %u", target->field,
+                     schema->field_count);
+        return -1;
+    }
+    field = &schema->fields[target->field];
+    if ((values = mdn_py_buffers_any(buffers, values_object, 1)) == NULL)
+        return -1;
+    target->values = values->buf;
+    target->offsets = NULL;
+    if (field->dtype == MDN_BYTES) {
+        offsets = mdn_py_buffers_int64(buffers, offsets_object, "offsets", 1,
+                                       count + 1, 0);
+        if (offsets == NULL || check_offsets(offsets, values->len) < 0)
+            return -1;
+        target->offsets = offsets->buf;
+    } else if ((uint64_t)values->len != (uint64_t)count * field->size_bytes) {
+        PyErr_Format(PyExc_ValueError,
+                     "field '%s': %zd bytes for %zd samples of %llu bytes",
+                     field->name, values->len, count,
+                     (unsigned long long)field->size_bytes);
+        return -1;
+    }
+    return 0;
+}
+
+PyDoc_STRVAR(
+    fetch_doc,
+    "fetch($self, keys, targets, labels, timestamps, threads, /)\n--\n\n"
+    "Gather the samples of keys into the arrays of targets, a tuple of\n"
+    "(field number, values, offsets or None); labels and timestamps are int64\n"
+    "arrays to fill, or None.");
+
+/* The arguments of fetch, with all buffers held. */
+typedef struct {
+    mdn_py_buffers buffers;
+    Py_buffer *keys, *labels, *timestamps;
+    mdn_target *targets;
+    Py_ssize_t target_count, count;
+    unsigned int threads;
+} fetch_arguments;
+
+static int
+read_fetch(const view_object *self, PyObject *const *args, Py_ssize_t nargs,
+           fetch_arguments *in)
+{
+    const mdn_schema *schema = mdn_view_schema(self->core);
+    unsigned long threads;
+
+    if (nargs != 5 || !PyTuple_Check(args[1])) {
+        PyErr_SetString(PyExc_TypeError, "fetch(keys, targets: tuple, labels, "
+                                         "timestamps, threads)");
+        return -1;
+    }
+    in->target_count = PyTuple_GET_SIZE(args[1]);
+    threads = PyLong_AsUnsignedLong(args[4]);
+    if (threads == (unsigned long)-1 && PyErr_Occurred())
+        return -1;
+    in->threads = threads > UINT32_MAX ? UINT32_MAX : (unsigned int)threads;
+    if (threads == 0) {
+        PyErr_SetString(PyExc_ValueError, "threads must be at least 1, got 0");
+        return -1;
+    }
+    if (mdn_py_buffers_init(&in->buffers, 3 + 2 * in->target_count) < 0)
+        return -1;
+    in->targets =
+        PyMem_Calloc((size_t)in->target_count + 1, sizeof *in->targets);
+    if (in->targets == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    in->keys = mdn_py_buffers_int64(&in->buffers, args[0], "keys", 0, -1, 0);
+    if (in->keys == NULL)
+        return -1;
+    in->count = in->keys->len / 8;
+    for (Py_ssize_t i = 0; i < in->target_count; i++) {
+        if (read_target(schema, PyTuple_GET_ITEM(args[1], i), in->count,
+                        &in->buffers, &in->targets[i])
+            < 0)
+            return -1;
+    }
+    if (args[2] != Py_None
+        && (in->labels = mdn_py_buffers_int64(&in->buffers, args[2], "labels",
+                                              1, in->count, 1))
+               == NULL)
+        return -1;
+    if (args[3] != Py_None
+        && (in->timestamps = mdn_py_buffers_int64(
+                &in->buffers, args[3], "timestamps", 1, in->count, 1))
+               == NULL)
+        return -1;
+    return 0;
+}
+
+static PyObject *
+view_fetch(view_object *self, PyTypeObject *type, PyObject *const *args,
+           Py_ssize_t nargs, PyObject *kwnames)
+{
+    fetch_arguments in = {.threads = 1};
+    mdn_error err;
+    mdn_status st = MDN_CALLBACK;
+
+    if (read_fetch(self, args, kwnames == NULL ? nargs : -1, &in) == 0) {
+        Py_BEGIN_ALLOW_THREADS
+        st = mdn_view_fetch(
+            self->core, in.keys->buf, (uint64_t)in.count, in.targets,
+            (uint32_t)in.target_count, in.labels ? in.labels->buf : NULL,
+            in.timestamps ? in.timestamps->buf : NULL, in.threads, &err);
+        Py_END_ALLOW_THREADS
+
+        if (st != MDN_OK)
+            mdn_py_raise(mdn_py_state_of_type(type), &err);
+    }
+    mdn_py_buffers_release(&in.buffers);
+    PyMem_Free(in.targets);
+    return st == MDN_OK ? Py_NewRef(Py_None) : NULL;
+}
+
+PyDoc_STRVAR(warm_doc, "warm($self, /)\n--\n\n"
+                       "Populate the mappings of all records ahead of use.");
+
+static PyObject *
+view_warm(view_object *self, PyObject *Py_UNUSED(args))
+{
+    Py_BEGIN_ALLOW_THREADS
+    mdn_view_warm(self->core);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+/* The type. */
+
+static void
+view_dealloc(view_object *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    mdn_view_release(self->core);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyGetSetDef view_getset[] = {
+    {"count", (getter)view_count, NULL, "Number of samples.", NULL},
+    {"path", (getter)view_path, NULL, "Directory of the dataset.", NULL},
+    {"uuid", (getter)view_uuid, NULL, "16 bytes that name the dataset.", NULL},
+    {"time_unit", (getter)view_time_unit, NULL, "s, ms, us or ns.", NULL},
+    {"schema", (getter)view_schema, NULL,
+     "The schema, one line 'name: type' per field.", NULL},
+    {"has_labels", (getter)view_has_labels, NULL,
+     "Whether samples have labels.", NULL},
+    {0},
+};
+
+#define WITH_TYPE METH_METHOD | METH_FASTCALL | METH_KEYWORDS
+
+static PyMethodDef view_methods[] = {
+    {"columns", (PyCFunction)(void (*)(void))view_columns, WITH_TYPE,
+     columns_doc},
+    {"offsets", (PyCFunction)(void (*)(void))view_offsets, WITH_TYPE,
+     offsets_doc},
+    {"fetch", (PyCFunction)(void (*)(void))view_fetch, WITH_TYPE, fetch_doc},
+    {"warm", (PyCFunction)view_warm, METH_NOARGS, warm_doc},
+    {0},
+};
+
+PyDoc_STRVAR(view_doc, "The samples of a dataset as of one commit; immutable, "
+                       "for any thread.");
+
+static PyType_Slot view_slots[] = {
+    {Py_tp_dealloc, (void *)view_dealloc},
+    {Py_tp_getset, view_getset},
+    {Py_tp_methods, view_methods},
+    {Py_tp_doc, (void *)view_doc},
+    {0, NULL},
+};
+
+static PyType_Spec view_spec = {
+    .name = "modyn._core.View",
+    .basicsize = sizeof(view_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = view_slots,
+};
+
+mdn_view *
+mdn_py_view(mdn_py_state *state, PyObject *object)
+{
+    if (Py_IS_TYPE(object, state->view_type))
+        return ((view_object *)object)->core;
+    PyErr_Format(PyExc_TypeError, "expected a modyn._core.View, got %.100s",
+                 Py_TYPE(object)->tp_name);
+    return NULL;
+}
+
+PyObject *
+mdn_py_view_new(mdn_py_state *state, mdn_view *view)
+{
+    view_object *self = PyObject_New(view_object, state->view_type);
+
+    if (self == NULL) {
+        mdn_view_release(view);
+        return NULL;
+    }
+    self->core = view;
+    return (PyObject *)self;
+}
+
+int
+mdn_py_add_view(PyObject *module, mdn_py_state *state)
+{
+    state->view_type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &view_spec, NULL);
+    if (state->view_type == NULL)
+        return -1;
+    return PyModule_AddType(module, state->view_type);
+}

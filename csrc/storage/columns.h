@@ -1,0 +1,19 @@
+/* columns.h - the .col file of a segment: header, columns, checksums. */
+#ifndef MDN_STORAGE_COLUMNS_H
+#define MDN_STORAGE_COLUMNS_H
+
+#include "base/file.h"
+#include "storage/layout.h"
+
+/* Make the file of a new segment, of full (sparse) size.  Rows that a batch
+ * left there which was never committed are no harm: nobody reads them. */
+mdn_status mdn_columns_create(const mdn_io *io, const char *directory,
+                              const mdn_layout *layout, uint64_t segment,
+                              mdn_file *out, mdn_error *err);
+
+/* Open it and check header and size: MDN_CORRUPT names what is wrong. */
+mdn_status mdn_columns_open(const mdn_io *io, const char *directory,
+                            const mdn_layout *layout, uint64_t segment,
+                            bool writable, mdn_file *out, mdn_error *err);
+
+#endif

@@ -1,0 +1,443 @@
+/* gather.c - samples by key into one array per field.
+ *
+ * The time of a gather goes into waiting for memory: records lie anywhere.  So
+ * keys are taken in groups of GROUP.  While one group is copied, the records
+ * of the next are on their way:
+ *
+ *     resolve group g+1:  key -> block bit -> address -> prefetch its lines
+ *     copy group g:       field by field, GROUP rows each
+ *
+ * (With bytes fields the address itself has to be read from the offsets
+ * column, which is prefetched one group earlier still.)  A key resolves by
+ * shift and table.  Whether its block is verified is one bit; if not, the slow
+ * path of verify.c maps and checks.
+ *
+ * Several threads take contiguous parts of the rows.  The error reported is
+ * that of the first bad row, so that it does not depend on the threads. */
+#include "base/bytes.h"
+#include "storage/copy.h"
+#include "storage/verify.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#define GROUP UINT64_C(16)
+#define LINE UINT64_C(64)
+#define PREFETCH_MAX UINT64_C(1024) /* bytes; beyond, the processor streams */
+#define ROWS_PER_THREAD UINT64_C(4096) /* fewer are not worth a thread */
+#define THREADS_MAX 256u
+
+/* What one fetch is about, shared by its threads and not changed. */
+typedef struct {
+    mdn_view *view;
+    const uint64_t *keys;
+    const mdn_target *targets;
+    uint32_t target_count;
+    bool ragged;         /* some target is a bytes field */
+    uint64_t from, size; /* the bytes of a record that are prefetched */
+    int64_t *labels, *timestamps;
+} job;
+
+static mdn_status
+fail_key(const mdn_view *view, uint64_t key, mdn_error *err)
+{
+    if (view->tail.count == 0)
+        return mdn_fail(err, MDN_NO_KEY, "no sample has key %llu: %s is empty",
+                        (unsigned long long)key, view->store->path);
+    return mdn_fail(
+        err, MDN_NO_KEY, "no sample has key %llu: keys are 0 to %llu",
+        (unsigned long long)key, (unsigned long long)view->tail.count - 1);
+}
+
+static inline void
+prefetch(const uint8_t *at, uint64_t size)
+{
+    const uint8_t *end = at + size;
+
+    for (at -= (uintptr_t)at % LINE; at < end; at += LINE)
+        __builtin_prefetch(at, 0, 3);
+}
+
+/* Addresses of the records of up to GROUP keys; their lines are requested. */
+static inline mdn_status
+resolve(const job *j, const uint64_t *keys, uint64_t count,
+        const uint8_t **records, mdn_error *err)
+{
+    mdn_view *view = j->view;
+    const mdn_store *store = view->store;
+    uint32_t shift = store->layout.block_shift[MDN_RECORDS];
+
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t key = keys[i];
+        mdn_status st;
+
+        if (__builtin_expect(key >= view->tail.count, 0))
+            return fail_key(view, key, err);
+        if (__builtin_expect(
+                !mdn_store_verified(store, MDN_RECORDS, key >> shift), 0)
+            && (st = mdn_verify_record(view, key, err)) != MDN_OK)
+            return st;
+        records[i] = mdn_view_record(view, key);
+        prefetch(records[i] + j->from, j->size);
+    }
+    return MDN_OK;
+}
+
+/* Request what resolve will read for these keys: the ends of records. */
+static inline void
+prepare(const job *j, const uint64_t *keys, uint64_t count)
+{
+    const mdn_store *store = j->view->store;
+    const int64_t *ends = mdn_store_column(store, MDN_OFFSETS);
+
+    if (!store->layout.has[MDN_OFFSETS])
+        return;
+    for (uint64_t i = 0; i < count; i++) {
+        if (keys[i] < j->view->tail.count) {
+            __builtin_prefetch(ends + keys[i], 0, 3);
+            if (keys[i] > 0)
+                __builtin_prefetch(ends + keys[i] - 1, 0, 3);
+        }
+    }
+}
+
+/* Copying.  With a constant size the moves of mdn_copy_by_16 are unrolled. */
+
+#define COPY_ROWS(move)                                                        \
+    for (uint64_t i = 0; i < count; i++)                                       \
+    move(to + i * size, records[i] + offset, size)
+
+#define COPY_CLASS(pieces)                                                     \
+    case pieces:                                                               \
+        for (uint64_t i = 0; i < count; i++)                                   \
+            copy_pieces(to + i * size, records[i] + offset, size, pieces);     \
+        break
+
+/* pieces - 1 moves of 16 bytes and one that ends with the field. */
+static inline __attribute__((always_inline)) void
+copy_pieces(uint8_t *to, const uint8_t *from, uint64_t size, uint64_t pieces)
+{
+#pragma GCC unroll 16
+    for (uint64_t p = 0; p + 1 < pieces; p++)
+        memcpy(to + 16 * p, from + 16 * p, 16);
+    memcpy(to + size - 16, from + size - 16, 16);
+}
+
+static inline __attribute__((always_inline)) void
+move_exactly(uint8_t *to, const uint8_t *from, uint64_t count_bytes)
+{
+    memcpy(to, from, count_bytes);
+}
+
+static void
+copy_field(uint8_t *to, const uint8_t *const *records, uint64_t count,
+           uint64_t offset, uint64_t size)
+{
+    if (size == 8) {
+        for (uint64_t i = 0; i < count; i++)
+            move_exactly(to + i * 8, records[i] + offset, 8);
+        return;
+    }
+    if (size == 4) {
+        for (uint64_t i = 0; i < count; i++)
+            move_exactly(to + i * 4, records[i] + offset, 4);
+        return;
+    }
+    if (size < 16) {
+        COPY_ROWS(mdn_copy);
+        return;
+    }
+    switch ((size + 15) / 16) {
+        COPY_CLASS(1);
+        COPY_CLASS(2);
+        COPY_CLASS(3);
+        COPY_CLASS(4);
+        COPY_CLASS(5);
+        COPY_CLASS(6);
+        COPY_CLASS(7);
+        COPY_CLASS(8);
+        COPY_CLASS(9);
+        COPY_CLASS(10);
+        COPY_CLASS(11);
+        COPY_CLASS(12);
+    default: COPY_ROWS(mdn_copy);
+    }
+}
+
+/* Payload number `nth` of a record: behind the head and the ones before. */
+static const uint8_t *
+payload(const mdn_schema *schema, const uint8_t *record, uint64_t nth)
+{
+    const uint8_t *lengths = record + schema->fixed_size;
+    const uint8_t *at = record + schema->head_size;
+
+    for (uint64_t i = 0; i < nth; i++)
+        at += mdn_load_u32(lengths + 4 * i);
+    return at;
+}
+
+static mdn_status
+copy_bytes(const job *j, const mdn_target *target,
+           const uint8_t *const *records, uint64_t first, uint64_t count,
+           mdn_error *err)
+{
+    const mdn_schema *schema = j->view->store->schema;
+    const mdn_field *field = &schema->fields[target->field];
+    uint64_t nth = (field->offset - schema->fixed_size) / 4;
+
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t size = mdn_load_u32(records[i] + field->offset);
+        int64_t at = target->offsets[first + i];
+
+        if (target->offsets[first + i + 1] - at != (int64_t)size)
+            return mdn_fail(err, MDN_INVALID,
+                            "field '%s', row %llu: offsets leave %lld bytes "
+                            "for %llu",
+                            field->name, (unsigned long long)(first + i),
+                            (long long)(target->offsets[first + i + 1] - at),
+                            (unsigned long long)size);
+        if (size > 0)
+            memcpy((uint8_t *)target->values + at,
+                   payload(schema, records[i], nth), size);
+    }
+    return MDN_OK;
+}
+
+static mdn_status
+copy_group(const job *j, const uint8_t *const *records, uint64_t first,
+           uint64_t count, mdn_error *err)
+{
+    const mdn_schema *schema = j->view->store->schema;
+    mdn_status st = MDN_OK;
+
+    for (uint32_t t = 0; t < j->target_count && st == MDN_OK; t++) {
+        const mdn_target *target = &j->targets[t];
+        const mdn_field *field = &schema->fields[target->field];
+
+        if (field->dtype == MDN_BYTES)
+            st = copy_bytes(j, target, records, first, count, err);
+        else
+            copy_field((uint8_t *)target->values + first * field->size_bytes,
+                       records, count, field->offset, field->size_bytes);
+    }
+    return st;
+}
+
+static uint64_t
+group_size(uint64_t first, uint64_t last)
+{
+    return first >= last ? 0 : last - first < GROUP ? last - first : GROUP;
+}
+
+static mdn_status
+gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
+{
+    const uint8_t *records[2][GROUP];
+    mdn_status st;
+    int now = 0;
+
+    prepare(j, j->keys + first, group_size(first, last));
+    prepare(j, j->keys + first + group_size(first, last),
+            group_size(first + GROUP, last));
+    st = resolve(j, j->keys + first, group_size(first, last), records[0], err);
+    for (uint64_t i = first; i < last && st == MDN_OK; i += GROUP, now = !now) {
+        uint64_t next = i + GROUP, later = next + GROUP;
+
+        if (later < last)
+            prepare(j, j->keys + later, group_size(later, last));
+        if (next < last)
+            st = resolve(j, j->keys + next, group_size(next, last),
+                         records[!now], err);
+        if (st == MDN_OK)
+            st = copy_group(j, records[now], i, group_size(i, last), err);
+    }
+    return st;
+}
+
+/* Numbers of one column by key. */
+static mdn_status
+gather_column(mdn_view *view, mdn_kind kind, const uint64_t *keys,
+              uint64_t first, uint64_t last, int64_t *out, mdn_error *err)
+{
+    const int64_t *column = mdn_store_column(view->store, kind);
+    mdn_status st;
+
+    for (uint64_t i = first; i < last; i++) {
+        uint64_t key = keys[i];
+        uint64_t ahead = i + 2 * GROUP < last ? keys[i + 2 * GROUP] : key;
+
+        if (ahead < view->tail.count)
+            __builtin_prefetch(column + ahead, 0, 3);
+        if (__builtin_expect(key >= view->tail.count, 0))
+            return fail_key(view, key, err);
+        if (__builtin_expect(!mdn_store_verified(view->store, kind,
+                                                 key >> MDN_COLUMN_BLOCK_SHIFT),
+                             0)
+            && (st = mdn_verify_column(view, kind, key, err)) != MDN_OK)
+            return st;
+        out[i] = column[key];
+    }
+    return MDN_OK;
+}
+
+static mdn_status
+gather_rows(const job *j, uint64_t first, uint64_t last, mdn_error *err)
+{
+    mdn_status st = MDN_OK;
+
+    if (j->target_count > 0)
+        st = gather_records(j, first, last, err);
+    if (st == MDN_OK && j->labels != NULL)
+        st = gather_column(j->view, MDN_LABELS, j->keys, first, last, j->labels,
+                           err);
+    if (st == MDN_OK && j->timestamps != NULL)
+        st = gather_column(j->view, MDN_TIMESTAMPS, j->keys, first, last,
+                           j->timestamps, err);
+    return st;
+}
+
+/* Threads. */
+
+typedef struct {
+    const job *job;
+    uint64_t first, last;
+    pthread_t thread;
+    bool started;
+    mdn_status status;
+    mdn_error error;
+} part;
+
+static void *
+run_part(void *argument)
+{
+    part *p = argument;
+
+    p->status = gather_rows(p->job, p->first, p->last, &p->error);
+    return NULL;
+}
+
+/* The caller runs the first part, and every part that got no thread. */
+static mdn_status
+gather_in_parts(const job *j, uint64_t count, uint32_t threads, mdn_error *err)
+{
+    part *parts = calloc(threads, sizeof *parts);
+    mdn_status st = MDN_OK;
+
+    if (parts == NULL)
+        return mdn_fail_nomem(err, threads * sizeof *parts);
+    for (uint32_t t = 0; t < threads; t++) {
+        part *p = &parts[t];
+
+        p->job = j;
+        p->first = count / threads * t + count % threads * t / threads;
+        p->last =
+            count / threads * (t + 1) + count % threads * (t + 1) / threads;
+        p->started =
+            t > 0 && pthread_create(&p->thread, NULL, run_part, p) == 0;
+    }
+    for (uint32_t t = 0; t < threads; t++) {
+        if (!parts[t].started)
+            run_part(&parts[t]);
+    }
+    for (uint32_t t = 0; t < threads; t++) {
+        if (parts[t].started)
+            pthread_join(parts[t].thread, NULL);
+        if (st == MDN_OK && parts[t].status != MDN_OK) {
+            st = parts[t].status;
+            if (err != NULL)
+                *err = parts[t].error;
+        }
+    }
+    free(parts);
+    return st;
+}
+
+/* Arguments. */
+
+static mdn_status
+check_targets(job *j, mdn_error *err)
+{
+    const mdn_schema *schema = j->view->store->schema;
+    uint64_t from = UINT64_MAX, end = 0;
+
+    for (uint32_t t = 0; t < j->target_count; t++) {
+        const mdn_field *field;
+
+        if (j->targets[t].field >= schema->field_count)
+            return mdn_fail(err, MDN_INVALID,
+                            "field number %u; the schema has %u fields",
+                            j->targets[t].field, schema->field_count);
+        field = &schema->fields[j->targets[t].field];
+        if (field->dtype == MDN_BYTES && j->targets[t].offsets == NULL)
+            return mdn_fail(err, MDN_INVALID,
+                            "field '%s' is bytes and needs offsets",
+                            field->name);
+        if (field->offset < from)
+            from = field->offset;
+        if (field->offset + field->size_bytes > end)
+            end = field->offset + field->size_bytes;
+        if (field->dtype == MDN_BYTES)
+            end = schema->head_size;
+    }
+    if (j->target_count > 0) {
+        j->from = from;
+        j->size = end - from < PREFETCH_MAX ? end - from : PREFETCH_MAX;
+    }
+    if (j->labels != NULL && !mdn_view_has_labels(j->view))
+        return mdn_fail(err, MDN_INVALID, "%s has no labels",
+                        j->view->store->path);
+    return MDN_OK;
+}
+
+mdn_status
+mdn_view_fetch(mdn_view *view, const uint64_t *keys, uint64_t count,
+               const mdn_target *targets, uint32_t target_count,
+               int64_t *labels, int64_t *timestamps, uint32_t threads,
+               mdn_error *err)
+{
+    job j = {.view = view,
+             .keys = keys,
+             .targets = targets,
+             .target_count = target_count,
+             .labels = labels,
+             .timestamps = timestamps};
+    mdn_status st = check_targets(&j, err);
+
+    if (st != MDN_OK)
+        return st;
+    if (threads > THREADS_MAX)
+        threads = THREADS_MAX;
+    if (threads > count / ROWS_PER_THREAD)
+        threads = (uint32_t)(count / ROWS_PER_THREAD);
+    if (threads <= 1)
+        return gather_rows(&j, 0, count, err);
+    return gather_in_parts(&j, count, threads, err);
+}
+
+mdn_status
+mdn_view_offsets(mdn_view *view, const uint64_t *keys, uint64_t count,
+                 uint32_t field, int64_t *offsets, mdn_error *err)
+{
+    const mdn_schema *schema = view->store->schema;
+    job j = {.view = view, .keys = keys};
+    const uint8_t *records[GROUP];
+    mdn_status st = MDN_OK;
+
+    if (field >= schema->field_count
+        || schema->fields[field].dtype != MDN_BYTES)
+        return mdn_fail(err, MDN_INVALID, "field number %u is not bytes",
+                        field);
+    j.from = schema->fields[field].offset;
+    j.size = 4;
+    offsets[0] = 0;
+    for (uint64_t i = 0; i < count && st == MDN_OK; i += GROUP) {
+        uint64_t n = group_size(i, count);
+
+        prepare(&j, keys + i, n);
+        st = resolve(&j, keys + i, n, records, err);
+        for (uint64_t k = 0; k < n && st == MDN_OK; k++)
+            offsets[i + k + 1] =
+                offsets[i + k] + (int64_t)mdn_load_u32(records[k] + j.from);
+    }
+    return st;
+}

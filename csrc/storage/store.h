@@ -1,0 +1,100 @@
+/* store.h - what the views of one handle share: mappings and verified bits.
+ *
+ * A store has room for a number of segments; when a dataset outgrows it, later
+ * views get a new store and the old one lives as long as its last view.  The
+ * files of a segment are mapped when one of its rows is first touched.
+ *
+ * Each column is one reserved range of addresses in which the columns of the
+ * segments are mapped one after the other, so that it is one array by key.
+ *
+ * A set bit of `verified` says: this block is full, mapped and was checked.
+ * It is set after that with release and read with acquire, so that whoever
+ * sees it may read the block. */
+#ifndef MDN_STORAGE_STORE_H
+#define MDN_STORAGE_STORE_H
+
+#include "base/io.h"
+#include "storage/layout.h"
+#include "storage/schema.h"
+
+#include <stdatomic.h>
+
+/* A piece of address space, to be returned. */
+typedef struct mdn_range {
+    struct mdn_range *next;
+    void *base;
+    uint64_t size;
+} mdn_range;
+
+typedef struct {
+    /* As in `records` of the store, with how much of it is in the file. */
+    _Atomic uint64_t readable;
+    uint64_t mapped; /* guarded by lock: bytes of address space */
+    _Atomic(const uint32_t *) checksums; /* NULL: columns are not mapped yet */
+} mdn_segment;
+
+typedef struct {
+    /* Written before anybody shares the store. */
+    const mdn_io *io; /* borrowed; must outlive the store */
+    char *path;
+    mdn_schema *schema;
+    mdn_layout layout;
+    uint64_t capacity;          /* segments */
+    uint8_t *column[MDN_KINDS]; /* reserved; NULL for records and absent ones */
+    _Atomic uint64_t *verified[MDN_KINDS]; /* one bit per full block */
+    _Atomic(const uint8_t *) *records;     /* per segment; NULL: not mapped */
+    mdn_segment *segments;
+
+    atomic_uint references;
+    /* One thread at a time maps: the pid of its process, or 0.  A child that
+     * was forked meanwhile sees a foreign pid and takes the lock over; mapping
+     * what its parent was about to map is no harm. */
+    atomic_int lock;
+    mdn_range *ranges; /* guarded by lock */
+} mdn_store;
+
+/* path and schema are copied; one reference. */
+mdn_status mdn_store_new(const mdn_io *io, const char *path,
+                         const mdn_schema *schema, const mdn_layout *layout,
+                         uint64_t capacity, mdn_store **out, mdn_error *err);
+mdn_store *mdn_store_retain(mdn_store *store);
+void mdn_store_release(mdn_store *store); /* accepts NULL */
+
+/* Map columns and checksums of a segment, if they are not yet. */
+mdn_status mdn_store_map_columns(mdn_store *store, uint64_t segment,
+                                 mdn_error *err);
+/* Map the records of a segment so that the first `bytes` can be read.
+ * MDN_CORRUPT when the file is shorter. */
+mdn_status mdn_store_map_records(mdn_store *store, uint64_t segment,
+                                 uint64_t bytes, mdn_error *err);
+
+static inline bool
+mdn_store_verified(const mdn_store *store, mdn_kind kind, uint64_t block)
+{
+    uint64_t word = atomic_load_explicit(&store->verified[kind][block / 64],
+                                         memory_order_acquire);
+
+    return (word >> (block % 64)) & 1;
+}
+
+static inline void
+mdn_store_set_verified(mdn_store *store, mdn_kind kind, uint64_t block)
+{
+    atomic_fetch_or_explicit(&store->verified[kind][block / 64],
+                             UINT64_C(1) << (block % 64), memory_order_release);
+}
+
+/* Valid once a block of the segment was verified. */
+static inline const uint8_t *
+mdn_store_records(const mdn_store *store, uint64_t segment)
+{
+    return atomic_load_explicit(&store->records[segment], memory_order_acquire);
+}
+
+static inline const int64_t *
+mdn_store_column(const mdn_store *store, mdn_kind kind)
+{
+    return (const int64_t *)(const void *)store->column[kind];
+}
+
+#endif

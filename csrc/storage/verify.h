@@ -1,0 +1,47 @@
+/* verify.h - a view from the inside, and the check of blocks at first touch. */
+#ifndef MDN_STORAGE_VERIFY_H
+#define MDN_STORAGE_VERIFY_H
+
+#include "storage/store.h"
+#include "storage/view.h"
+
+struct mdn_view {
+    /* Written before anybody shares the view. */
+    mdn_store *store; /* one reference */
+    mdn_tail tail;
+
+    atomic_uint references;
+    /* The last, not full block of each kind was checked against the tail.  It
+     * belongs to the view: a later view has more rows in that block. */
+    atomic_bool tail_verified[MDN_KINDS];
+};
+
+/* One reference; retains the store. */
+mdn_status mdn_view_new(mdn_store *store, const mdn_tail *tail, mdn_view **out,
+                        mdn_error *err);
+
+/* The slow path behind mdn_store_verified: on MDN_OK the record of key (and
+ * its neighbours in the block) may be read.  key < count. */
+mdn_status mdn_verify_record(mdn_view *view, uint64_t key, mdn_error *err);
+
+/* The same for the rows of a column in the block of key. */
+mdn_status mdn_verify_column(mdn_view *view, mdn_kind kind, uint64_t key,
+                             mdn_error *err);
+
+/* Where the record of a verified key begins. */
+static inline const uint8_t *
+mdn_view_record(const mdn_view *view, uint64_t key)
+{
+    const mdn_layout *layout = &view->store->layout;
+    uint64_t row = mdn_layout_row(layout, key);
+    const uint8_t *base =
+        mdn_store_records(view->store, key >> layout->segment_shift);
+
+    if (!layout->has[MDN_OFFSETS])
+        return base + row * layout->record_size;
+    return row == 0
+               ? base
+               : base + mdn_store_column(view->store, MDN_OFFSETS)[key - 1];
+}
+
+#endif
