@@ -161,6 +161,7 @@ class TrainingSet:
 def fair_shares(
     sizes: npt.NDArray[np.uint64], capacity: int, mode: int, seed: int, /
 ) -> npt.NDArray[np.uint64]: ...
+
 class Orchestrator:
     def __new__(
         cls,
