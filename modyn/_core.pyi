@@ -2,6 +2,7 @@
 
 import os
 from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
