@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 CSRC := $(wildcard csrc/*/*.c csrc/*/*.h)
 C_FILES = $(CSRC) $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c benchmarks/*.c)
@@ -18,7 +18,7 @@ DATASETS ?= datasets
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-include check.mk
+include tests/c/check.mk
 
 .PHONY: help
 help:
@@ -46,6 +46,7 @@ $(VENV)/.packages: scripts/debian-packages
 # setuptools and numpy come first: the package is then built with what is
 # here, without an isolated environment of its own.
 $(VENV)/.tools: $(VENV)/.packages constraints.txt
+	@echo 'Installing pinned versions into $(VENV); torch alone is 200 MB and more ...'
 	$(PIP) install -c constraints.txt setuptools numpy
 	touch $@
 
@@ -78,7 +79,7 @@ run-flights: setup
 .PHONY: test
 test: setup
 	$(MAKE) lint
-	$(MAKE) -j2 --output-sync check check-asan check-tsan
+	$(MAKE) -s -j2 --output-sync check check-asan check-tsan
 	$(MAKE) check-python
 
 .PHONY: lint
@@ -87,6 +88,7 @@ lint: setup
 	$(BIN)/ruff check -q
 	$(BIN)/mypy
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	scripts/check-binding $(BIN)/python
 
 # The last lines are pytest's own summary.
 .PHONY: check-python
@@ -95,7 +97,8 @@ check-python: setup
 
 .PHONY: check-long
 check-long: setup
-	$(MAKE) check-asan check-tsan
+	$(MAKE) -s check-asan check-tsan
+	! command -v $(FUZZ_CC) >/dev/null || $(MAKE) -s fuzz
 	MODYN_LONG=1 $(BIN)/python -m pytest
 	$(BIN)/python -m tests.kill.kill_run --kills 200
 

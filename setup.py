@@ -1,8 +1,9 @@
 """Build modyn._core from csrc/, and modyn._postgres where libpq is at hand."""
 
-import shutil
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
@@ -45,42 +46,50 @@ def core() -> Extension:
     return extension("modyn._core", sources(*floors))
 
 
+def pg_config(option: str) -> str | None:
+    """Answer of pg_config; None without it, or where it is Debian's wrapper of nothing."""
+    try:
+        done = subprocess.run(["pg_config", option], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
 def postgres() -> list[Extension]:
     """The extension over libpq, or nothing and a line that says why."""
-    if not all(path.exists() for path in POSTGRES):
-        return []
-    if shutil.which("pg_config") is None:
+    headers, libraries = pg_config("--includedir"), pg_config("--libdir")
+    if headers is None or libraries is None or not Path(headers, "libpq-fe.h").exists():
         print(
-            "modyn: pg_config was not found, so modyn is built without Postgres support; "
-            "install libpq-dev (Debian) and reinstall to have it",
+            "modyn: pg_config or libpq-fe.h was not found, so modyn is built without Postgres "
+            "support; install libpq-dev (Debian) and reinstall to have it",
             file=sys.stderr,
         )
         return []
-
-    def directory(option: str) -> str:
-        return subprocess.run(
-            ["pg_config", option], check=True, capture_output=True, text=True
-        ).stdout.strip()
-
     files = [str(path.relative_to(ROOT)) for path in POSTGRES]
-    files += sources("base")
     return [
         extension(
             "modyn._postgres",
-            files,
-            include_dirs=[directory("--includedir")],
-            library_dirs=[directory("--libdir")],
+            files + sources("base"),
+            include_dirs=[headers],
+            library_dirs=[libraries],
             libraries=["pq"],
         )
     ]
 
 
 class BuildExt(build_ext):
-    """Compile with as many processes as there are cores."""
+    """Compile the files of an extension side by side, one per core."""
 
-    def finalize_options(self) -> None:
-        super().finalize_options()
-        self.parallel = self.parallel or True
+    def build_extensions(self) -> None:
+        compile_all = self.compiler.compile
+
+        def side_by_side(sources: list[str], **options: object) -> list[str]:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                objects = pool.map(lambda source: compile_all([source], **options), sources)
+                return [name for names in objects for name in names]
+
+        self.compiler.compile = side_by_side
+        super().build_extensions()
 
 
 setup(ext_modules=[core(), *postgres()], cmdclass={"build_ext": BuildExt})

@@ -1,8 +1,166 @@
 """The C core; only the typed faces of the package import it."""
 
+import os
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
 class CorruptError(Exception): ...
 class BusyError(OSError): ...
 class ClosedError(Exception): ...
+
+class Dataset:
+    @classmethod
+    def create(
+        cls,
+        path: str,
+        schema: str,
+        time_unit: int,
+        has_labels: bool,
+        segment_shift: int,
+        /,
+    ) -> Dataset: ...
+    @classmethod
+    def open(cls, path: str, writable: bool, /) -> Dataset: ...
+    def append(
+        self,
+        count: int,
+        columns: tuple[tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None], ...],
+        labels: npt.NDArray[np.int64] | None,
+        timestamps: npt.NDArray[np.int64],
+        /,
+    ) -> int: ...
+    def refresh(self) -> bool: ...
+    def view(self) -> View: ...
+    def close(self) -> None: ...
+
+class View:
+    @property
+    def count(self) -> int: ...
+    @property
+    def path(self) -> str: ...
+    @property
+    def uuid(self) -> bytes: ...
+    @property
+    def time_unit(self) -> str: ...
+    @property
+    def schema(self) -> str: ...
+    @property
+    def has_labels(self) -> bool: ...
+    def columns(
+        self, first: int, count: int, /
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None]: ...
+    def offsets(
+        self, keys: npt.NDArray[np.uint64], field: int, out: npt.NDArray[np.int64], /
+    ) -> None: ...
+    def fetch(
+        self,
+        keys: npt.NDArray[np.uint64],
+        targets: tuple[tuple[int, npt.NDArray[Any], npt.NDArray[np.int64] | None], ...],
+        labels: npt.NDArray[np.int64] | None,
+        timestamps: npt.NDArray[np.int64] | None,
+        threads: int,
+        /,
+    ) -> None: ...
+    def warm(self) -> None: ...
+
+# Loaders (csrc/python/loader.c, batch.c); their face is modyn/loader.py.
+
+class Tensor:
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> str: ...
+    def __dlpack__(
+        self,
+        *,
+        stream: None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> object: ...
+    def __dlpack_device__(self) -> tuple[int, int]: ...
+
+class Batch:
+    def __len__(self) -> int: ...
+    def part(self, index: int, /) -> Tensor: ...
+
+class Epoch:
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Batch: ...
+    def close(self) -> None: ...
+
+class Loader:
+    def __init__(
+        self,
+        view: View,
+        keys: npt.NDArray[np.uint64],
+        weights: npt.NDArray[np.float64] | None,
+        *,
+        fields: tuple[int, ...],
+        batch_size: int,
+        drop_last: bool,
+        shuffle: bool,
+        seed: int,
+    ) -> None: ...
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]: ...
+    def __len__(self) -> int: ...
+    def begin(self, *, epoch: int, first: int, threads: int, depth: int) -> Epoch: ...
+
+# Candidates and training sets (csrc/python/sampling.c, trainset.c); their faces are
+# modyn/sampling.py and modyn/trainset.py.
+
+class Candidates:
+    @classmethod
+    def from_view(
+        cls, view: View, order: npt.NDArray[np.uint64] | None, first: int, last: int, /
+    ) -> Candidates: ...
+    @classmethod
+    def from_arrays(
+        cls,
+        keys: npt.NDArray[np.uint64],
+        timestamps: npt.NDArray[np.int64] | None,
+        labels: npt.NDArray[np.int64] | None,
+        /,
+    ) -> Candidates: ...
+    def __len__(self) -> int: ...
+    @property
+    def has_labels(self) -> bool: ...
+    def columns(
+        self, first: int, count: int, /
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]: ...
+    def uniform(self, count: int, seed: int, /) -> npt.NDArray[np.uint64]: ...
+    def balanced(self, count: int, mode: int, seed: int, /) -> npt.NDArray[np.uint64]: ...
+
+class TrainingSet:
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], /) -> TrainingSet: ...
+    @classmethod
+    def write(
+        cls,
+        directory: str | os.PathLike[str],
+        keys: npt.NDArray[np.uint64],
+        weights: npt.NDArray[np.float64] | None,
+        uuid: bytes | None,
+        /,
+    ) -> str: ...
+    def __len__(self) -> int: ...
+    @property
+    def keys(self) -> npt.NDArray[np.uint64]: ...
+    @property
+    def weights(self) -> npt.NDArray[np.float64] | None: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def uuid(self) -> bytes: ...
+    @property
+    def path(self) -> str: ...
+
+def fair_shares(
+    sizes: npt.NDArray[np.uint64], capacity: int, mode: int, seed: int, /
+) -> npt.NDArray[np.uint64]: ...
 
 class Orchestrator:
     def __new__(

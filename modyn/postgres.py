@@ -5,13 +5,13 @@ this module raises ModuleNotFoundError and everything else works.
 """
 
 try:
-    from modyn import _postgres
+    from modyn._postgres import DatabaseError
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
         "modyn was built without Postgres support: install libpq-dev (Debian) and reinstall modyn"
     ) from error
 
-from modyn._postgres import DatabaseError
+from modyn import _postgres
 
 __all__ = ["DatabaseError", "libpq_version", "server_version"]
 

@@ -31,18 +31,34 @@ import modyn
 
 ATTEMPT_SECONDS = 600
 PIPELINE = """\
-pipeline:
-  name: killed
+pipeline: {name: killed, seed: 3}
 model:
   id: MLP
-  config: {dense: 4, num_classes: 2, hidden: [8]}
-data:
-  dataset_id: killed
-trigger:
-  id: DataAmountTrigger
-  num_samples: 400
+  config: {num_classes: 2, hidden: [8]}
+training:
+  batch_size: 64
+  epochs_per_trigger: 2
+  use_previous_model: true
+  shuffle: true
+  optimizers:
+    - {name: default, algorithm: Adam, source: PyTorch, param_groups: [{module: model}]}
+  optimization_criterion: {name: CrossEntropyLoss}
+data: {dataset_id: killed}
+trigger: {id: DataAmountTrigger, num_samples: 350}
 selection_strategy:
   name: CoresetStrategy
+  tail_triggers: 1
+  presampling_config: {strategy: LabelBalanced, ratio: 50}
+evaluation:
+  device: cpu
+  handlers:
+    - name: matrix
+      execution_time: after_training
+      models: matrix
+      strategy: {type: SlicingEvalStrategy, eval_every: 10h}
+      datasets: [killed]
+  datasets:
+    - {dataset_id: killed, batch_size: 256, metrics: [{name: Accuracy}, {name: RocAuc}]}
 """
 
 

@@ -28,11 +28,10 @@ def programs() -> Path | None:
     return max(found, key=lambda path: path.parent.name.zfill(4), default=None)
 
 
-def unprivileged() -> list[str]:
-    """Return the words that put a command under another user: Postgres refuses to be root."""
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] * (
-        os.geteuid() == 0
-    )
+def as_server(*command: object) -> list[str]:
+    """Return a command under a user that Postgres accepts (not root), and that dies with us."""
+    user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"] * (os.geteuid() == 0)
+    return ["setpriv", *user, "--pdeathsig=SIGINT", *map(str, command)]
 
 
 def wait_until_ready(directory: Path, server: subprocess.Popen[bytes], log: Path) -> None:
@@ -62,16 +61,17 @@ def server() -> Iterator[Path]:
         password_file = directory / "password"
         password_file.write_text(PASSWORD)
         password_file.chmod(0o644)
-        initdb = [bin_directory / "initdb", "-D", directory / "data", "-U", "modyn"]
-        initdb += ["--auth=scram-sha-256", f"--pwfile={password_file}", "--no-sync"]
+        data = directory / "data"
+        initdb = [bin_directory / "initdb", "-D", data, "-U", "modyn", "--auth=scram-sha-256"]
+        initdb += [f"--pwfile={password_file}", "--no-sync"]
         subprocess.run(
-            [*unprivileged(), *initdb], check=True, capture_output=True, cwd=directory, timeout=120
+            as_server(*initdb), check=True, capture_output=True, cwd=directory, timeout=120
         )
-        start = [bin_directory / "postgres", "-D", directory / "data", "-k", directory]
+        start = [bin_directory / "postgres", "-D", data, "-k", directory]
         start += ["-c", "listen_addresses=", "-c", "fsync=off"]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [*unprivileged(), *start], stdout=output, stderr=output, cwd=directory
+                as_server(*start), stdout=output, stderr=output, cwd=directory
             )
         wait_until_ready(directory, process, log)
         yield directory
@@ -223,3 +223,8 @@ def test_a_signal_ends_the_wait():
 def test_a_deadline_must_lie_ahead(timeout_seconds):
     with pytest.raises(ValueError, match="timeout_seconds must be above 0"):
         postgres.server_version("host=127.0.0.1", timeout_seconds=timeout_seconds)
+
+
+def test_an_at_sign_in_a_uri_is_explained():
+    with pytest.raises(ValueError, match="write %40"):
+        postgres.server_version("postgresql://modyn:pa@ss@127.0.0.1:1/db")

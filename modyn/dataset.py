@@ -1,0 +1,354 @@
+"""A growing collection of samples in a directory, and the samples by key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from modyn import _core
+from modyn.inputs import Field, Ragged, as_column, as_int64, as_keys, as_timestamps
+
+__all__ = ["Dataset", "Ragged"]
+
+UNITS = ("s", "ms", "us", "ns")
+
+
+class Dataset:
+    """Samples under dense keys, in arrival order; made by `create` and `open`.
+
+    One handle in one process may write, any number may read. Every method may
+    be called from any thread; a call that writes waits for the one before.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> directory = tempfile.mkdtemp() + "/clicks"
+    >>> clicks = Dataset.create(directory, schema={"dense": "float32[2]", "word": "bytes"})
+    >>> clicks.append(
+    ...     {"dense": np.ones((3, 2), np.float32), "word": [b"a", b"", b"ccc"]},
+    ...     labels=[0, 1, 1],
+    ...     timestamps=[10, 20, 30],
+    ... )
+    array([0, 1, 2], dtype=uint64)
+    >>> clicks.close()
+    >>> clicks = Dataset.open(directory)
+    >>> fields = clicks.fetch([2, 0, 2])
+    >>> fields["dense"].shape, list(fields["word"])
+    ((3, 2), [b'ccc', b'a', b'ccc'])
+    >>> clicks.labels, len(clicks), clicks.schema
+    (array([0, 1, 1]), 3, {'dense': 'float32[2]', 'word': 'bytes'})
+    """
+
+    def __init__(self, core: _core.Dataset, *, writable: bool) -> None:
+        self._core = core
+        self._writable = writable
+        self._current: _core.View | None = None
+        view = core.view()
+        self._path = view.path
+        self._fields = tuple(Field.parse(line) for line in view.schema.splitlines())
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        schema: Mapping[str, str],
+        timestamp_unit: str = "s",
+        labels: bool = True,
+        segment_records: int | None = None,
+    ) -> Dataset:
+        """Make an empty dataset and return it open for writing.
+
+        Parameters
+        ----------
+        path : path
+            The directory to make; missing parents are made, too.
+        schema : mapping of field name to type
+            A NumPy dtype name, with a shape in brackets if it is not a scalar
+            (`float32[13]`, `uint8[28,28]`), or `bytes`.
+        timestamp_unit : {"s", "ms", "us", "ns"}
+            What the timestamps count.
+        labels : bool
+            Whether samples have labels.
+        segment_records : int, optional
+            Records per file, a power of two from 8192 to 2**30.
+
+        Raises
+        ------
+        FileExistsError
+            A dataset is there already; it was not touched.
+        ValueError
+            The schema, unit or segment_records is wrong.
+        """
+        if timestamp_unit not in UNITS:
+            raise ValueError(f"timestamp_unit must be one of {UNITS}, got {timestamp_unit!r}")
+        where = os.path.abspath(os.fspath(path))
+        text = _schema_text(schema)
+        shift = _segment_shift(segment_records)
+        Path(where).parent.mkdir(parents=True, exist_ok=True)
+        core = _core.Dataset.create(where, text, UNITS.index(timestamp_unit), labels, shift)
+        return cls(core, writable=True)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, mode: Literal["r", "w"] = "r") -> Dataset:
+        """Return the dataset at `path`, open for reading or for writing.
+
+        Raises
+        ------
+        FileNotFoundError
+            There is no dataset.
+        BusyError
+            mode is "w" and somebody else writes; the message says who.
+        CorruptError
+            Its files are damaged or of an unknown version.
+        """
+        if mode not in ("r", "w"):
+            raise ValueError(f"mode must be 'r' or 'w', got {mode!r}")
+        where = os.path.abspath(os.fspath(path))
+        return cls(_core.Dataset.open(where, mode == "w"), writable=mode == "w")
+
+    def append(
+        self,
+        fields: Mapping[str, Any],
+        *,
+        labels: Any = None,
+        timestamps: Any,
+    ) -> npt.NDArray[np.uint64]:
+        """Add samples, all or none, and return their keys; they are durable then.
+
+        Parameters
+        ----------
+        fields : mapping of field name to array
+            All fields of the schema: NumPy arrays, torch tensors on the CPU,
+            anything with the buffer protocol or DLPack, or nested sequences;
+            shape (n, *shape of the field). The dtype is that of the schema or
+            casts to it safely. A bytes field is a sequence of bytes or a `Ragged`.
+        labels : int64, shape (n,)
+            Only, and always, for a dataset with labels.
+        timestamps : int64, shape (n,), unit of the dataset
+            In any order. datetime64 is converted to the unit, if exactly possible.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An input has the wrong type, shape or value: the message names the
+            field, the row and the value. Nothing was written.
+        OSError
+            The disk is full, or failed. Nothing of the batch is seen later.
+        """
+        times = as_timestamps(timestamps, self.timestamp_unit)
+        count = len(times)
+        has_labels = self.view.has_labels
+        if has_labels and labels is None:
+            raise ValueError(f"labels are missing; {self._path} has labels")
+        if not has_labels and labels is not None:
+            raise ValueError(f"labels were given; {self._path} has none")
+        classes = None if labels is None else as_int64("labels", labels)
+        if classes is not None and len(classes) != count:
+            raise ValueError(f"{len(classes)} labels for {count} timestamps")
+        self._check_names(fields)
+        columns = tuple(as_column(field, fields[field.name], count) for field in self._fields)
+        first = self._core.append(count, columns, classes, times)
+        self._current = None
+        return np.arange(first, first + count, dtype=np.uint64)
+
+    def _check_names(self, fields: Mapping[str, Any]) -> None:
+        names = [field.name for field in self._fields]
+        for name in fields:
+            if name not in names:
+                raise ValueError(f"field {name!r} is not in the schema; it has {names}")
+        for name in names:
+            if name not in fields:
+                raise ValueError(f"field {name!r} is missing; got {list(fields)}")
+
+    def fetch(
+        self,
+        keys: npt.ArrayLike,
+        *,
+        fields: Sequence[str] | None = None,
+        out: Mapping[str, npt.NDArray[Any]] | None = None,
+        threads: int = 1,
+    ) -> dict[str, npt.NDArray[Any] | Ragged]:
+        """Return the samples of `keys`, one array per field, in the order asked for.
+
+        Parameters
+        ----------
+        keys : uint64, shape (n,)
+            In any order; repeats are allowed.
+        fields : sequence of str, optional
+            Fields to read; all by default.
+        out : mapping of field name to array, optional
+            Arrays to fill instead of new ones: C-contiguous, of the dtype of
+            the field and shape (n, *shape of the field). Not for bytes fields.
+        threads : int
+            How many threads copy; the result is the same for any number.
+
+        Raises
+        ------
+        KeyError
+            There is no sample with a key.
+        CorruptError
+            Stored bytes that were asked for are damaged.
+        """
+        numbers = as_keys(keys)
+        view = self.view
+        result: dict[str, npt.NDArray[Any] | Ragged] = {}
+        targets = []
+        for field in self._select(fields, out):
+            place = self._place(view, field, numbers, out)
+            result[field.name] = place
+            values, offsets = (
+                (place.values, place.offsets) if isinstance(place, Ragged) else (place, None)
+            )
+            targets.append((self._fields.index(field), values, offsets))
+        view.fetch(numbers, tuple(targets), None, None, threads)
+        return result
+
+    def _select(
+        self, names: Sequence[str] | None, out: Mapping[str, npt.NDArray[Any]] | None
+    ) -> list[Field]:
+        by_name = {field.name: field for field in self._fields}
+        chosen = list(by_name) if names is None else list(dict.fromkeys(names))
+        for name in [*chosen, *(out or ())]:
+            if name not in by_name:
+                raise ValueError(f"field {name!r} is not in the schema; it has {list(by_name)}")
+        for name in out or ():
+            if name not in chosen:
+                raise ValueError(f"out has field {name!r}, which is not among those to be read")
+        return [by_name[name] for name in chosen]
+
+    @staticmethod
+    def _place(
+        view: _core.View,
+        field: Field,
+        keys: npt.NDArray[np.uint64],
+        out: Mapping[str, npt.NDArray[Any]] | None,
+    ) -> npt.NDArray[Any] | Ragged:
+        """Return where the values of one field go."""
+        given = None if out is None else out.get(field.name)
+        if field.dtype is None:
+            if given is not None:
+                raise ValueError(f"field {field.name!r} is bytes: it cannot be put into out")
+            offsets = np.empty(len(keys) + 1, np.int64)
+            names = [line.split(":")[0] for line in view.schema.splitlines()]
+            view.offsets(keys, names.index(field.name), offsets)
+            return Ragged(np.empty(offsets[-1], np.uint8), offsets)
+        shape = (len(keys), *field.shape)
+        if given is None:
+            return np.empty(shape, field.dtype)
+        if not isinstance(given, np.ndarray):
+            raise TypeError(f"out[{field.name!r}] must be a NumPy array, got {type(given)}")
+        if given.dtype != field.dtype or given.shape != shape:
+            raise ValueError(
+                f"out[{field.name!r}] must be {field.dtype}{list(shape)}, "
+                f"got {given.dtype}{list(given.shape)}"
+            )
+        if not given.flags.c_contiguous or not given.flags.writeable:
+            raise ValueError(f"out[{field.name!r}] must be C-contiguous and writable")
+        return given
+
+    @property
+    def view(self) -> _core.View:
+        """The samples as of now, for the loader, samplers and the orchestrator."""
+        view = self._current
+        if view is None:
+            view = self._current = self._core.view()
+        return view
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """Labels by key: read-only, over the mapped files; None without labels."""
+        view = self.view
+        return view.columns(0, view.count)[1]
+
+    @property
+    def timestamps(self) -> npt.NDArray[np.int64]:
+        """Timestamps by key: read-only, over the mapped files."""
+        view = self.view
+        return view.columns(0, view.count)[0]
+
+    @property
+    def schema(self) -> dict[str, str]:
+        """Types by field name."""
+        return {field.name: field.type for field in self._fields}
+
+    @property
+    def timestamp_unit(self) -> str:
+        """What the timestamps count: "s", "ms", "us" or "ns"."""
+        return self.view.time_unit
+
+    @property
+    def path(self) -> str:
+        """The directory, absolute."""
+        return self._path
+
+    @property
+    def uuid(self) -> str:
+        """32 hexadecimal digits that name the dataset wherever it is copied."""
+        return self.view.uuid.hex()
+
+    def refresh(self) -> bool:
+        """See what was committed since; return whether there was anything."""
+        grown = self._core.refresh()
+        if grown:
+            self._current = None
+        return grown
+
+    def close(self) -> None:
+        """End this handle; arrays and views that it gave stay valid."""
+        self._core.close()
+        self._current = None
+
+    def __len__(self) -> int:
+        return self.view.count
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._writable:
+            raise TypeError(f"{self._path} is open for writing and cannot be pickled")
+        return _reopen, (self._path,)
+
+    def __repr__(self) -> str:
+        mode = "w" if self._writable else "r"
+        return f"<Dataset {self._path!r}, mode {mode!r}, fields {self.schema}>"
+
+
+def _reopen(path: str) -> Dataset:
+    """Open what was pickled as a path."""
+    return Dataset.open(path)
+
+
+def _schema_text(schema: Mapping[str, str]) -> str:
+    for name, kind in schema.items():
+        if not isinstance(name, str) or not isinstance(kind, str):
+            raise TypeError(f"schema: field {name!r} and its type {kind!r} must be str")
+        if "\n" in name + kind or "\0" in name + kind:
+            raise ValueError(f"schema: field {name!r}: {kind!r} holds a line end or NUL")
+    return "".join(f"{name}: {kind}\n" for name, kind in schema.items())
+
+
+def _segment_shift(records: int | None) -> int:
+    if records is None:
+        return 0
+    shift = records.bit_length() - 1
+    if not 13 <= shift <= 30 or records != 1 << shift:
+        raise ValueError(
+            f"segment_records must be a power of two from 8192 to 2**30, got {records}"
+        )
+    return shift
