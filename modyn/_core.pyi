@@ -2,6 +2,7 @@
 
 import os
 from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -161,6 +162,7 @@ class TrainingSet:
 def fair_shares(
     sizes: npt.NDArray[np.uint64], capacity: int, mode: int, seed: int, /
 ) -> npt.NDArray[np.uint64]: ...
+
 class Orchestrator:
     def __new__(
         cls,

@@ -98,7 +98,7 @@ ALLOWED_CALLS = {
     ("base/io.c", call): "it is the table of system calls" for call in SYSTEM_CALLS
 } | {
     ("prefetch/pool.c", "mmap"): "memory of its own, at the alignment of huge pages",
-    ("storage/store.c", "mmap"): "reserves addresses; files are mapped into them through io",
+    ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
 }
 
 
@@ -167,6 +167,7 @@ FLOORS = {
     "modyn._core": 0,
     "modyn._postgres": 0,
     "modyn.arrivals": 0,
+    "modyn.inputs": 0,
     "modyn.errors": 1,
     "modyn.dataset": 2,
     "modyn.formats": 2,
