@@ -1,7 +1,7 @@
 """Train models continuously on growing data: when, on which samples, and at what cost.
 
-`Dataset` is where it begins; `Loader` feeds its samples to PyTorch; `modyn.policies` decides when to
-train and on what; `Pipeline` puts them together and `Run` shows what came of it.
+`Dataset` is where it begins; `Loader` feeds its samples to PyTorch; `modyn.policies` decides when
+to train and on what; `Pipeline` puts them together and `Run` shows what came of it.
 """
 
 from typing import TYPE_CHECKING, Any
