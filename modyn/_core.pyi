@@ -1,5 +1,7 @@
 """The C core; only the typed faces of the package import it."""
 
+import os
+from typing import Any
 from typing import Any, Self
 
 import numpy as np
@@ -107,3 +109,78 @@ class Loader:
     def parts(self) -> tuple[tuple[str, int], ...]: ...
     def __len__(self) -> int: ...
     def begin(self, *, epoch: int, first: int, threads: int, depth: int) -> Epoch: ...
+
+# Candidates and training sets (csrc/python/sampling.c, trainset.c); their faces are
+# modyn/sampling.py and modyn/trainset.py.
+
+class Candidates:
+    @classmethod
+    def from_view(
+        cls, view: View, order: npt.NDArray[np.uint64] | None, first: int, last: int, /
+    ) -> Candidates: ...
+    @classmethod
+    def from_arrays(
+        cls,
+        keys: npt.NDArray[np.uint64],
+        timestamps: npt.NDArray[np.int64] | None,
+        labels: npt.NDArray[np.int64] | None,
+        /,
+    ) -> Candidates: ...
+    def __len__(self) -> int: ...
+    @property
+    def has_labels(self) -> bool: ...
+    def columns(
+        self, first: int, count: int, /
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]: ...
+    def uniform(self, count: int, seed: int, /) -> npt.NDArray[np.uint64]: ...
+    def balanced(self, count: int, mode: int, seed: int, /) -> npt.NDArray[np.uint64]: ...
+
+class TrainingSet:
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], /) -> TrainingSet: ...
+    @classmethod
+    def write(
+        cls,
+        directory: str | os.PathLike[str],
+        keys: npt.NDArray[np.uint64],
+        weights: npt.NDArray[np.float64] | None,
+        uuid: bytes | None,
+        /,
+    ) -> str: ...
+    def __len__(self) -> int: ...
+    @property
+    def keys(self) -> npt.NDArray[np.uint64]: ...
+    @property
+    def weights(self) -> npt.NDArray[np.float64] | None: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def uuid(self) -> bytes: ...
+    @property
+    def path(self) -> str: ...
+
+def fair_shares(
+    sizes: npt.NDArray[np.uint64], capacity: int, mode: int, seed: int, /
+) -> npt.NDArray[np.uint64]: ...
+
+class Orchestrator:
+    def __new__(
+        cls,
+        view: View,
+        order: npt.NDArray[np.uint64] | None,
+        calls: object,
+        directory: str,
+        block_count: int,
+        tail_triggers: int,
+        position: int,
+        starts: npt.NDArray[np.uint64],
+        advance_every: int,
+        names: tuple[str, str],
+        /,
+    ) -> Orchestrator: ...
+    @property
+    def position(self) -> int: ...
+    @property
+    def trigger(self) -> int: ...
+    def next(self) -> tuple[int, int, int, int, int, str] | None: ...
+    def timestamp_at(self, position: int, /) -> int: ...

@@ -46,7 +46,7 @@ plain_uniform(const uint64_t *keys, uint64_t n, uint64_t count, uint64_t start,
     ticket *tickets = malloc((n > 0 ? n : 1) * sizeof *tickets);
 
     for (uint64_t i = 0; i < n; i++)
-        tickets[i] = (ticket) { mdn_draw(start, keys[i]), keys[i] };
+        tickets[i] = (ticket){mdn_draw(start, keys[i]), keys[i]};
     qsort(tickets, n, sizeof *tickets, by_draw);
     count = count < n ? count : n;
     for (uint64_t i = 0; i < count; i++)
@@ -120,8 +120,8 @@ uniform_is(const uint64_t *keys, uint64_t n, uint64_t block_count,
 static void
 words_sort_like_qsort_whatever_their_range(void)
 {
-    const uint64_t counts[] = { 0, 1, 2, 63, 64, 65, 1000, 20000 };
-    const uint64_t ranges[] = { 0, 1, 2, 300, 70000, UINT64_C(1) << 40 };
+    const uint64_t counts[] = {0, 1, 2, 63, 64, 65, 1000, 20000};
+    const uint64_t ranges[] = {0, 1, 2, 300, 70000, UINT64_C(1) << 40};
 
     for (int c = 0; c < 8; c++) {
         for (int r = 0; r < 6; r++) {
@@ -143,9 +143,9 @@ words_sort_like_qsort_whatever_their_range(void)
 static void
 the_smallest_come_to_the_front_whatever_their_range(void)
 {
-    const uint64_t ranges[] = { 0, 1, 2, 300, 70000, UINT64_C(1) << 40 };
+    const uint64_t ranges[] = {0, 1, 2, 300, 70000, UINT64_C(1) << 40};
     const uint64_t n = 5000;
-    const uint64_t limits[] = { 1, 2, 2047, 2048, 2500, 4999, 5000 };
+    const uint64_t limits[] = {1, 2, 2047, 2048, 2500, 4999, 5000};
 
     for (int r = 0; r < 6; r++) {
         for (int l = 0; l < 7; l++) {
@@ -167,7 +167,7 @@ the_smallest_come_to_the_front_whatever_their_range(void)
 static void
 a_draw_names_its_key(void)
 {
-    const uint64_t ends[] = { 0, 1, UINT64_MAX, UINT64_C(1) << 63 };
+    const uint64_t ends[] = {0, 1, UINT64_MAX, UINT64_C(1) << 63};
 
     for (uint64_t seed = 0; seed < 50; seed++) {
         uint64_t start = mdn_stream(seed, 1);
@@ -209,8 +209,8 @@ vector_and_plain_draws_keep_the_same_keys(void)
 static void
 uniform_equals_its_twin_for_any_cut_into_blocks(void)
 {
-    const uint64_t counts[] = { 0, 1, 2, 63, 64, 65, 1000, 9999, 10000, 20000 };
-    const uint64_t blocks[] = { 1, 7, 4096, 5000, 65536 };
+    const uint64_t counts[] = {0, 1, 2, 63, 64, 65, 1000, 9999, 10000, 20000};
+    const uint64_t blocks[] = {1, 7, 4096, 5000, 65536};
     const uint64_t n = 10000;
     uint64_t *keys = some_keys(n, 0);
     uint64_t *want = malloc(n * sizeof *want);
@@ -251,7 +251,7 @@ uniform_does_not_depend_on_the_order_of_the_stream(void)
 static void
 a_key_that_comes_more_than_once_counts_once(void)
 {
-    const uint64_t counts[] = { 1, 2, 64, 65, 999, 1000, 3000 };
+    const uint64_t counts[] = {1, 2, 64, 65, 999, 1000, 3000};
     const uint64_t n = 1000, copies = 23;
     uint64_t *keys = count_up(n), *repeated, *want;
     uint64_t start = mdn_stream(9, MDN_STREAM_UNIFORM);
@@ -330,8 +330,8 @@ broken_rewind(mdn_metadata_stream *stream)
 static void
 a_stream_that_fails_fails_the_choice(void)
 {
-    mdn_metadata_stream broken
-        = { .count = 10, .next = broken_next, .rewind = broken_rewind };
+    mdn_metadata_stream broken = {
+        .count = 10, .next = broken_next, .rewind = broken_rewind};
     uint64_t junk, *keys = &junk, count;
     mdn_error err;
 
@@ -364,16 +364,15 @@ long_next(mdn_metadata_stream *stream, mdn_metadata_block *out, mdn_error *err)
     (void)err;
     for (uint64_t i = 0; i < 9000; i++)
         keys[i] = (uint64_t)blocks * 9000 + i;
-    *out = (mdn_metadata_block) { .count = blocks++ < 5 ? 9000 : 0,
-                                  .keys = keys };
+    *out = (mdn_metadata_block){.count = blocks++ < 5 ? 9000 : 0, .keys = keys};
     return MDN_OK;
 }
 
 static void
 a_stream_longer_than_it_said_overruns_nothing(void)
 {
-    mdn_metadata_stream liar
-        = { .count = 30, .next = long_next, .rewind = broken_rewind };
+    mdn_metadata_stream liar = {
+        .count = 30, .next = long_next, .rewind = broken_rewind};
     uint64_t *got, count;
 
     CHECK(mdn_sample_uniform(&liar, 1000, 3, &got, &count, NULL) == MDN_OK);
@@ -396,7 +395,7 @@ total(const uint64_t *values, uint64_t count)
 static void
 d20_equal_small_groups_lose_no_capacity(void)
 {
-    const uint64_t sizes[] = { 5, 5, 5, 5, 400, 5, 5, 5, 5 };
+    const uint64_t sizes[] = {5, 5, 5, 5, 400, 5, 5, 5, 5};
     uint64_t shares[9];
 
     CHECK(mdn_shares_fill(sizes, 9, 100, MDN_SHARES_LEVEL, 0, shares, NULL)
@@ -455,7 +454,7 @@ the_rest_falls_on_every_group_alike(void)
 {
     enum { GROUPS = 7, SEEDS = 7000 };
     uint64_t sizes[GROUPS], shares[GROUPS];
-    int extra[GROUPS] = { 0 };
+    int extra[GROUPS] = {0};
 
     for (int i = 0; i < GROUPS; i++)
         sizes[i] = 100 + (uint64_t)i;
@@ -473,7 +472,7 @@ the_rest_falls_on_every_group_alike(void)
 static void
 equal_shares_follow_the_smallest_group(void)
 {
-    const uint64_t sizes[] = { 30, 4, 100 };
+    const uint64_t sizes[] = {30, 4, 100};
     uint64_t shares[3];
 
     mdn_shares_fill(sizes, 3, 90, MDN_SHARES_EQUAL, 0, shares, NULL);
@@ -487,7 +486,7 @@ equal_shares_follow_the_smallest_group(void)
 static void
 sizes_near_the_end_of_64_bits_do_not_overflow(void)
 {
-    const uint64_t sizes[] = { UINT64_MAX, UINT64_MAX - 1, 3 };
+    const uint64_t sizes[] = {UINT64_MAX, UINT64_MAX - 1, 3};
     uint64_t shares[3];
 
     mdn_shares_fill(sizes, 3, UINT64_MAX, MDN_SHARES_EXACT, 0, shares, NULL);
@@ -522,8 +521,8 @@ classes_are_numbered_by_label_and_counted(void)
     }
     CHECK(mdn_classes_find(&classes, 7)->class_plus_one == 0);
     for (uint64_t i = 0; i < N; i++)
-        classes.sizes[mdn_classes_find(&classes, labels[i])->class_plus_one
-                      - 1]--;
+        classes
+            .sizes[mdn_classes_find(&classes, labels[i])->class_plus_one - 1]--;
     CHECK(total(classes.sizes, classes.count) == 0);
     mdn_classes_free(&classes);
     mdn_classes_free(&classes);
@@ -537,8 +536,8 @@ more_labels_than_the_limit_are_refused(void)
 {
     const uint64_t n = MDN_CLASSES_MAX + 1;
     uint64_t *keys = count_up(n);
-    mdn_metadata_stream *stream
-        = stream_of(keys, (const int64_t *)(const void *)keys, n, 65536);
+    mdn_metadata_stream *stream =
+        stream_of(keys, (const int64_t *)(const void *)keys, n, 65536);
     mdn_classes classes;
     mdn_error err;
 
@@ -565,8 +564,8 @@ plain_balanced(const uint64_t *keys, const int64_t *labels, uint64_t n,
         for (uint64_t i = 0; i < n; i++)
             if (labels[i] == label)
                 members[size++] = keys[i];
-        count += plain_uniform(members, size, shares[label], start,
-                               out + count);
+        count +=
+            plain_uniform(members, size, shares[label], start, out + count);
     }
     qsort(out, count, sizeof *out, by_value);
     free(members);
@@ -577,15 +576,15 @@ static void
 balanced_equals_its_twin_in_every_mode(void)
 {
     enum { N = 6000, LABELS = 11 };
-    const uint64_t counts[] = { 0, 1, 2, 63, 64, 65, 1000, 3000, 6000, 9000 };
-    const uint64_t blocks[] = { 1, 64, 100000 };
-    uint64_t *keys = some_keys(N, 0), sizes[LABELS] = { 0 }, shares[LABELS];
+    const uint64_t counts[] = {0, 1, 2, 63, 64, 65, 1000, 3000, 6000, 9000};
+    const uint64_t blocks[] = {1, 64, 100000};
+    uint64_t *keys = some_keys(N, 0), sizes[LABELS] = {0}, shares[LABELS];
     uint64_t *want = malloc(N * sizeof *want);
     int64_t *labels = malloc(N * sizeof *labels);
 
     for (uint64_t i = 0; i < N; i++) { /* from many to few of a label */
-        labels[i] = (int64_t)(some(i) % LABELS * (some(i + N) % LABELS)
-                              / LABELS);
+        labels[i] =
+            (int64_t)(some(i) % LABELS * (some(i + N) % LABELS) / LABELS);
         sizes[labels[i]]++;
     }
     for (int c = 0; c < 10; c++) {
@@ -593,13 +592,13 @@ balanced_equals_its_twin_in_every_mode(void)
             uint64_t seed = some((uint64_t)c * 7), want_count;
 
             /* Labels without samples are no classes; here all have some. */
-            mdn_shares_fill(sizes, LABELS - 1, counts[c],
-                            (mdn_shares_mode)mode, seed, shares, NULL);
-            want_count = plain_balanced(keys, labels, N, LABELS - 1, shares,
-                                        seed, want);
+            mdn_shares_fill(sizes, LABELS - 1, counts[c], (mdn_shares_mode)mode,
+                            seed, shares, NULL);
+            want_count =
+                plain_balanced(keys, labels, N, LABELS - 1, shares, seed, want);
             for (int b = 0; b < 3; b++) {
-                mdn_metadata_stream *stream
-                    = stream_of(keys, labels, N, blocks[b]);
+                mdn_metadata_stream *stream =
+                    stream_of(keys, labels, N, blocks[b]);
                 uint64_t *got, got_count;
 
                 CHECK(mdn_sample_balanced(stream, counts[c],
@@ -622,16 +621,16 @@ balanced_equals_its_twin_in_every_mode(void)
 static void
 balanced_without_labels_or_with_a_repeated_key_is_refused(void)
 {
-    const uint64_t keys[] = { 4, 7, 4, 9 };
-    const int64_t labels[] = { 0, 0, 1, 1 }, same[] = { 0, 1, 0, 1 };
-    const int64_t *both[] = { labels, same };
+    const uint64_t keys[] = {4, 7, 4, 9};
+    const int64_t labels[] = {0, 0, 1, 1}, same[] = {0, 1, 0, 1};
+    const int64_t *both[] = {labels, same};
     mdn_metadata_stream *stream = stream_of(keys, NULL, 4, 10);
     uint64_t *got, count;
     mdn_error err;
 
-    CHECK(mdn_sample_balanced(stream, 4, MDN_SHARES_LEVEL, 1, &got, &count,
-                              &err)
-          == MDN_INVALID);
+    CHECK(
+        mdn_sample_balanced(stream, 4, MDN_SHARES_LEVEL, 1, &got, &count, &err)
+        == MDN_INVALID);
     CHECK(got == NULL && strstr(err.message, "no labels") != NULL);
     stream->free(stream);
     for (int i = 0; i < 2; i++) {
@@ -659,8 +658,7 @@ changing_next(mdn_metadata_stream *stream, mdn_metadata_block *out,
     changing *self = (changing *)stream;
 
     (void)err;
-    *out = self->given ? (mdn_metadata_block) { 0 }
-                       : self->blocks[self->reading];
+    *out = self->given ? (mdn_metadata_block){0} : self->blocks[self->reading];
     self->given = true;
     return MDN_OK;
 }
@@ -677,12 +675,12 @@ balanced_refuses_candidates_that_change_between_readings(void)
 {
     static uint64_t keys[200];
     static int64_t zeros[200], others[200];
-    const mdn_metadata_block before = { 100, keys, NULL, zeros };
+    const mdn_metadata_block before = {100, keys, NULL, zeros};
     const mdn_metadata_block after[] = {
-        { 100, keys, NULL, others }, /* a new label */
-        { 200, keys, NULL, zeros },  /* more of the same */
-        { 50, keys, NULL, zeros },   /* fewer */
-        { 100, keys, NULL, NULL },   /* none */
+        {100, keys, NULL, others}, /* a new label */
+        {200, keys, NULL, zeros},  /* more of the same */
+        {50, keys, NULL, zeros},   /* fewer */
+        {100, keys, NULL, NULL},   /* none */
     };
     uint64_t *got, count;
     mdn_error err;
@@ -692,11 +690,11 @@ balanced_refuses_candidates_that_change_between_readings(void)
         others[i] = (int64_t)i;
     }
     for (int i = 0; i < 4; i++) {
-        changing stream = { .stream = { .count = 100,
-                                        .next = changing_next,
-                                        .rewind = changing_rewind },
-                            .blocks = { before, after[i] },
-                            .reading = -1 };
+        changing stream = {.stream = {.count = 100,
+                                      .next = changing_next,
+                                      .rewind = changing_rewind},
+                           .blocks = {before, after[i]},
+                           .reading = -1};
 
         CHECK(mdn_sample_balanced(&stream.stream, 100, MDN_SHARES_LEVEL, 1,
                                   &got, &count, &err)
@@ -708,7 +706,7 @@ balanced_refuses_candidates_that_change_between_readings(void)
 static void
 arrays_come_back_in_blocks_and_again_after_a_rewind(void)
 {
-    const int64_t times[] = { 5, 6, 7, 8, 9 }, labels[] = { 1, 0, 1, 0, 1 };
+    const int64_t times[] = {5, 6, 7, 8, 9}, labels[] = {1, 0, 1, 0, 1};
     uint64_t *keys = count_up(5);
     mdn_metadata_stream *stream;
     mdn_metadata_block block;
@@ -722,8 +720,7 @@ arrays_come_back_in_blocks_and_again_after_a_rewind(void)
         while (stream->next(stream, &block, NULL) == MDN_OK
                && block.count > 0) {
             CHECK(block.count == (seen < 4 ? 2 : 1));
-            CHECK(block.keys == keys + seen
-                  && block.timestamps == times + seen
+            CHECK(block.keys == keys + seen && block.timestamps == times + seen
                   && block.labels == labels + seen);
             seen += block.count;
         }

@@ -97,8 +97,8 @@ FORBIDDEN_CALLS = [
 ALLOWED_CALLS = {
     ("base/io.c", call): "it is the table of system calls" for call in SYSTEM_CALLS
 } | {
+    ("prefetch/pool.c", "mmap"): "memory of its own, at the alignment of huge pages",
     ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
-    ("prefetch/pool.c", "mmap"): "memory of batches, aligned for large pages; no file",
 }
 
 

@@ -1,0 +1,153 @@
+"""The checks of a selection policy."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from modyn.arrivals import Arrivals
+from modyn.policies.answers import selected
+from modyn.policies.base import PlainContext, Selected, Selection
+from modyn.policies.checks.common import (
+    DEFAULT,
+    CheckError,
+    check_public_attributes,
+    check_repeats,
+    example_stream,
+    factory,
+    fail,
+    reborn,
+)
+from modyn.sampling import Candidates
+
+__all__ = ["check_selection"]
+
+Answers = list[tuple[list[int], list[float] | None]]
+
+
+def check_selection(
+    policy: Selection | Callable[[], Selection],
+    *,
+    stream: Arrivals | None = None,
+    context: PlainContext = DEFAULT,
+) -> None:
+    """Raise `CheckError` unless a selection policy keeps its promises.
+
+    Its constructor keeps its parameters and touches no data; it chooses candidates, each once, and
+    weighs them with finite numbers; and its choice is the same in every run, however the
+    candidates come in blocks, and also when its state is saved and loaded between triggers.
+
+    Parameters
+    ----------
+    policy : Selection or callable
+        A policy, or what makes one when called without arguments.
+    stream : Arrivals or None
+        Candidates to choose from; by default those of `example_stream`.
+    context : PlainContext
+        Whose seed and timestamp unit to play with.
+
+    Raises
+    ------
+    CheckError
+        Saying what was seen and what to do about it.
+
+    Examples
+    --------
+    >>> from modyn.policies import Random
+    >>> check_selection(Random(ratio=30))
+
+    A policy that takes positions for keys:
+
+    >>> class TheFirstTen(Selection):
+    ...     def select(self, candidates, context):
+    ...         return list(range(10))
+    >>> check_selection(TheFirstTen)
+    Traceback (most recent call last):
+    ...
+    modyn.policies.checks.common.CheckError: TheFirstTen: it chose key 0, which is no candidate; ...
+    """
+    make = factory(policy, Selection)
+    stream = example_stream() if stream is None else stream
+
+    def run(fresh: Callable[[], Selection]) -> Answers:
+        return _select_all(fresh, stream, context)
+
+    _check_tail(make())
+    expected = run(make)
+    check_public_attributes(make, run)
+    check_repeats(make, run, expected)
+    for block_count in (1, 7, 100):
+        if _select_all(make, stream, context, block_count=block_count) != expected:
+            fail(
+                make(),
+                f"it chooses otherwise when candidates.blocks() has blocks of {block_count}",
+                "let the choice depend on samples and their order, not on blocks",
+            )
+    if _select_all(make, stream, context, between=lambda old: reborn(old, make)) != expected:
+        fail(
+            make(),
+            "a run that is saved and resumed between triggers chooses otherwise",
+            "keep all that a later choice depends on in private attributes (self._name), set "
+            "before select() returns",
+        )
+
+
+def _check_tail(policy: Selection) -> None:
+    tail = policy.tail_triggers
+    if tail is not None and (isinstance(tail, bool) or not isinstance(tail, int) or tail < 0):
+        fail(
+            policy,
+            f"its tail_triggers is {tail!r}",
+            "make it None (all data so far) or a number of former triggers, at least 0",
+        )
+
+
+def _select_all(
+    make: Callable[[], Selection],
+    stream: Arrivals,
+    given: PlainContext,
+    *,
+    block_count: int = 65_536,
+    between: Callable[[Selection], Selection] = lambda policy: policy,
+) -> Answers:
+    """Return the answers of triggers that see one sample, some, and all of the stream."""
+    policy, answers = make(), []
+    for trigger, count in enumerate((1, len(stream) // 3, len(stream), len(stream))):
+        part = stream[:count]
+        clock = int(part.timestamps[-1])
+        context = replace(given, clock=clock, position=count, trigger=trigger)
+        answer = _select(policy, part, context, block_count)
+        weights = None if answer.weights is None else answer.weights.tolist()
+        answers.append((answer.keys.tolist(), weights))
+        policy = between(policy)
+    return answers
+
+
+def _select(policy: Selection, part: Arrivals, context: PlainContext, block_count: int) -> Selected:
+    candidates = Candidates.from_arrays(
+        part.keys, part.timestamps, part.labels, block_count=block_count
+    )
+    given = policy.select(candidates, context)
+    try:
+        answer = selected(given, type(policy).__name__)
+    except (TypeError, ValueError) as error:
+        raise CheckError(str(error)) from error
+    strangers = np.setdiff1d(answer.keys, part.keys)
+    if len(strangers) > 0:
+        fail(
+            policy,
+            f"it chose key {strangers[0]}, which is no candidate",
+            "choose from candidates.keys; a position among the candidates is not a key",
+        )
+    twice = answer.keys[1:][answer.keys[1:] == answer.keys[:-1]]
+    if len(twice) > 0:
+        fail(policy, f"it chose key {twice[0]} twice", "choose each key once; stress it by weight")
+    good = answer.weights is None or np.isfinite(answer.weights) & (answer.weights >= 0)
+    if answer.weights is not None and not np.all(good):
+        where = int(np.argmin(good))
+        fail(
+            policy,
+            f"it gave key {answer.keys[where]} the weight {answer.weights[where]}",
+            "make all weights finite and at least 0",
+        )
+    return answer
