@@ -98,7 +98,7 @@ def expand(files: Files) -> list[str]:
     """
     given = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     paths: list[str] = []
-    for item in map(os.fspath, given):
+    for item in (os.fspath(path) for path in given):
         if not glob.has_magic(item) or os.path.exists(item):
             paths.append(item)
             continue

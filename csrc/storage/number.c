@@ -11,16 +11,15 @@
  * float32 by strtof, for float16 to a double that is rounded to odd. */
 #include "storage/number.h"
 
+#include <assert.h>
 #include <fenv.h>
+#include <locale.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-
-/* strtod_l is not of POSIX 2008; the header has it for _GNU_SOURCE. */
-#include <locale.h>
 
 #define TEXT_MAX 1024
 #define DIGITS_MAX 19 /* any number of so many digits fits 64 bits */
@@ -32,8 +31,7 @@ static void
 make_c_locale(void)
 {
     c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    if (c_locale == (locale_t)0)
-        abort(); /* the C locale is a constant of the library */
+    assert(c_locale != (locale_t)0); /* a constant of the C library */
 }
 
 /* Integers -------------------------------------------------------------- */
