@@ -22,7 +22,7 @@ import pytest
 import torch
 
 import modyn
-from modyn.errors import ClosedError
+from modyn.errors import ClosedError, CorruptError
 from modyn.loader import Batch, Loader, RaggedTensor
 from modyn.trainset import TrainingSet
 
@@ -296,12 +296,12 @@ def test_damaged_bytes_are_an_error_in_their_batch(tmp_path):
     writer.close()
     with (path / "000000.seg").open("r+b") as file:
         file.seek(60 * 4096 + 17)
-        file.write(b"x")
+        file.write(b"\xff")
     opened = modyn.Dataset.open(path)
     iterator = iter(Loader(opened, np.arange(100), batch_size=16))
 
     assert len(next(iterator)) == 16
-    with pytest.raises(modyn.errors.CorruptError, match=r"batch \d: .*000000\.seg"):
+    with pytest.raises(CorruptError, match=r"batch \d: .*000000\.seg"):
         list(iterator)
 
 
@@ -562,9 +562,16 @@ def test_a_tensor_lives_on_in_another_thread(dataset):
 # Processes ---------------------------------------------------------------------------------------
 
 
+IMPORTS = """
+import os, signal, sys, threading, time
+import modyn, numpy as np
+from modyn.errors import ClosedError
+"""
+
+
 def start(script: str, *arguments: Any) -> subprocess.Popen[str]:
     """Start a Python process with this script."""
-    text = "import modyn, numpy as np, os, signal, sys, threading, time\n" + textwrap.dedent(script)
+    text = IMPORTS + textwrap.dedent(script)
     return subprocess.Popen(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text, *map(str, arguments)],
         cwd=ROOT,
@@ -663,7 +670,7 @@ def test_a_forked_child_is_refused_and_ends(path):
                 try:
                     act()
                     os._exit(1)
-                except modyn.errors.ClosedError as error:
+                except ClosedError as error:
                     if "fork" not in str(error):
                         os._exit(2)
             iterator.close()
