@@ -1,7 +1,7 @@
 """The C core; only the typed faces of the package import it."""
 
 import os
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt

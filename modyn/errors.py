@@ -2,4 +2,8 @@
 
 from modyn._core import BusyError, ClosedError, CorruptError
 
-__all__ = ["BusyError", "ClosedError", "CorruptError"]
+__all__ = ["BusyError", "ClosedError", "ConfigError", "CorruptError"]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message says where and why."""

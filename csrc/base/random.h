@@ -14,6 +14,7 @@ enum {
     MDN_STREAM_BALANCED = 2, /* class-balanced sampling */
     MDN_STREAM_SHUFFLE = 3,  /* order of an epoch; index is the epoch */
     MDN_STREAM_SHARES = 4,   /* who gets what is left over; index is the group */
+    MDN_STREAM_TRIGGER = 5,  /* seeds of draws; index is the trigger */
 };
 
 /* Fmix of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words. */

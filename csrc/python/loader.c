@@ -1,9 +1,386 @@
+/* loader.c - loaders and their epochs as Python objects.
+ *
+ * A Loader holds the buffers of keys and weights, which workers read: they are
+ * released when the last epoch, which holds its loader, is gone and its workers
+ * have been joined. */
+#include "prefetch/loader.h"
+
+#include "python/batch.h"
 #include "python/python.h"
+
+#include <unistd.h>
+
+#define WAIT_SLICE_MS 100 /* so that Ctrl-C is answered within 0.2 s */
+
+typedef struct {
+    PyObject_HEAD
+    mdn_loader *core; /* owned */
+    pid_t pid;        /* of the process that made it */
+    Py_buffer keys;   /* held; obj is NULL when it is not */
+    Py_buffer weights;
+} loader_object;
+
+typedef struct {
+    PyObject_HEAD
+    mdn_epoch *core;       /* owned */
+    loader_object *loader; /* one reference */
+} epoch_object;
+
+/* ----- arguments ----- */
+
+static int
+as_uint64(PyObject *object, void *out)
+{
+    unsigned long long value = PyLong_AsUnsignedLongLong(object);
+
+    if (value == (unsigned long long)-1 && PyErr_Occurred())
+        return 0;
+    *(uint64_t *)out = value;
+    return 1;
+}
+
+static int
+as_uint32(PyObject *object, void *out)
+{
+    uint64_t value;
+
+    if (!as_uint64(object, &value))
+        return 0;
+    if (value > UINT32_MAX) {
+        PyErr_Format(PyExc_OverflowError, "%llu does not fit in 32 bits",
+                     (unsigned long long)value);
+        return 0;
+    }
+    *(uint32_t *)out = (uint32_t)value;
+    return 1;
+}
+
+/* The items of a tuple of numbers, to be freed with PyMem_Free. */
+static uint32_t *
+read_fields(PyObject *fields, uint32_t *count)
+{
+    Py_ssize_t size = PyTuple_GET_SIZE(fields);
+    uint32_t *out;
+
+    if (size > MDN_FIELDS_MAX) {
+        PyErr_Format(PyExc_ValueError, "at most %d fields, got %zd",
+                     MDN_FIELDS_MAX, size);
+        return NULL;
+    }
+    out = PyMem_New(uint32_t, (size_t)size + 1);
+    if (out == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < size; i++)
+        if (!as_uint32(PyTuple_GET_ITEM(fields, i), &out[i])) {
+            PyMem_Free(out);
+            return NULL;
+        }
+    *count = (uint32_t)size;
+    return out;
+}
+
+static int
+hold_samples(loader_object *self, PyObject *keys, PyObject *weights)
+{
+    if (mdn_py_buffer(keys, "keys", "LQ", sizeof(uint64_t), 0, &self->keys) < 0)
+        return -1;
+    if (weights == Py_None)
+        return 0;
+    if (mdn_py_buffer(weights, "weights", "d", sizeof(double), 0,
+                      &self->weights)
+        < 0)
+        return -1;
+    if (self->weights.len == self->keys.len)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%zd weights for %zd keys",
+                 self->weights.len / 8, self->keys.len / 8);
+    return -1;
+}
+
+/* ----- Loader ----- */
+
+static PyObject *
+make_core(loader_object *self, mdn_view *view, PyObject *fields,
+          mdn_loader_options *options)
+{
+    mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
+    uint32_t *indices = read_fields(fields, &options->field_count);
+    mdn_status st;
+    mdn_error err;
+
+    if (indices == NULL)
+        return NULL;
+    options->view = view;
+    options->fields = indices;
+    options->keys = self->keys.buf;
+    options->count = (uint64_t)self->keys.len / sizeof(uint64_t);
+    options->weights = self->weights.obj != NULL ? self->weights.buf : NULL;
+    st = mdn_loader_new(options, &self->core, &err);
+    PyMem_Free(indices);
+    if (st != MDN_OK)
+        return mdn_py_raise(state, &err);
+    return (PyObject *)self;
+}
+
+static PyObject *
+loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"view",    "keys",       "weights",
+                            "fields",  "batch_size", "drop_last",
+                            "shuffle", "seed",       NULL};
+    PyObject *view_object, *keys, *weights, *fields;
+    mdn_loader_options options = {0};
+    int drop_last, shuffle;
+    loader_object *self;
+    mdn_view *view;
+
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OOO$O!O&ppO&:Loader", names, &view_object, &keys,
+            &weights, &PyTuple_Type, &fields, as_uint64, &options.batch_size,
+            &drop_last, &shuffle, as_uint64, &options.seed))
+        return NULL;
+    options.drop_last = drop_last != 0;
+    options.shuffle = shuffle != 0;
+    view = mdn_py_view(mdn_py_state_of_type(type), view_object);
+    if (view == NULL)
+        return NULL;
+    self = (loader_object *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->pid = getpid();
+    if (hold_samples(self, keys, weights) < 0
+        || make_core(self, view, fields, &options) == NULL) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return (PyObject *)self;
+}
+
+static void
+loader_dealloc(loader_object *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+
+    mdn_loader_free(self->core);
+    if (self->keys.obj != NULL)
+        PyBuffer_Release(&self->keys);
+    if (self->weights.obj != NULL)
+        PyBuffer_Release(&self->weights);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static Py_ssize_t
+loader_length(loader_object *self)
+{
+    return (Py_ssize_t)mdn_loader_batch_count(self->core);
+}
+
+static const char *
+kind_name(mdn_part_kind kind)
+{
+    switch (kind) { /* no default: -Wswitch rejects a missing case */
+    case MDN_PART_KEYS: return "keys";
+    case MDN_PART_LABELS: return "labels";
+    case MDN_PART_WEIGHTS: return "weights";
+    case MDN_PART_FIELD: return "field";
+    case MDN_PART_PAYLOADS: return "payloads";
+    case MDN_PART_OFFSETS: return "offsets";
+    }
+    Py_UNREACHABLE();
+}
+
+static PyObject *
+loader_parts(loader_object *self, void *unused)
+{
+    uint32_t count = mdn_loader_part_count(self->core);
+    PyObject *parts = PyTuple_New((Py_ssize_t)count);
+
+    (void)unused;
+    for (uint32_t i = 0; parts != NULL && i < count; i++) {
+        mdn_part_role role = mdn_loader_part_role(self->core, i);
+        PyObject *part =
+            Py_BuildValue("(sI)", kind_name(role.kind), role.field);
+
+        if (part == NULL)
+            Py_CLEAR(parts);
+        else
+            PyTuple_SET_ITEM(parts, (Py_ssize_t)i, part);
+    }
+    return parts;
+}
+
+PyDoc_STRVAR(begin_doc,
+             "begin($self, /, *, epoch, first, threads, depth)\n--\n\n"
+             "Start to fill the batches of an epoch, from batch `first` on.");
+
+static PyObject *
+loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"epoch", "first", "threads", "depth", NULL};
+    mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
+    PyTypeObject *type = state->epoch_type;
+    mdn_epoch_options options;
+    epoch_object *epoch;
+    mdn_status st;
+    mdn_error err;
+
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "$O&O&O&O&:begin", names, as_uint64, &options.epoch,
+            as_uint64, &options.first_batch, as_uint32, &options.thread_count,
+            as_uint32, &options.depth))
+        return NULL;
+    if (self->pid != getpid()) {
+        mdn_fail(&err, MDN_CLOSED,
+                 "this loader was made in process %ld: open the dataset and "
+                 "make a loader in the forked process",
+                 (long)self->pid);
+        return mdn_py_raise(state, &err);
+    }
+    epoch = (epoch_object *)type->tp_alloc(type, 0);
+    if (epoch == NULL)
+        return NULL;
+    epoch->loader = (loader_object *)Py_NewRef(self);
+    st = mdn_loader_begin(self->core, &options, &epoch->core, &err);
+    if (st != MDN_OK) {
+        Py_DECREF(epoch);
+        return mdn_py_raise(state, &err);
+    }
+    return (PyObject *)epoch;
+}
+
+static PyMethodDef loader_methods[] = {
+    {"begin", (PyCFunction)(void (*)(void))loader_begin,
+     METH_VARARGS | METH_KEYWORDS, begin_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef loader_getset[] = {
+    {"parts", (getter)(void (*)(void))loader_parts, NULL,
+     "(kind, field index) of each part of a batch.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+PyDoc_STRVAR(loader_doc,
+             "Loader(view, keys, weights, *, fields, batch_size, drop_last, "
+             "shuffle, seed)\n--\n\n"
+             "Samples of a view, in an order, cut into batches.");
+
+static PyType_Slot loader_slots[] = {
+    {Py_tp_doc, (void *)(uintptr_t)loader_doc},
+    {Py_tp_new, (void *)loader_new},
+    {Py_tp_dealloc, (void *)loader_dealloc},
+    {Py_tp_methods, loader_methods},
+    {Py_tp_getset, loader_getset},
+    {Py_sq_length, (void *)loader_length},
+    {0, NULL},
+};
+
+static PyType_Spec loader_spec = {
+    .name = "modyn._core.Loader",
+    .basicsize = sizeof(loader_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = loader_slots,
+};
+
+/* ----- Epoch ----- */
+
+/* Signals are looked at only between waits: a batch that was taken is always
+ * delivered, so that Ctrl-C loses none. */
+static PyObject *
+epoch_next(epoch_object *self)
+{
+    mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
+    mdn_batch *batch;
+    mdn_status st;
+    mdn_error err;
+
+    for (;;) {
+        Py_BEGIN_ALLOW_THREADS
+        st = mdn_epoch_take(self->core, WAIT_SLICE_MS, &batch, &err);
+        Py_END_ALLOW_THREADS
+        if (st != MDN_TIMEOUT)
+            break;
+        if (PyErr_CheckSignals() < 0)
+            return NULL;
+    }
+    if (st != MDN_OK)
+        return mdn_py_raise(state, &err);
+    if (batch == NULL)
+        return NULL; /* the end: StopIteration */
+    return mdn_py_batch(state, batch);
+}
+
+PyDoc_STRVAR(close_doc,
+             "close($self, /)\n--\n\n"
+             "Stop and join the workers; from any thread, any number of "
+             "times.");
+
+static PyObject *
+epoch_close(epoch_object *self, PyObject *unused)
+{
+    (void)unused;
+    Py_BEGIN_ALLOW_THREADS
+    mdn_epoch_close(self->core);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+static void
+epoch_dealloc(epoch_object *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    mdn_epoch *core = self->core;
+
+    Py_BEGIN_ALLOW_THREADS
+    mdn_epoch_free(core); /* joins; does not in a forked child */
+    Py_END_ALLOW_THREADS
+    Py_XDECREF(self->loader);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef epoch_methods[] = {
+    {"close", (PyCFunction)(void (*)(void))epoch_close, METH_NOARGS, close_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot epoch_slots[] = {
+    {Py_tp_doc, "The batches of one epoch, in order; made by Loader.begin."},
+    {Py_tp_dealloc, (void *)epoch_dealloc},
+    {Py_tp_iter, (void *)PyObject_SelfIter},
+    {Py_tp_iternext, (void *)epoch_next},
+    {Py_tp_methods, epoch_methods},
+    {0, NULL},
+};
+
+static PyType_Spec epoch_spec = {
+    .name = "modyn._core.Epoch",
+    .basicsize = sizeof(epoch_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE
+             | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = epoch_slots,
+};
+
+static PyTypeObject *
+add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+
+    if (type != NULL && PyModule_AddType(module, type) < 0)
+        Py_CLEAR(type);
+    return type;
+}
 
 int
 mdn_py_add_loader(PyObject *module, mdn_py_state *state)
 {
-    (void)module;
-    (void)state;
-    return 0;
+    state->loader_type = add_type(module, &loader_spec);
+    if (state->loader_type == NULL)
+        return -1;
+    state->epoch_type = add_type(module, &epoch_spec);
+    return state->epoch_type == NULL ? -1 : 0;
 }

@@ -91,6 +91,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->candidates_type);
     Py_VISIT(state->trainset_type);
     Py_VISIT(state->loader_type);
+    Py_VISIT(state->epoch_type);
     Py_VISIT(state->batch_type);
     Py_VISIT(state->tensor_type);
     Py_VISIT(state->orchestrator_type);
@@ -110,6 +111,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->candidates_type);
     Py_CLEAR(state->trainset_type);
     Py_CLEAR(state->loader_type);
+    Py_CLEAR(state->epoch_type);
     Py_CLEAR(state->batch_type);
     Py_CLEAR(state->tensor_type);
     Py_CLEAR(state->orchestrator_type);

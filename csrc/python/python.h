@@ -23,6 +23,7 @@ typedef struct {
     PyTypeObject *candidates_type;
     PyTypeObject *trainset_type;
     PyTypeObject *loader_type;
+    PyTypeObject *epoch_type;
     PyTypeObject *batch_type;
     PyTypeObject *tensor_type;
     PyTypeObject *orchestrator_type;

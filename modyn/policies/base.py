@@ -202,7 +202,7 @@ class Selection(_Policy):
 
 
 MASK = (1 << 64) - 1
-STREAM_TRIGGER = 4  # MDN_STREAM_TRIGGER of csrc/base/random.h
+STREAM_TRIGGER = 5  # MDN_STREAM_TRIGGER of csrc/base/random.h
 
 
 def seed_of(context: Context) -> int:

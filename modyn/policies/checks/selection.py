@@ -107,7 +107,7 @@ def _select_all(
     stream: Arrivals,
     given: PlainContext,
     *,
-    block_count: int | None = None,
+    block_count: int = 65_536,
     between: Callable[[Selection], Selection] = lambda policy: policy,
 ) -> Answers:
     """Return the answers of triggers that see one sample, some, and all of the stream."""
@@ -123,18 +123,11 @@ def _select_all(
     return answers
 
 
-class _CutCandidates(Candidates):
-    pass
-
-
-def _candidates(part: Arrivals, block_count: int | None) -> Candidates:
-    return Candidates.from_arrays(part.keys, part.timestamps, part.labels)
-
-
-def _select(
-    policy: Selection, part: Arrivals, context: PlainContext, block_count: int | None
-) -> Selected:
-    given = policy.select(_candidates(part, block_count), context)
+def _select(policy: Selection, part: Arrivals, context: PlainContext, block_count: int) -> Selected:
+    candidates = Candidates.from_arrays(
+        part.keys, part.timestamps, part.labels, block_count=block_count
+    )
+    given = policy.select(candidates, context)
     try:
         answer = selected(given, type(policy).__name__)
     except (TypeError, ValueError) as error:

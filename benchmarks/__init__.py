@@ -1,0 +1,1 @@
+"""Benchmarks: each says what it measures, against what, and on which machine."""

@@ -1,0 +1,47 @@
+/* pool.h - blocks of plain memory that are used again.
+ *
+ * A fresh block of some megabytes costs thousands of page faults at its first
+ * filling, which is as much as filling it.  A pool keeps the last few blocks
+ * that came back and hands them out again, warm.
+ *
+ *     mdn_pool_new       one reference; keeps nothing yet
+ *     mdn_pool_keep      how many idle blocks to keep
+ *     mdn_pool_get/put   a block, from any thread
+ *     mdn_pool_close     keep nothing from now on
+ *     mdn_pool_release   any thread; the last one frees the pool
+ *
+ * A pool outlives whoever made it as long as blocks are out: each batch holds
+ * a reference.  In a forked child, where the lock may be held by a thread that
+ * does not exist there, get and put allocate and free directly. */
+#ifndef MDN_PREFETCH_POOL_H
+#define MDN_PREFETCH_POOL_H
+
+#include "base/error.h"
+
+#include <stdint.h>
+
+#define MDN_ALIGNMENT 64 /* bytes, of every block and every part of a batch */
+
+typedef struct mdn_pool mdn_pool;
+
+typedef struct {
+    void *data;          /* aligned; NULL: no block */
+    uint64_t size_bytes; /* what is there; at least what was asked for */
+} mdn_block;
+
+mdn_status mdn_pool_new(mdn_pool **out, mdn_error *err);
+mdn_pool *mdn_pool_retain(mdn_pool *pool);
+void mdn_pool_release(mdn_pool *pool); /* accepts NULL */
+/* Keep at least this many idle blocks from now on.  It is only for speed, so
+ * that without memory for the list it keeps what it kept. */
+void mdn_pool_keep(mdn_pool *pool, uint32_t count);
+/* Free the idle blocks and keep none that come back later. */
+void mdn_pool_close(mdn_pool *pool);
+
+/* A block of at least size_bytes (>= 1).  Its content is arbitrary. */
+mdn_status mdn_pool_get(mdn_pool *pool, uint64_t size_bytes, mdn_block *out,
+                        mdn_error *err);
+/* Give a block back; one without data is ignored. */
+void mdn_pool_put(mdn_pool *pool, mdn_block block);
+
+#endif

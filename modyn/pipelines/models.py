@@ -1,0 +1,260 @@
+"""The models of a run: safetensors and JSON, under a content key.
+
+    models/<content key>/weights.safetensors      state of the module
+                         optimizer.safetensors    only with use_previous_model
+                         model.json               what the key was made of, facts, checksums
+
+The content key is the BLAKE2b of everything that decides what a training results in: parent,
+training set digest, training configuration, model, seed and dataset.  So a training that was
+done before is found instead of done again, after a crash or anywhere else.
+
+A model is written under a temporary name, synced, and renamed: under its key it is whole or not
+there.  Loading deletes and changes nothing, and checks each file against its checksum first.
+Nothing is pickled: a foreign file can be damaged, but it cannot run.
+
+With `use_previous_model` the state of the optimizers (moments, step counts) is stored as well and
+the next training goes on with it; step sizes and other options come from the configuration each
+time, and a scheduler starts anew.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modyn.errors import CorruptError
+from modyn.pipelines import durable
+from modyn.pipelines.ledger import canonical
+
+if TYPE_CHECKING:
+    import torch
+
+VERSION = 1
+WEIGHTS, OPTIMIZER, DESCRIPTION = (
+    "weights.safetensors",
+    "optimizer.safetensors",
+    "model.json",
+)
+
+Tensors = dict[str, "torch.Tensor"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What decides the outcome of a training; all plain JSON values.
+
+    Examples
+    --------
+    >>> recipe = Recipe(parent=None, training_set="ab", training={}, model={}, seed=1, dataset="d")
+    >>> len(recipe.key()), recipe.key() == recipe.key()
+    (64, True)
+    """
+
+    parent: str | None
+    training_set: str
+    training: Mapping[str, Any]
+    model: Mapping[str, Any]
+    seed: int
+    dataset: str
+
+    def values(self) -> dict[str, Any]:
+        """Return the recipe as plain values."""
+        return {
+            "parent": self.parent,
+            "training_set": self.training_set,
+            "training": dict(self.training),
+            "model": dict(self.model),
+            "seed": self.seed,
+            "dataset": self.dataset,
+        }
+
+    def key(self) -> str:
+        """Return the content key, 64 hexadecimal digits."""
+        return blake2b(canonical(self.values()).encode(), digest_size=32).hexdigest()
+
+    def draw(self) -> int:
+        """Return the seed of the training's own random numbers, below 2**63.
+
+        It is a function of the recipe, so that a training found by its key is the one that
+        would have been done.
+        """
+        text = canonical(self.values()).encode()
+        digest = blake2b(text, digest_size=8, person=b"modyn-seed").digest()
+        return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a training came to, without wall clock."""
+
+    epochs: int
+    batches: int
+    samples: int
+    final_loss: float | None
+    losses: list[tuple[int, float | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredModel:
+    """The tensors of a model; `optimizer` is empty where it was not kept."""
+
+    weights: Tensors
+    optimizer: Tensors
+    facts: Facts
+
+
+class ModelStore:
+    """The `models` folder of a run; one writer, which holds the run's lock.
+
+    Parameters
+    ----------
+    directory : path
+        Made when the first model is stored.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = Path(directory)
+
+    def clean(self) -> None:
+        """Remove what a killed process was about to write; only with the run's lock."""
+        for left in self.directory.glob(".tmp-*"):
+            shutil.rmtree(left)
+
+    def __contains__(self, key: str) -> bool:
+        return (self.directory / key).is_dir()
+
+    def facts(self, key: str) -> Facts:
+        """Return what the training of a stored model came to.
+
+        Raises
+        ------
+        KeyError
+            When there is no such model.
+        CorruptError
+            When its description is damaged.
+        """
+        return _facts(self._description(key), self.directory / key / DESCRIPTION)
+
+    def put(self, recipe: Recipe, model: StoredModel) -> str:
+        """Store a model and return its key; nothing changes where it is stored already."""
+        key = recipe.key()
+        if key in self:
+            return key
+        self.directory.mkdir(exist_ok=True)
+        building = self.directory / f".tmp-{key}"
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir()
+        checksums = {WEIGHTS: _write_tensors(building / WEIGHTS, model.weights)}
+        if model.optimizer:
+            checksums[OPTIMIZER] = _write_tensors(building / OPTIMIZER, model.optimizer)
+        description = {
+            "version": VERSION,
+            "recipe": recipe.values(),
+            "facts": {**vars(model.facts)},
+            "blake2b": checksums,
+        }
+        durable.write(building / DESCRIPTION, _sealed(description))
+        durable.sync_directory(building)
+        building.rename(self.directory / key)
+        durable.sync_directory(self.directory)
+        return key
+
+    def load(self, key: str) -> StoredModel:
+        """Return a stored model.
+
+        Raises
+        ------
+        KeyError
+            When there is no such model.
+        CorruptError
+            When a file is missing, damaged, or of a version not known here; names the file.
+        """
+        folder = self.directory / key
+        description = self._description(key)
+        checksums = description.get("blake2b")
+        if not isinstance(checksums, dict) or WEIGHTS not in checksums:
+            raise CorruptError(f"{folder / DESCRIPTION}: names no checksum of {WEIGHTS}")
+        tensors = {
+            name: _read_tensors(folder / name, str(checksums[name]))
+            for name in (WEIGHTS, OPTIMIZER)
+            if name in checksums
+        }
+        return StoredModel(
+            weights=tensors[WEIGHTS],
+            optimizer=tensors.get(OPTIMIZER, {}),
+            facts=_facts(description, folder / DESCRIPTION),
+        )
+
+    def _description(self, key: str) -> dict[str, Any]:
+        path = self.directory / key / DESCRIPTION
+        if key not in self:
+            raise KeyError(f"no model {key} in {self.directory}")
+        try:
+            content = path.read_bytes()
+            description = json.loads(content)
+        except FileNotFoundError:
+            raise CorruptError(f"{path}: the file is missing") from None
+        except (ValueError, RecursionError) as error:
+            raise CorruptError(f"{path}: damaged ({error})") from None
+        if not isinstance(description, dict) or description.get("version") != VERSION:
+            raise CorruptError(f"{path}: not a model description of version {VERSION}")
+        if content != _sealed({k: v for k, v in description.items() if k != "seal"}):
+            raise CorruptError(f"{path}: the content does not match its own checksum")
+        recipe = description.get("recipe")
+        found = blake2b(canonical(recipe).encode(), digest_size=32).hexdigest()
+        if found != key:
+            raise CorruptError(f"{path}: describes the model {found}, not {key}")
+        return description
+
+
+def _sealed(description: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a description, with the BLAKE2b of the rest in it."""
+    seal = blake2b(canonical(description).encode(), digest_size=32).hexdigest()
+    return canonical({**description, "seal": seal}).encode() + b"\n"
+
+
+def _facts(description: Mapping[str, Any], path: Path) -> Facts:
+    try:
+        facts = description["facts"]
+        losses = [(int(batch), _number(loss)) for batch, loss in facts["losses"]]
+        return Facts(
+            epochs=int(facts["epochs"]),
+            batches=int(facts["batches"]),
+            samples=int(facts["samples"]),
+            final_loss=_number(facts["final_loss"]),
+            losses=losses,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptError(f"{path}: damaged facts ({error!r})") from None
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None else float(value)
+
+
+def _write_tensors(path: Path, tensors: Tensors) -> str:
+    """Write a safetensors file and return the BLAKE2b of its bytes."""
+    from safetensors.torch import save
+
+    content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
+    durable.write(path, content)
+    return blake2b(content, digest_size=32).hexdigest()
+
+
+def _read_tensors(path: Path, checksum: str) -> Tensors:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise CorruptError(f"{path}: the file is missing") from None
+    if blake2b(content, digest_size=32).hexdigest() != checksum:
+        raise CorruptError(f"{path}: the bytes do not match the checksum in {DESCRIPTION}")
+    try:
+        return load(content)
+    except SafetensorError as error:
+        raise CorruptError(f"{path}: {error}") from None

@@ -1,0 +1,289 @@
+"""A pipeline: a dataset, a model, when to train, on what, how, and what to measure."""
+
+import copy
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from modyn.dataset import Dataset
+from modyn.errors import ConfigError
+from modyn.pipelines import rundir, strict_yaml
+from modyn.pipelines.build import fitted, model_of
+from modyn.pipelines.progress import Progress, Silent
+from modyn.pipelines.run import Run
+from modyn.pipelines.settings import Evaluation, Model, Training, describe
+from modyn.policies import Selection, Trigger
+
+if TYPE_CHECKING:
+    from modyn.pipelines.config import PipelineConfig
+
+
+@dataclass(kw_only=True)
+class Pipeline:
+    """Trains a series of models along a stream, and measures them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        The stream; with labels.
+    model : Model, str or callable
+        What is trained: settings, the id of a built-in model, or what makes a torch module.
+    trigger : Trigger
+        When to train.
+    selection : Selection
+        On which samples.
+    training : Training
+        How.
+    evaluation : Evaluation, optional
+        What to measure; nothing if None.
+    name : str
+        What the run is called.
+    seed : int, optional
+        Seed of all that draws; that of `training`, or 0, if None.
+    order : {"time", "arrival"}
+        Stream order: by timestamp, then key; or by key.
+    maximum_triggers : int, optional
+        End after so many triggers.
+    start_replay_at, stop_replay_at : int or str, optional
+        Follow only the samples with start <= timestamp < stop.
+    allow : collection of str
+        Modules from which a model's import path may come.
+    text : bytes, optional
+        The pipeline.yaml that the pipeline was made from.
+    """
+
+    dataset: Dataset
+    model: Any
+    trigger: Trigger
+    selection: Selection
+    training: Training
+    evaluation: Evaluation | None = None
+    name: str = "pipeline"
+    seed: int | None = None
+    order: Literal["time", "arrival"] = "time"
+    maximum_triggers: int | None = None
+    start_replay_at: int | str | None = None
+    stop_replay_at: int | str | None = None
+    allow: Collection[str] = ()
+    text: bytes | None = None
+
+    def __post_init__(self) -> None:
+        if self.order not in ("time", "arrival"):
+            raise ValueError(f"order must be 'time' or 'arrival', got {self.order!r}")
+        if self.maximum_triggers is not None and self.maximum_triggers < 1:
+            raise ValueError(f"maximum_triggers must be at least 1, got {self.maximum_triggers}")
+        if self.seed is None:
+            self.seed = self.training.seed or 0
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed must be from 0 to 2**63 - 1, got {self.seed}")
+        if isinstance(self.allow, str):
+            self.allow = (self.allow,)
+        self.model: Model = fitted(model_of(self.model), self.dataset.schema)
+        if self.evaluation is not None:
+            self.evaluation = _with_data(self.evaluation, self.dataset)
+
+    @classmethod
+    def from_yaml(
+        cls,
+        path: str | Path,
+        datasets: str | Path = "datasets",
+        *,
+        allow: Collection[str] = (),
+    ) -> "Pipeline":
+        """Return the pipeline that a file describes.
+
+        Parameters
+        ----------
+        path : path
+            A pipeline.yaml.
+        datasets : path
+            The folder in which datasets lie under their ids.
+        allow : collection of str
+            Modules from which `model.id` may name a function.
+
+        Raises
+        ------
+        ConfigError
+            When the file is wrong, or names a dataset that is not there.
+        """
+        from modyn.pipelines import config
+
+        settings = config.read(path)
+        stream = _open(Path(datasets), settings.dataset_id, f"{path}: data.dataset_id")
+        try:
+            return cls._of(settings, stream, Path(datasets), path, allow)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+
+    @classmethod
+    def _of(
+        cls,
+        settings: "PipelineConfig",
+        stream: Dataset,
+        datasets: Path,
+        path: str | Path,
+        allow: Collection[str],
+    ) -> "Pipeline":
+        evaluation = settings.evaluation
+        if evaluation is not None:
+            opened = []
+            for i, entry in enumerate(evaluation.datasets):
+                data = stream
+                if entry.dataset_id != settings.dataset_id:
+                    place = f"{path}: evaluation.datasets[{i}].dataset_id"
+                    data = _open(datasets, entry.dataset_id, place)
+                opened.append(replace(entry, dataset=data))
+            evaluation = replace(evaluation, datasets=tuple(opened))
+        return cls(
+            dataset=stream,
+            model=settings.model,
+            trigger=settings.trigger(stream.timestamp_unit),
+            selection=settings.selection,
+            training=settings.training,
+            evaluation=evaluation,
+            name=settings.name,
+            seed=settings.seed,
+            order=settings.order,
+            maximum_triggers=settings.maximum_triggers,
+            start_replay_at=settings.start_replay_at,
+            stop_replay_at=settings.stop_replay_at,
+            allow=allow,
+            text=settings.text,
+        )
+
+    @property
+    def training_seed(self) -> int:
+        """The seed of weights and shuffling."""
+        return self.seed_value if self.training.seed is None else self.training.seed
+
+    @property
+    def seed_value(self) -> int:
+        """The seed of the pipeline."""
+        return self.seed or 0
+
+    def describe(self) -> dict[str, Any]:
+        """Return what decides the outcome of a run, in the sections of pipeline.yaml.
+
+        Two pipelines with equal descriptions on equal data do the same.
+        """
+        stream = ("order", "maximum_triggers", "start_replay_at", "stop_replay_at")
+        trigger, selection = _policy(self.trigger, "id"), _policy(self.selection, "name")
+        training = describe(self.training)
+        training["device"] = self.training.device.split(":")[0]
+        return {
+            "pipeline": {
+                "name": self.name,
+                "seed": self.seed_value,
+                **{key: getattr(self, key) for key in stream},
+            },
+            "model": _plain(describe(self.model)),
+            "training": _plain({**training, "seed": self.training_seed}),
+            "data": {"dataset_id": self.dataset.path.name},
+            "trigger": trigger,
+            "selection_strategy": selection,
+            "evaluation": _evaluation(self.evaluation),
+        }
+
+    def replay(self, out: str | Path, progress: Progress | None = None) -> Run:
+        """Follow the stream to its end, and return what happened.
+
+        A run that was interrupted, however that came about, goes on where it was and ends as if
+        nothing had happened; one that is finished is left as it is.  It covers the samples that
+        the datasets held when it began.
+
+        Parameters
+        ----------
+        out : path
+            The run directory; made if it is not there.
+        progress : Progress, optional
+            Who is told how it goes.
+
+        Raises
+        ------
+        ConfigError
+            When the directory holds another pipeline's run, or something is missing that the
+            configuration names.
+        BusyError
+            When another process runs in this directory.
+        """
+        from modyn.pipelines.replay import Replay
+
+        directory = Path(out)
+        watch: Progress = Silent() if progress is None else progress
+        with rundir.locked(directory), Replay(self, directory, watch) as replay:
+            replay.run()
+        return Run.open(directory)
+
+    def policies(self) -> tuple[Trigger, Selection]:
+        """Return both policies as copies, so that one pipeline can be run many times."""
+        return copy.deepcopy(self.trigger), copy.deepcopy(self.selection)
+
+    def config_text(self) -> bytes:
+        """Return the pipeline.yaml of a run: as submitted, or else the description."""
+        return strict_yaml.dump(self.describe()).encode() if self.text is None else self.text
+
+
+def _open(folder: Path, name: str, place: str) -> Dataset:
+    try:
+        return Dataset.open(folder / name)
+    except FileNotFoundError:
+        raise ConfigError(f"{place}: there is no dataset {name!r} in {folder}") from None
+
+
+def _with_data(evaluation: Evaluation, stream: Dataset) -> Evaluation:
+    """Give every evaluation dataset its data and a name."""
+    named = tuple(
+        replace(
+            entry,
+            dataset=stream if entry.dataset is None else entry.dataset,
+            dataset_id=entry.dataset_id or (entry.dataset or stream).path.name,
+        )
+        for entry in evaluation.datasets
+    )
+    for entry in named:
+        if dict(entry.dataset.schema) != dict(stream.schema):
+            raise ConfigError(
+                f"evaluation dataset {entry.dataset_id!r} has the fields "
+                f"{dict(entry.dataset.schema)}, the pipeline's {dict(stream.schema)}"
+            )
+    ids = tuple(entry.dataset_id for entry in named)
+    handlers = tuple(replace(h, datasets=h.datasets or ids) for h in evaluation.handlers)
+    return replace(evaluation, datasets=named, handlers=handlers)
+
+
+def _policy(policy: Trigger | Selection, key: str) -> dict[str, Any]:
+    """Return a policy's class and its parameters: all attributes that are not state."""
+    kind = type(policy)
+    built_in = kind.__module__.startswith("modyn.")
+    found: dict[str, Any] = {
+        key: kind.__name__ if built_in else f"{kind.__module__}.{kind.__qualname__}"
+    }
+    for name, value in vars(policy).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(value, Trigger | Selection):
+            found[name] = _policy(value, key)
+            continue
+        try:
+            found[name] = describe(value)
+        except TypeError as error:
+            raise TypeError(f"parameter {name} of {kind.__name__}: {error}") from None
+    return found
+
+
+def _evaluation(evaluation: Evaluation | None) -> Any:
+    return (
+        None if evaluation is None else _plain(describe(evaluation), keep=("strategy", "metrics"))
+    )
+
+
+def _plain(value: Any, keep: tuple[str, ...] = (), kept: bool = False) -> Any:
+    """Return a description without the names of classes, but where a class is the choice."""
+    if isinstance(value, dict):
+        return {
+            name: _plain(entry, keep, name in keep)
+            for name, entry in value.items()
+            if kept or name != "class"
+        }
+    return [_plain(entry, keep, kept) for entry in value] if isinstance(value, list) else value

@@ -1,0 +1,377 @@
+"""A replay: along the stream from trigger to trigger, each committed, trained and measured.
+
+    (1) the orchestrator goes on to the next trigger and commits it to the ledger
+    (2) the model of every committed trigger that has none is trained and stored, and committed
+    (3) after_training handlers measure it, and that is committed
+    (4) at the end of the stream, after_pipeline handlers measure what they ask for
+    (5) the run is finished
+
+Each of (2) to (4) asks the ledger what is missing and does only that, with the same outcome
+whenever it is done, so that a process killed anywhere needs nothing but to be started again.
+"""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from modyn.dataset import Dataset
+from modyn.errors import ConfigError
+from modyn.loader import Loader
+from modyn.orchestrator import Orchestrator
+from modyn.pipelines import measure, rundir
+from modyn.pipelines.build import maker
+from modyn.pipelines.composite import Trained
+from modyn.pipelines.evaluate import Source, evaluate
+from modyn.pipelines.ledger import EvaluationRow, Ledger, TrainingRow, TransitionRow, canonical
+from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
+from modyn.pipelines.models import Facts, ModelStore, Recipe
+from modyn.pipelines.progress import Progress
+from modyn.pipelines.steps import Recorder, Steps, position_of
+from modyn.pipelines.stream import Stream, stream_of
+from modyn.pipelines.train import Job, Stopwatch, device_of, train
+from modyn.pipelines.windows import TrainingSpan
+from modyn.trainset import TrainingSet
+
+if TYPE_CHECKING:
+    import torch
+
+    from modyn.pipelines.pipeline import Pipeline
+
+BLOCK_COUNT = 65_536  # samples of a block of arrivals
+
+
+class Replay:
+    """One process at work on a run; holds the ledger open.  The caller holds the run's lock.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        What to do.
+    directory : Path
+        Where.
+    progress : Progress
+        Who looks on.
+    """
+
+    def __init__(self, pipeline: "Pipeline", directory: Path, progress: Progress) -> None:
+        self._pipeline = pipeline
+        self._directory = directory
+        self._progress = progress
+        self._clock = Stopwatch()
+        self._make_model = maker(pipeline.model, allow=pipeline.allow)
+        self._description = pipeline.describe()
+        self._store = ModelStore(directory / rundir.MODELS)
+        self._trigger, self._selection = pipeline.policies()
+        self._model: torch.nn.Module | None = None  # one to load weights into, for evaluation
+        self._measured: set[int] = set()  # triggers, by after_training handlers
+        self._sources: dict[str, Source] = {}
+        self._stream: Stream
+        self._ledger = Ledger(directory)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ledger.close()
+
+    def run(self) -> None:
+        """Do all that is left."""
+        self._begin()
+        if self._ledger.progress().finished:
+            return
+        self._store.clean()
+        self._progress.pipeline(self._pipeline.name, self._stream.count)
+        self._catch_up()
+        loop = self._loop()
+        while not self._enough() and loop.next() is not None:
+            self._catch_up()
+        self._measure(AFTER_PIPELINE)
+        self._ledger.finish()
+        self._progress.done()
+
+    # The start ----------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Hold the pipeline against what the run is, or begin a new run."""
+        counts = self._counts()
+        self._check_data(counts)
+        self._stream = stream_of(self._pipeline, counts[self._pipeline.dataset.uuid])
+        config = self._pipeline.config_text()
+        if self._ledger.new:
+            self._check_names()
+            rundir.prepare(self._directory, config)
+        start = position_of(0, self._trigger, self._selection)
+        self._ledger.begin(self._identity(counts), start)
+        rundir.prepare(self._directory, config)
+        for data in self._pipeline.evaluation.datasets if self._pipeline.evaluation else ():
+            self._sources[data.dataset_id] = Source(
+                dataset=data.dataset,
+                count=counts[data.dataset.uuid],
+                fields=tuple(data.dataset.schema),
+                batch_size=data.batch_size,
+                threads=data.dataloader_workers,
+            )
+
+    def _datasets(self) -> list[Dataset]:
+        evaluation = self._pipeline.evaluation
+        others = [data.dataset for data in evaluation.datasets] if evaluation else []
+        return [self._pipeline.dataset, *others]
+
+    def _counts(self) -> dict[str, int]:
+        """Return how many samples of each dataset take part: those of when the run began."""
+        counts = {dataset.uuid: len(dataset) for dataset in self._datasets()}
+        if not self._ledger.new:
+            identity = self._ledger.identity()
+            entries = [identity["dataset"], *identity["evaluation_datasets"]]
+            counts |= {entry["uuid"]: entry["count"] for entry in entries}
+        return counts
+
+    def _check_data(self, counts: dict[str, int]) -> None:
+        for dataset in self._datasets():
+            if len(dataset) == 0:
+                raise ConfigError(f"{dataset.path}: the dataset is empty")
+            if dataset.labels is None:
+                raise ConfigError(f"{dataset.path}: the dataset has no labels to train on")
+            if len(dataset) < counts[dataset.uuid]:
+                raise ConfigError(
+                    f"{dataset.path}: the run began with {counts[dataset.uuid]} samples, "
+                    f"now there are {len(dataset)}"
+                )
+
+    def _check_names(self) -> None:
+        """Find out now what would fail at the first trigger."""
+        device_of(self._pipeline.training.device, "training.device")
+        if self._pipeline.evaluation is not None:
+            device_of(self._pipeline.evaluation.device, "evaluation.device")
+        self._fresh_model()
+
+    def _identity(self, counts: dict[str, int]) -> dict[str, Any]:
+        evaluation = self._pipeline.evaluation
+        return {
+            "name": self._pipeline.name,
+            "config": self._description,
+            "dataset": _identity_of(self._pipeline.dataset, counts),
+            "evaluation_datasets": [
+                {"id": data.dataset_id, **_identity_of(data.dataset, counts)}
+                for data in (evaluation.datasets if evaluation else ())
+            ],
+        }
+
+    # The stream ---------------------------------------------------------------------------------
+
+    def _loop(self) -> Orchestrator:
+        """Return the orchestrator at the place that the ledger says."""
+        pipeline = self._pipeline
+        progress = self._ledger.progress()
+        self._trigger.load_state_dict(json.loads(progress.trigger_state))
+        self._selection.load_state_dict(json.loads(progress.selection_state))
+        recorder = Recorder(
+            ledger=self._ledger,
+            clock=self._clock,
+            progress=self._progress,
+            timestamps=pipeline.dataset.timestamps,
+            ascending=self._stream.ascending,
+            trainsets=self._directory / rundir.TRAINSETS,
+            seed=pipeline.seed_value,
+            timestamp_unit=pipeline.dataset.timestamp_unit,
+        )
+        steps = Steps(recorder, self._trigger, self._selection)
+        starts = [0, *(row.position for row in self._ledger.transitions())]
+        steps.orchestrator = Orchestrator(
+            pipeline.dataset,
+            order=self._stream.order,
+            steps=steps,
+            tail_triggers=self._selection.tail_triggers,
+            trainset_directory=recorder.trainsets,
+            block_count=BLOCK_COUNT,
+            position=progress.position,
+            trigger=len(starts) - 1,
+            trigger_starts=starts,
+            trigger_name=type(self._trigger).__name__,
+            selection_name=type(self._selection).__name__,
+        )
+        self._progress.position(progress.position)
+        return steps.orchestrator
+
+    def _enough(self) -> bool:
+        most = self._pipeline.maximum_triggers
+        return most is not None and len(self._ledger.transitions()) >= most
+
+    # Training -----------------------------------------------------------------------------------
+
+    def _catch_up(self) -> None:
+        """Train and measure what is committed and was not trained or measured yet."""
+        done = {row.trigger for row in self._ledger.trainings()}
+        for row in self._ledger.transitions():
+            if row.trigger not in done:
+                self._train(row)
+            if row.trigger not in self._measured:
+                self._measure(AFTER_TRAINING, row.trigger)
+                self._measured.add(row.trigger)
+
+    def _train(self, row: TransitionRow) -> None:
+        """Have the model of a trigger, by finding or by training it, and commit that."""
+        self._progress.trigger(row.trigger, row.samples)
+        parent = self._parent(row.trigger)
+        if row.samples == 0:
+            nothing = Facts(epochs=0, batches=0, samples=0, final_loss=None, losses=[])
+            self._ledger.train(_training_row(row, None, parent, nothing), {})
+            return
+        recipe = Recipe(
+            parent=parent,
+            training_set=row.digest,
+            training=self._description["training"],
+            model=self._description["model"],
+            seed=self._pipeline.training_seed,
+            dataset=self._pipeline.dataset.uuid,
+        )
+        key = recipe.key()
+        if key not in self._store:
+            trained = train(self._job(row, recipe), self._progress, self._clock)
+            with self._clock.stage("store"):
+                self._store.put(recipe, trained)
+        facts = self._store.facts(key)
+        self._ledger.train(_training_row(row, key, parent, facts), self._clock.take())
+
+    def _parent(self, trigger: int) -> str | None:
+        """Return the model that a trigger's training goes on from: the newest before it."""
+        if not self._pipeline.training.use_previous_model:
+            return None
+        keys = [row.model for row in self._ledger.trainings() if row.trigger < trigger]
+        return next((key for key in reversed(keys) if key is not None), None)
+
+    def _job(self, row: TransitionRow, recipe: Recipe) -> Job:
+        training = self._pipeline.training
+        dataset = self._pipeline.dataset
+        loader = Loader(
+            dataset,
+            TrainingSet.open(self._directory / rundir.TRAINSETS / f"{row.digest}.set"),
+            batch_size=training.batch_size,
+            shuffle="global" if training.shuffle else False,
+            seed=recipe.draw(),
+            threads=training.dataloader_workers,
+            drop_last=training.drop_last_batch and row.samples >= training.batch_size,
+        )
+        return Job(
+            training=training,
+            make_model=self._make_model,
+            fields=tuple(dataset.schema),
+            batches=loader,
+            samples=row.samples,
+            seed=recipe.draw(),
+            parent=None if recipe.parent is None else self._store.load(recipe.parent),
+        )
+
+    # Evaluation ---------------------------------------------------------------------------------
+
+    def _measure(self, when: str, trigger: int | None = None) -> None:
+        """Measure what handlers ask for at this time and the ledger has not got."""
+        evaluation = self._pipeline.evaluation
+        if evaluation is None or all(h.execution_time != when for h in evaluation.handlers):
+            return
+        plan = measure.plan(evaluation, self._sources, self._state(), when, trigger)
+        self._ledger.plan(plan.windows)
+        self._run_tasks(plan, evaluation.device)
+
+    def _state(self) -> State:
+        rows = {row.trigger: row for row in self._ledger.transitions()}
+        models, spans = [], []
+        for training in self._ledger.trainings():
+            row = rows[training.trigger]
+            if training.model is None or row.trained_until is None:
+                continue
+            models.append(Trained(trigger=row.trigger, trained_until=row.trained_until))
+            if row.first_timestamp is not None and row.last_timestamp is not None:
+                spans.append(
+                    TrainingSpan(
+                        trigger=row.trigger, first=row.first_timestamp, last=row.last_timestamp
+                    )
+                )
+        return State(models=models, spans=spans, results=self._ledger.evaluations())
+
+    def _run_tasks(self, plan: Plan, device: str) -> None:
+        keys = {row.trigger: row.model for row in self._ledger.trainings()}
+        sizes = [self._sources[t.data.dataset_id].size(t.windows) for t in plan.tasks]
+        done, total = 0, sum(sizes)
+        for task, size in zip(plan.tasks, sizes, strict=True):
+            key = keys[task.trigger]
+            if key is not None:
+                self._run_task(task, key, device, done, total)
+            done += size
+
+    def _run_task(self, task: Task, key: str, device: str, before: int, total: int) -> None:
+        """Measure one model on one dataset and commit the results."""
+        seen = before
+
+        def progress(samples: int) -> None:
+            nonlocal seen
+            seen += samples
+            self._progress.evaluate(seen, total)
+
+        with self._clock.stage("evaluate"):
+            found = evaluate(
+                self._stored_model(key),
+                self._sources[task.data.dataset_id],
+                task.windows,
+                task.data.metrics,
+                device=device,
+                progress=progress,
+            )
+        rows = [
+            EvaluationRow(
+                trigger=task.trigger,
+                dataset=task.data.dataset_id,
+                start=one.window.start,
+                end=one.window.end,
+                metric=one.metric,
+                model=key,
+                value=one.value,
+                count=one.count,
+                counts=canonical(one.counts),
+            )
+            for one in found
+        ]
+        self._ledger.evaluate(task.trigger, rows, self._clock.take())
+
+    def _fresh_model(self) -> "torch.nn.Module":
+        """Return a model to load weights into; the caller's random numbers stay as they are."""
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            return self._make_model()
+
+    def _stored_model(self, key: str) -> "torch.nn.Module":
+        if self._model is None:
+            self._model = self._fresh_model()
+        self._model.load_state_dict(self._store.load(key).weights)
+        return self._model
+
+
+def _identity_of(dataset: Dataset, counts: dict[str, int]) -> dict[str, Any]:
+    return {
+        "uuid": dataset.uuid,
+        "count": counts[dataset.uuid],
+        "timestamp_unit": dataset.timestamp_unit,
+        "schema": dict(dataset.schema),
+    }
+
+
+def _training_row(
+    row: TransitionRow, key: str | None, parent: str | None, facts: Facts
+) -> TrainingRow:
+    return TrainingRow(
+        trigger=row.trigger,
+        model=key,
+        parent=parent,
+        epochs=facts.epochs,
+        batches=facts.batches,
+        samples=facts.samples,
+        final_loss=facts.final_loss,
+        losses=canonical(facts.losses),
+    )

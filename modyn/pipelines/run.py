@@ -1,0 +1,246 @@
+"""A run as tables: what was decided, what it cost, and how the models did."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from modyn.pipelines import ledger, rundir, strict_yaml
+from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
+from modyn.pipelines.ledger import Content, EvaluationRow, WindowRow
+from modyn.pipelines.table import Table
+
+STAGES = ("policy", "select", "write", "load", "train", "store", "evaluate")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run directory said when it was opened; `Run.open` makes one.
+
+    Attributes
+    ----------
+    path : Path
+        The run directory.
+    config : mapping
+        The configuration, as in pipeline.yaml.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    _content: Content
+
+    @classmethod
+    def open(cls, directory: str | Path) -> "Run":
+        """Return the run in a directory, finished or not, as of now.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no run.
+        CorruptError
+            When its ledger is damaged or of a version not known here.
+        """
+        path = Path(directory)
+        content = ledger.read(path)
+        text = (path / rundir.CONFIG).read_bytes()
+        return cls(path, strict_yaml.load(text, str(path / rundir.CONFIG)), content)
+
+    @property
+    def name(self) -> str:
+        """The pipeline's name."""
+        return str(self._content.identity["name"])
+
+    @property
+    def timestamp_unit(self) -> str:
+        """The unit of all timestamps: s, ms, us or ns."""
+        return str(self._content.identity["dataset"]["timestamp_unit"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self._content.progress.finished
+
+    def digest(self) -> str:
+        """Return the digest of all that the ledger says but the wall clock."""
+        return self._content.digest
+
+    @cached_property
+    def triggers(self) -> Table:
+        """One row per trigger: where it fell, what was chosen, what the training came to."""
+        trainings = {row.trigger: row for row in self._content.trainings}
+        seconds = {(row.trigger, row.stage): row.seconds for row in self._content.timings}
+        names = [
+            *("trigger", "first", "position", "first_timestamp", "last_timestamp", "candidates"),
+            *("samples", "digest", "model", "epochs", "batches", "final_loss"),
+            *(f"seconds_{stage}" for stage in STAGES),
+        ]
+        rows = []
+        for row in self._content.transitions:
+            training = trainings.get(row.trigger)
+            rows.append(
+                (
+                    *(row.trigger, row.first, row.position, row.first_timestamp),
+                    *(row.last_timestamp, row.candidates, row.samples, row.digest),
+                    *((training.model, training.epochs) if training else (None, 0)),
+                    *((training.batches, training.final_loss) if training else (0, None)),
+                    *(seconds.get((row.trigger, stage), 0.0) for stage in STAGES),
+                )
+            )
+        return Table.of(names, rows)
+
+    @cached_property
+    def windows(self) -> Table:
+        """One row per evaluation window of each handler, in a fixed order."""
+        names = ["dataset", "window", "start", "end", "count", "handler", "anchor"]
+        rows = [
+            (row.dataset, i, row.start, row.end, row.count, row.handler, row.anchor)
+            for i, row in enumerate(self._windows)
+        ]
+        return Table.of(names, rows)
+
+    @cached_property
+    def evaluations(self) -> Table:
+        """One row per (trigger, window, metric), with the model's part in the composites."""
+        names = [
+            *("trigger", "model", "dataset", "window", "start", "end", "metric", "value"),
+            *("count", "correct", "currently_active", "currently_trained"),
+        ]
+        models = self._models
+        found: dict[tuple[str, int, int], list[EvaluationRow]] = {}
+        for row in self._content.evaluations:
+            found.setdefault((row.dataset, row.start, row.end), []).append(row)
+        rows: list[tuple[Any, ...]] = []
+        for i, window in enumerate(self._windows):
+            now = active(models, window.anchor), trained(models, window.anchor)
+            rows += [
+                (
+                    *(row.trigger, row.model, row.dataset, i, row.start, row.end, row.metric),
+                    *(row.value, row.count, json.loads(row.counts).get("correct")),
+                    *(row.trigger == now[0], row.trigger == now[1]),
+                )
+                for row in found.get((window.dataset, window.start, window.end), [])
+            ]
+        return Table.of(names, sorted(rows, key=lambda row: (row[0], row[3], row[6])))
+
+    def composite(
+        self,
+        metric: str,
+        kind: str = "active",
+        *,
+        dataset: str | None = None,
+        handler: int | None = None,
+    ) -> Table:
+        """Return the composite model's value in each window.
+
+        Parameters
+        ----------
+        metric : str
+            A reported name ("Accuracy", "ROC-AUC"), in any case.
+        kind : {"active", "trained"}
+            Which model counts in a window.
+        dataset, handler : optional
+            Of which windows; those of the first dataset and handler that have any if None.
+
+        Returns
+        -------
+        Table
+            window, start, end, trigger, value, count; None where no model counts or the
+            metric is undefined.
+
+        Raises
+        ------
+        ValueError
+            When there is no such metric.
+        """
+        name = self._metric(metric)
+        found = {
+            (row.trigger, row.dataset, row.start, row.end): row
+            for row in self._content.evaluations
+            if row.metric == name
+        }
+        rows = []
+        for i, window in self._chosen(dataset, handler):
+            trigger = current(self._models, window.anchor, kind)
+            row = found.get((-1 if trigger is None else trigger, *_place(window)))
+            value = row.value if row else None
+            rows.append((i, window.start, window.end, trigger, value, window.count))
+        return Table.of(["window", "start", "end", "trigger", "value", "count"], rows)
+
+    def score(self, metric: str, kind: str = "active", **which: Any) -> float | None:
+        """Return the mean of a composite over its windows, each counting as its samples do."""
+        table = self.composite(metric, kind, **which)
+        return weighted_mean(table["value"], table["count"])
+
+    @property
+    def metrics(self) -> list[str]:
+        """The reported names of all metrics."""
+        return sorted({row.metric for row in self._content.evaluations})
+
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage: policy, select, write, load, train, store, evaluate."""
+        total = dict.fromkeys(STAGES, 0.0)
+        for row in self._content.timings:
+            total[row.stage] = total.get(row.stage, 0.0) + row.seconds
+        return total
+
+    @cached_property
+    def totals(self) -> dict[str, int]:
+        """How many triggers, trainings, samples seen in training, batches, evaluations."""
+        trainings = [row for row in self._content.trainings if row.model is not None]
+        return {
+            "position": self._content.progress.position,
+            "triggers": len(self._content.transitions),
+            "trainings": len(trainings),
+            "samples": sum(row.samples for row in trainings),
+            "samples_trained": sum(row.samples * row.epochs for row in trainings),
+            "batches": sum(row.batches for row in trainings),
+            "evaluations": len(self._content.evaluations),
+        }
+
+    @cached_property
+    def _windows(self) -> list[WindowRow]:
+        entries = self._content.identity["evaluation_datasets"]
+        order = {entry["id"]: i for i, entry in enumerate(entries)}
+
+        def place(row: WindowRow) -> tuple[int, ...]:
+            return order[row.dataset], row.handler, row.start, row.end, row.anchor
+
+        return sorted(self._content.windows, key=place)
+
+    @cached_property
+    def _models(self) -> list[Trained]:
+        until = {row.trigger: row.trained_until for row in self._content.transitions}
+        models = []
+        for row in self._content.trainings:
+            last = until[row.trigger]
+            if row.model is not None and last is not None:
+                models.append(Trained(trigger=row.trigger, trained_until=last))
+        return models
+
+    def _metric(self, name: str) -> str:
+        folded = {_folded(known): known for known in self.metrics}
+        if _folded(name) not in folded:
+            raise ValueError(f"metric {name!r} was not measured; there are {self.metrics}")
+        return folded[_folded(name)]
+
+    def _chosen(self, dataset: str | None, handler: int | None) -> list[tuple[int, WindowRow]]:
+        if not self._windows:
+            return []
+        first = self._windows[0]
+        dataset = first.dataset if dataset is None else dataset
+        of_dataset = [(i, w) for i, w in enumerate(self._windows) if w.dataset == dataset]
+        if not of_dataset:
+            raise ValueError(f"no windows of a dataset {dataset!r}")
+        handler = of_dataset[0][1].handler if handler is None else handler
+        return [(i, window) for i, window in of_dataset if window.handler == handler]
+
+
+def _place(window: WindowRow) -> tuple[str, int, int]:
+    return window.dataset, window.start, window.end
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("-", "").replace("_", "")

@@ -1,0 +1,320 @@
+"""What a pipeline is told: frozen records with the names that pipeline.yaml uses.
+
+Values of one file come in through `modyn.pipelines.config`, which checks shapes and names; the
+records check what must hold however they were made.  A field marked with SPEED changes how fast
+a run goes and nothing that it computes, so it takes no part in the identity of a run.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, Literal
+
+from modyn.pipelines.metrics import Metric
+from modyn.pipelines.windows import BetweenTwoTriggersEvalStrategy, Strategy
+
+SPEED = {"speed": True}
+_DEVICE = re.compile(r"cpu|cuda:[0-9]{1,3}")
+_MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
+
+OPTIMIZERS = (
+    *(
+        "ASGD",
+        "Adadelta",
+        "Adafactor",
+        "Adagrad",
+        "Adam",
+        "AdamW",
+        "Adamax",
+        "NAdam",
+        "RAdam",
+    ),
+    *("RMSprop", "Rprop", "SGD"),
+)
+CRITERIA = (
+    *("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "BCEWithLogitsLoss", "BCELoss"),
+    *("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"),
+)
+LR_SCHEDULERS = (
+    *(
+        "StepLR",
+        "MultiStepLR",
+        "ConstantLR",
+        "LinearLR",
+        "ExponentialLR",
+        "PolynomialLR",
+    ),
+    *("CosineAnnealingLR", "CosineAnnealingWarmRestarts", "CyclicLR", "OneCycleLR"),
+)
+
+
+def check_device(device: str) -> None:
+    """Refuse what is neither `cpu` nor `cuda:N`."""
+    if _DEVICE.fullmatch(device) is None:
+        raise ValueError(f"device must be 'cpu' or 'cuda:N', got {device!r}")
+
+
+def _at_least(least: int, **values: int) -> None:
+    for name, value in values.items():
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _one_of(names: tuple[str, ...], what: str, value: str) -> None:
+    if value not in names:
+        raise ValueError(f"{what} must be one of {', '.join(names)}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which model is trained.
+
+    Parameters
+    ----------
+    id : str
+        A built-in model ("MLP"), or an import path "package.module:function".
+    config : mapping
+        Keyword arguments of its constructor.
+    factory : callable, optional
+        Makes the model instead, from the keyword arguments in `config`; Python only.
+    """
+
+    id: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    factory: Callable[..., Any] | None = field(default=None, compare=False, metadata=SPEED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParamGroup:
+    """The parameters below `module` (a path such as "model" or "model.head") and their options."""
+
+    module: str = "model"
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = self.module.split(".")
+        if _MODULE.fullmatch(self.module) is None or any(n.startswith("__") for n in names):
+            raise ValueError(f"module must be a path of identifiers, got {self.module!r}")
+        if names[0] != "model":
+            raise ValueError(f"module must be 'model' or begin with 'model.', got {self.module!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """One optimizer of torch.optim over some of the parameters."""
+
+    name: str = "default"
+    algorithm: str = "Adam"
+    source: Literal["PyTorch"] = "PyTorch"
+    param_groups: tuple[ParamGroup, ...] = (ParamGroup(),)
+
+    def __post_init__(self) -> None:
+        _one_of(OPTIMIZERS, "algorithm", self.algorithm)
+        if not self.param_groups:
+            raise ValueError(f"optimizer {self.name!r} needs at least one entry in param_groups")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """The loss of torch.nn that training minimises; weights are averaged by modyn."""
+
+    name: str = "CrossEntropyLoss"
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _one_of(CRITERIA, "optimization_criterion", self.name)
+        for key in ("reduction", "reduce", "size_average"):
+            if key in self.config:
+                raise ValueError(f"{key} of {self.name} is fixed: the mean over the batch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LrScheduler:
+    """A scheduler of torch.optim.lr_scheduler; it starts anew with every trigger.
+
+    The strings MODYN_NUM_BATCHES and MODYN_NUM_EPOCHS in `config` stand for the batches and the
+    epochs of the training at hand.
+    """
+
+    name: str
+    step_every: Literal["epoch", "batch"]
+    source: Literal["PyTorch"] = "PyTorch"
+    optimizers: tuple[str, ...] = ("default",)
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _one_of(LR_SCHEDULERS, "lr_scheduler", self.name)
+        if len(self.optimizers) != 1:
+            raise ValueError(f"lr_scheduler {self.name} needs exactly one entry in optimizers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a model is trained at a trigger.
+
+    Parameters
+    ----------
+    batch_size : int
+        Samples per batch.
+    epochs_per_trigger : int
+        Passes over the training set.
+    use_previous_model : bool
+        Go on with the last trigger's weights and optimizer state, or start with fresh weights.
+    shuffle, drop_last_batch : bool
+        Permute the whole training set in each epoch; leave out a last batch that is not full
+        (a training set smaller than one batch is one batch all the same).
+    device : str
+        "cpu" or "cuda:N".
+    seed : int, optional
+        Seed of weights and shuffling; that of the pipeline if None.
+    optimizers, optimization_criterion, lr_scheduler
+        What minimises what, and how the step size moves.
+    record_loss_every : int
+        Record the loss of every n-th batch; 0 records none.
+    dataloader_workers : int
+        Threads that fill batches.
+    """
+
+    batch_size: int
+    epochs_per_trigger: int = 1
+    use_previous_model: bool = False
+    shuffle: bool = True
+    drop_last_batch: bool = True
+    device: str = "cpu"
+    seed: int | None = None
+    optimizers: tuple[Optimizer, ...] = (Optimizer(),)
+    optimization_criterion: Criterion = Criterion()
+    lr_scheduler: LrScheduler | None = None
+    record_loss_every: int = 0
+    dataloader_workers: int = field(default=2, metadata=SPEED)
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch_size=self.batch_size, epochs_per_trigger=self.epochs_per_trigger)
+        _at_least(1, dataloader_workers=self.dataloader_workers)
+        _at_least(0, record_loss_every=self.record_loss_every, seed=self.seed or 0)
+        check_device(self.device)
+        names = [optimizer.name for optimizer in self.optimizers]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"optimizers need different names, at least one; got {names}")
+        for name in self.lr_scheduler.optimizers if self.lr_scheduler else ():
+            if name not in names:
+                raise ValueError(f"lr_scheduler names the optimizer {name!r}; there are {names}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalDataset:
+    """Data that models are measured on, and how.
+
+    Parameters
+    ----------
+    metrics : tuple of Metric
+        Accuracy(), F1Score(...), RocAuc().
+    dataset_id : str
+        Its name in results; "" is the pipeline's own dataset.
+    dataset : Dataset, optional
+        The data; the pipeline's own if None.
+    batch_size, dataloader_workers : int
+        Samples per batch, and threads that fill batches.
+    """
+
+    metrics: tuple[Metric, ...]
+    dataset_id: str = ""
+    dataset: Any = field(default=None, compare=False, metadata=SPEED)
+    batch_size: int = field(default=8192, metadata=SPEED)
+    dataloader_workers: int = field(default=2, metadata=SPEED)
+
+    def __post_init__(self) -> None:
+        _at_least(1, batch_size=self.batch_size, dataloader_workers=self.dataloader_workers)
+        names = [metric.name for metric in self.metrics]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"metrics need different names, at least one; got {names}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalHandler:
+    """Which models are measured on which windows, and when.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        The windows.
+    execution_time : {"after_pipeline", "after_training"}
+        Once the stream has ended, or for each model when it is trained.
+    models : {"matrix", "active", "training"}
+        Every model on every window, or in each window the currently active model only, or the
+        currently trained one.
+    datasets : tuple of str
+        The ids of the datasets; all of them if empty.
+    """
+
+    strategy: Strategy
+    name: str = "Modyn EvalHandler"
+    execution_time: Literal["after_pipeline", "after_training"] = "after_pipeline"
+    models: Literal["matrix", "active", "training"] = "active"
+    datasets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _one_of(("after_pipeline", "after_training"), "execution_time", self.execution_time)
+        _one_of(("matrix", "active", "training"), "models", self.models)
+        if self.execution_time == "after_training" and isinstance(
+            self.strategy, BetweenTwoTriggersEvalStrategy
+        ):
+            raise ValueError("execution_time after_training knows no windows between triggers yet")
+        if self.execution_time == "after_training" and self.models != "matrix":
+            raise ValueError(
+                f"execution_time after_training needs models matrix, got {self.models}: "
+                "which model is current is known when all are trained"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What is measured: handlers say which models and windows, datasets say on what.
+
+    Examples
+    --------
+    >>> from modyn.pipelines.metrics import Accuracy
+    >>> from modyn.pipelines.windows import SlicingEvalStrategy
+    >>> slices = SlicingEvalStrategy(eval_every="1y")
+    >>> evaluation = Evaluation(
+    ...     handlers=(EvalHandler(strategy=slices, models="matrix"),),
+    ...     datasets=(EvalDataset(metrics=(Accuracy(),)),),
+    ... )
+    """
+
+    handlers: tuple[EvalHandler, ...]
+    datasets: tuple[EvalDataset, ...]
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        check_device(self.device)
+        ids = [dataset.dataset_id for dataset in self.datasets]
+        if not ids or len(set(ids)) != len(ids):
+            raise ValueError(f"datasets need different ids, at least one; got {ids}")
+        if not self.handlers:
+            raise ValueError("handlers needs at least one entry")
+        for handler in self.handlers:
+            for name in handler.datasets:
+                if name not in ids:
+                    raise ValueError(f"handler {handler.name!r} names {name!r}; there are {ids}")
+
+
+def describe(value: Any) -> Any:
+    """Return settings as plain JSON values, without what only changes the speed.
+
+    Examples
+    --------
+    >>> describe(Criterion(name="MSELoss"))
+    {'class': 'Criterion', 'name': 'MSELoss', 'config': {}}
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        kept = [f.name for f in fields(value) if f.compare and not f.metadata.get("speed")]
+        settings = {name: describe(getattr(value, name)) for name in kept}
+        return {"class": type(value).__name__, **settings}
+    if isinstance(value, Mapping):
+        return {str(key): describe(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [describe(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"a setting must be a plain value, got {type(value).__name__}: {value!r}")

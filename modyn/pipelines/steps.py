@@ -1,0 +1,129 @@
+"""What the loop of the orchestrator asks for: answers of policies, and commits to the ledger."""
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from modyn.arrivals import Arrivals
+from modyn.pipelines.ledger import Ledger, TransitionRow, canonical
+from modyn.pipelines.ledger import Progress as Position
+from modyn.pipelines.progress import Progress
+from modyn.pipelines.train import Stopwatch
+from modyn.policies import PlainContext, Selection, Trigger
+from modyn.trainset import TrainingSet
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modyn.orchestrator import Orchestrator, Transition
+    from modyn.sampling import Candidates
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorder:
+    """Where the steps put down what they did.
+
+    Parameters
+    ----------
+    ledger, clock, progress
+        The record, the seconds, and who looks on.
+    timestamps : int64, by key
+    ascending : bool
+        Whether the stream's timestamps ascend, so that its last sample is its newest.
+    trainsets : Path
+        The folder of training sets.
+    seed : int
+    timestamp_unit : str
+    """
+
+    ledger: Ledger
+    clock: Stopwatch
+    progress: Progress
+    timestamps: npt.NDArray[np.int64]
+    ascending: bool
+    trainsets: "Path"
+    seed: int
+    timestamp_unit: str
+
+    def trained_until(self, transition: "Transition") -> int | None:
+        """Return the newest timestamp that a trigger's model may have learned from."""
+        last = transition.last_timestamp
+        if self.ascending or last is None or transition.samples == 0:
+            return last
+        keys = TrainingSet.open(self.trainsets / f"{transition.digest}.set").keys
+        return max(last, int(self.timestamps[keys].max()))
+
+
+class Steps:
+    """What the orchestrator asks for: the policies, and commits to the ledger."""
+
+    def __init__(self, recorder: "Recorder", trigger: Trigger, selection: Selection) -> None:
+        self._recorder = recorder
+        self._trigger = trigger
+        self._selection = selection
+        self._clock = recorder.clock
+        self._selected_at: float | None = None
+        self.orchestrator: Orchestrator  # from the start of the loop on
+
+    def inform(self, arrivals: Arrivals) -> int | None:
+        """Ask the trigger policy."""
+        at = self.orchestrator
+        context = self._context(at.clock, at.position, at.trigger)
+        with self._clock.stage("policy"):
+            due = self._trigger.inform(arrivals, context)
+        self._recorder.progress.position(at.position + (len(arrivals) if due is None else due))
+        return due
+
+    def select(self, transition: "Transition", candidates: "Candidates") -> object:
+        """Ask the selection policy."""
+        context = self._context(transition.last_timestamp, transition.position, transition.trigger)
+        with self._clock.stage("select"):
+            chosen = self._selection.select(candidates, context)
+        self._selected_at = time.perf_counter()
+        return chosen
+
+    def commit(self, transition: "Transition") -> None:
+        """Commit a trigger with the policies' state at it."""
+        if self._selected_at is not None:  # nobody is asked to choose from nothing
+            self._clock.add("write", time.perf_counter() - self._selected_at)
+            self._selected_at = None
+        row = TransitionRow(
+            trigger=transition.trigger,
+            first=transition.first,
+            position=transition.position,
+            first_timestamp=transition.first_timestamp,
+            last_timestamp=transition.last_timestamp,
+            trained_until=self._recorder.trained_until(transition),
+            candidates_first=transition.candidates_first,
+            candidates=transition.candidates,
+            samples=transition.samples,
+            digest=transition.digest,
+            trigger_state=canonical(self._trigger.state_dict()),
+            selection_state=canonical(self._selection.state_dict()),
+        )
+        self._recorder.ledger.commit(row, self._clock.take())
+
+    def advance(self, position: int) -> None:
+        """Commit a mere position."""
+        self._recorder.ledger.advance(position_of(position, self._trigger, self._selection))
+
+    def _context(self, clock: int | None, position: int, trigger: int) -> PlainContext:
+        return PlainContext(
+            clock=clock,
+            position=position,
+            trigger=trigger,
+            seed=self._recorder.seed,
+            timestamp_unit=self._recorder.timestamp_unit,
+        )
+
+
+def position_of(position: int, trigger: Trigger, selection: Selection) -> Position:
+    """Return a position with the policies' state at it."""
+    return Position(
+        position=position,
+        trigger_state=canonical(trigger.state_dict()),
+        selection_state=canonical(selection.state_dict()),
+    )

@@ -1,0 +1,616 @@
+/* test_prefetch.c - the pool, the batch and the prefetcher. */
+#include "check.h"
+
+#include "base/random.h"
+#include "prefetch/prefetcher.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SLICE_MS 100
+
+/* ----- pool ----- */
+
+static mdn_pool *
+new_pool(uint32_t keep_count)
+{
+    mdn_pool *pool = NULL;
+
+    CHECK(mdn_pool_new(&pool, NULL) == MDN_OK);
+    mdn_pool_keep(pool, keep_count);
+    return pool;
+}
+
+static mdn_block
+get(mdn_pool *pool, uint64_t size)
+{
+    mdn_block block;
+
+    CHECK(mdn_pool_get(pool, size, &block, NULL) == MDN_OK);
+    CHECK(block.size_bytes >= size);
+    CHECK((uintptr_t)block.data % MDN_ALIGNMENT == 0);
+    memset(block.data, 0x5a, size);
+    return block;
+}
+
+static void
+a_block_that_came_back_is_handed_out_again(void)
+{
+    static const uint64_t sizes[] = {1, 64, 4097, 1 << 20, 5 << 20};
+    mdn_pool *pool = new_pool(4);
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        mdn_block first = get(pool, sizes[i]), second;
+
+        mdn_pool_put(pool, first);
+        second = get(pool, sizes[i]);
+        CHECK(second.data == first.data);
+        CHECK(second.size_bytes == first.size_bytes);
+        mdn_pool_put(pool, second);
+    }
+    mdn_pool_release(pool);
+}
+
+static void
+a_block_too_small_or_far_too_large_is_not_handed_out(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_block kept = get(pool, 100000), small, large;
+    void *address = kept.data;
+
+    mdn_pool_put(pool, kept);
+    large = get(pool, 500000);
+    small = get(pool, 10000);
+    CHECK(large.data != address);
+    CHECK(small.data != address);
+    mdn_pool_put(pool, small);
+    mdn_pool_put(pool, large);
+    mdn_pool_release(pool);
+}
+
+static void
+a_full_pool_frees_its_oldest_block(void)
+{
+    mdn_pool *pool = new_pool(2);
+    mdn_block blocks[3], again[2];
+
+    for (int i = 0; i < 3; i++)
+        blocks[i] = get(pool, 1000);
+    for (int i = 0; i < 3; i++)
+        mdn_pool_put(pool, blocks[i]);
+    again[0] = get(pool, 1000);
+    again[1] = get(pool, 1000);
+    CHECK(again[0].data == blocks[2].data);
+    CHECK(again[1].data == blocks[1].data);
+    mdn_pool_put(pool, again[0]);
+    mdn_pool_put(pool, again[1]);
+    mdn_pool_release(pool);
+}
+
+static void
+a_closed_pool_keeps_nothing_but_still_serves(void)
+{
+    mdn_pool *pool = new_pool(2);
+    mdn_block block = get(pool, 3 << 20);
+
+    mdn_pool_put(pool, get(pool, 100));
+    mdn_pool_close(pool);
+    mdn_pool_put(pool, block); /* freed: a leak would be reported */
+    mdn_pool_put(pool, get(pool, 100));
+    mdn_pool_put(pool, (mdn_block){0});
+    mdn_pool_release(pool);
+}
+
+static void
+a_block_beyond_all_memory_is_refused(void)
+{
+    mdn_pool *pool = new_pool(1);
+    mdn_block block = {.size_bytes = 1};
+    mdn_error err;
+
+    CHECK(mdn_pool_get(pool, UINT64_MAX, &block, &err) == MDN_NOMEM);
+    CHECK(block.data == NULL && block.size_bytes == 0);
+    CHECK(mdn_pool_get(pool, UINT64_MAX / 4, &block, &err) == MDN_NOMEM);
+    mdn_pool_release(pool);
+}
+
+/* ----- batch ----- */
+
+static void
+parts_are_aligned_and_apart(void)
+{
+    mdn_pool *pool = new_pool(1);
+    mdn_part parts[] = {
+        {.dtype = MDN_UINT64, .ndim = 1, .shape = {7}},
+        {.dtype = MDN_FLOAT32, .ndim = 2, .shape = {7, 13}},
+        {.dtype = MDN_BOOL, .ndim = 3, .shape = {7, 0, 3}},
+        {.dtype = MDN_COMPLEX128, .ndim = 1, .shape = {7}},
+    };
+    static const uint64_t sizes[] = {56, 364, 0, 112};
+    mdn_batch *batch = NULL;
+    uint64_t before = 0;
+
+    CHECK(mdn_batch_new(pool, parts, 4, &batch, NULL) == MDN_OK);
+    CHECK(mdn_batch_part_count(batch) == 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        const mdn_part *part = mdn_batch_part(batch, i);
+        uint64_t at = (uint64_t)(uintptr_t)part->data;
+
+        CHECK(mdn_part_size(part) == sizes[i]);
+        CHECK(at % MDN_ALIGNMENT == 0);
+        CHECK(at >= before);
+        memset(part->data, (int)i, sizes[i]);
+        before = at + sizes[i];
+    }
+    for (uint32_t i = 0; i < 4; i++)
+        for (uint64_t j = 0; j < sizes[i]; j++)
+            CHECK(((uint8_t *)mdn_batch_part(batch, i)->data)[j] == i);
+    mdn_batch_release(batch);
+    mdn_pool_release(pool);
+}
+
+static void
+payloads_get_their_memory_later(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_part parts[] = {
+        {.dtype = MDN_UINT8, .ndim = 1, .shape = {MDN_LATER}},
+        {.dtype = MDN_INT64, .ndim = 1, .shape = {3}},
+        {.dtype = MDN_UINT8, .ndim = 1, .shape = {MDN_LATER}},
+    };
+    mdn_batch *batch = NULL;
+
+    CHECK(mdn_batch_new(pool, parts, 3, &batch, NULL) == MDN_OK);
+    CHECK(mdn_batch_part(batch, 0)->data == NULL);
+    CHECK(mdn_batch_allot(batch, 0, UINT64_MAX - 3, NULL) == MDN_NOMEM);
+    CHECK(mdn_batch_part(batch, 0)->data == NULL);
+    CHECK(mdn_batch_allot(batch, 0, 0, NULL) == MDN_OK);
+    CHECK(mdn_batch_allot(batch, 2, 5000, NULL) == MDN_OK);
+    CHECK(mdn_batch_part(batch, 0)->data != NULL);
+    CHECK(mdn_part_size(mdn_batch_part(batch, 0)) == 0);
+    CHECK(mdn_part_size(mdn_batch_part(batch, 2)) == 5000);
+    memset(mdn_batch_part(batch, 2)->data, 1, 5000);
+    mdn_batch_release(batch);
+    mdn_pool_release(pool);
+}
+
+static void
+sizes_beyond_counting_are_refused(void)
+{
+    mdn_pool *pool = new_pool(1);
+    mdn_part wide[] = {
+        {.dtype = MDN_INT64, .ndim = 2, .shape = {1u << 31, 1ull << 33}},
+    };
+    mdn_part many[] = {
+        {.dtype = MDN_INT8, .ndim = 1, .shape = {UINT64_MAX - 100}},
+        {.dtype = MDN_INT8, .ndim = 1, .shape = {200}},
+    };
+    mdn_batch *batch = NULL;
+
+    CHECK(mdn_batch_new(pool, wide, 1, &batch, NULL) == MDN_NOMEM);
+    CHECK(batch == NULL);
+    CHECK(mdn_batch_new(pool, many, 2, &batch, NULL) == MDN_NOMEM);
+    CHECK(batch == NULL);
+    mdn_pool_release(pool);
+}
+
+static uint64_t
+hash(const mdn_batch *batch)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < mdn_batch_part_count(batch); i++) {
+        const mdn_part *part = mdn_batch_part(batch, i);
+        const uint8_t *data = part->data;
+
+        for (uint64_t j = 0; j < mdn_part_size(part); j++)
+            sum = mdn_mix(sum + data[j] + 1);
+    }
+    return sum;
+}
+
+typedef struct {
+    mdn_batch *batch;
+    uint64_t hash;
+} kept;
+
+static void *
+check_and_release(void *arg)
+{
+    kept *k = arg;
+
+    CHECK(hash(k->batch) == k->hash);
+    mdn_batch_release(k->batch);
+    return NULL;
+}
+
+static void
+a_batch_outlives_the_pool_it_came_from(void)
+{
+    mdn_part part = {.dtype = MDN_UINT64, .ndim = 1, .shape = {100}};
+    mdn_pool *pool = new_pool(4);
+    mdn_batch *batch = NULL;
+    pthread_t threads[3];
+    kept k;
+
+    CHECK(mdn_batch_new(pool, &part, 1, &batch, NULL) == MDN_OK);
+    memset(mdn_batch_part(batch, 0)->data, 0x3c, 800);
+    k = (kept){.batch = batch, .hash = hash(batch)};
+    mdn_pool_close(pool);
+    mdn_pool_release(pool);
+    for (int i = 0; i < 3; i++) {
+        if (i > 0)
+            mdn_batch_retain(batch);
+    }
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&threads[i], NULL, check_and_release, &k) == 0);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+}
+
+/* ----- prefetcher ----- */
+
+/* Fills a batch with its ticket; counts, delays and fails as told. */
+typedef struct {
+    mdn_pool *pool;
+    uint64_t fail_at; /* UINT64_MAX: never */
+    uint64_t depth;
+    uint32_t delay_us; /* at most; depends on the ticket */
+    atomic_uint_least64_t taken;
+    atomic_uint_least64_t filled;
+    atomic_bool window_broken;
+    atomic_bool signal_open;
+} source;
+
+static mdn_status
+fill(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
+{
+    mdn_part part = {.dtype = MDN_UINT64, .ndim = 1, .shape = {64}};
+    source *s = ctx;
+    mdn_status st;
+    sigset_t set;
+
+    *out = NULL;
+    pthread_sigmask(SIG_SETMASK, NULL, &set);
+    if (!sigismember(&set, SIGINT))
+        s->signal_open = true;
+    if (ticket > s->taken + s->depth)
+        s->window_broken = true;
+    if (s->delay_us > 0)
+        usleep((useconds_t)(mdn_mix(ticket) % s->delay_us));
+    if (ticket == s->fail_at)
+        return mdn_fail(err, MDN_CORRUPT, "ticket %d", (int)ticket);
+    st = mdn_batch_new(s->pool, &part, 1, out, err);
+    if (st != MDN_OK)
+        return st;
+    for (int i = 0; i < 64; i++)
+        ((uint64_t *)mdn_batch_part(*out, 0)->data)[i] = ticket;
+    s->filled++;
+    return MDN_OK;
+}
+
+static mdn_prefetcher *
+start(source *s, uint64_t tickets, uint32_t threads, uint32_t depth)
+{
+    mdn_prefetcher_options options = {
+        .ticket_count = tickets,
+        .thread_count = threads,
+        .depth = depth,
+        .ctx = s,
+        .fill = fill,
+    };
+    mdn_prefetcher *p = NULL;
+
+    s->depth = depth;
+    CHECK(mdn_prefetcher_start(&options, &p, NULL) == MDN_OK);
+    return p;
+}
+
+static mdn_status
+take(mdn_prefetcher *p, mdn_batch **out, mdn_error *err)
+{
+    mdn_status st;
+
+    do
+        st = mdn_prefetcher_take(p, SLICE_MS, out, err);
+    while (st == MDN_TIMEOUT);
+    return st;
+}
+
+/* True when the next batch holds this ticket, and nothing else. */
+static bool
+next_is(mdn_prefetcher *p, source *s, uint64_t ticket)
+{
+    mdn_batch *batch = NULL;
+    bool right;
+
+    if (take(p, &batch, NULL) != MDN_OK || batch == NULL)
+        return false;
+    s->taken++;
+    right = true;
+    for (int i = 0; i < 64; i++)
+        if (((uint64_t *)mdn_batch_part(batch, 0)->data)[i] != ticket)
+            right = false;
+    mdn_batch_release(batch);
+    return right;
+}
+
+static void
+the_order_is_the_same_for_all_threads_and_depths(void)
+{
+    for (uint32_t threads = 1; threads <= 4; threads++)
+        for (uint32_t depth = 1; depth <= 8; depth++) {
+            source s = {.pool = new_pool(depth), .delay_us = 100};
+            mdn_prefetcher *p;
+            mdn_batch *batch = NULL;
+
+            s.fail_at = UINT64_MAX;
+            p = start(&s, 40, threads, depth);
+            for (uint64_t ticket = 0; ticket < 40; ticket++)
+                CHECK(next_is(p, &s, ticket));
+            CHECK(take(p, &batch, NULL) == MDN_OK && batch == NULL);
+            CHECK(take(p, &batch, NULL) == MDN_OK && batch == NULL);
+            CHECK(!s.window_broken);
+            CHECK(!s.signal_open);
+            CHECK(s.filled == 40);
+            mdn_prefetcher_free(p);
+            mdn_pool_release(s.pool);
+        }
+}
+
+static void
+nothing_at_all_ends_at_once(void)
+{
+    source s = {.pool = new_pool(1), .fail_at = UINT64_MAX};
+    mdn_prefetcher *p = start(&s, 0, 4, 4);
+    mdn_batch *batch = NULL;
+
+    CHECK(take(p, &batch, NULL) == MDN_OK && batch == NULL);
+    mdn_prefetcher_free(p);
+    mdn_prefetcher_free(NULL);
+    mdn_pool_release(s.pool);
+}
+
+static void
+an_error_surfaces_after_exactly_the_batches_before_it(void)
+{
+    for (uint64_t fail_at = 0; fail_at < 12; fail_at++) {
+        source s = {.pool = new_pool(1), .fail_at = fail_at, .delay_us = 200};
+        mdn_prefetcher *p = start(&s, 12, 3, 4);
+        mdn_batch *batch = NULL;
+        mdn_error err;
+
+        for (uint64_t ticket = 0; ticket < fail_at; ticket++)
+            CHECK(next_is(p, &s, ticket));
+        for (int again = 0; again < 2; again++) {
+            memset(&err, 0, sizeof err);
+            CHECK(take(p, &batch, &err) == MDN_CORRUPT);
+            CHECK(batch == NULL);
+            CHECK(err.status == MDN_CORRUPT);
+            CHECK(atoi(err.message + strlen("ticket ")) == (int)fail_at);
+        }
+        mdn_prefetcher_free(p);
+        mdn_pool_release(s.pool);
+    }
+}
+
+static void
+an_abandoned_prefetcher_releases_everything(void)
+{
+    /* A leak of a batch or a thread would be reported by the sanitizers. */
+    for (uint64_t taken = 0; taken < 10; taken++) {
+        source s = {.pool = new_pool(2), .fail_at = UINT64_MAX};
+        mdn_prefetcher *p = start(&s, 1000, 4, 3);
+
+        for (uint64_t ticket = 0; ticket < taken; ticket++)
+            CHECK(next_is(p, &s, ticket));
+        mdn_prefetcher_free(p);
+        CHECK(s.filled <= taken + 3);
+        mdn_pool_release(s.pool);
+    }
+}
+
+static void
+after_close_every_take_is_cancelled(void)
+{
+    source s = {.pool = new_pool(2), .fail_at = UINT64_MAX};
+    mdn_prefetcher *p = start(&s, 100, 2, 4);
+    mdn_batch *batch = NULL;
+
+    CHECK(next_is(p, &s, 0));
+    mdn_prefetcher_close(p);
+    mdn_prefetcher_close(p);
+    CHECK(take(p, &batch, NULL) == MDN_CANCELLED);
+    CHECK(batch == NULL);
+    mdn_prefetcher_free(p);
+    mdn_pool_release(s.pool);
+}
+
+static void
+a_wait_ends_with_its_time(void)
+{
+    source s = {.pool = new_pool(1), .fail_at = UINT64_MAX};
+    struct timespec before, after;
+    mdn_prefetcher *p;
+    mdn_batch *batch = NULL;
+    int timeouts = 0;
+
+    s.delay_us = 1000000; /* mix(0) = 0: ticket 0 at once, others later */
+    p = start(&s, 2, 1, 2);
+    CHECK(next_is(p, &s, 0));
+    clock_gettime(CLOCK_MONOTONIC, &before);
+    while (mdn_prefetcher_take(p, 1, &batch, NULL) == MDN_TIMEOUT)
+        timeouts++;
+    clock_gettime(CLOCK_MONOTONIC, &after);
+    CHECK(timeouts > 0);
+    CHECK(batch != NULL);
+    mdn_batch_release(batch);
+    mdn_prefetcher_free(p);
+    mdn_pool_release(s.pool);
+}
+
+typedef struct {
+    mdn_prefetcher *prefetcher;
+    pthread_barrier_t *barrier;
+    mdn_status status;
+    uint64_t count, sum;
+} actor;
+
+static void *
+close_it(void *arg)
+{
+    actor *a = arg;
+
+    pthread_barrier_wait(a->barrier);
+    mdn_prefetcher_close(a->prefetcher);
+    return NULL;
+}
+
+static void *
+take_until_the_end(void *arg)
+{
+    actor *a = arg;
+
+    pthread_barrier_wait(a->barrier);
+    for (;;) {
+        mdn_batch *batch = NULL;
+
+        a->status = take(a->prefetcher, &batch, NULL);
+        if (a->status != MDN_OK || batch == NULL)
+            return NULL;
+        a->count++;
+        a->sum += *(uint64_t *)mdn_batch_part(batch, 0)->data;
+        mdn_batch_release(batch);
+    }
+}
+
+static void
+many_may_close_while_others_wait(void)
+{
+    for (int round = 0; round < 20; round++) {
+        source s = {.pool = new_pool(2), .fail_at = UINT64_MAX};
+        actor actors[4];
+        pthread_t threads[4];
+        pthread_barrier_t barrier;
+        mdn_prefetcher *p;
+
+        s.delay_us = 500;
+        p = start(&s, 1000000, 2, 4);
+        pthread_barrier_init(&barrier, NULL, 4);
+        for (int i = 0; i < 4; i++) {
+            actors[i] = (actor){.prefetcher = p, .barrier = &barrier};
+            CHECK(pthread_create(&threads[i], NULL,
+                                 i < 2 ? close_it : take_until_the_end,
+                                 &actors[i])
+                  == 0);
+        }
+        for (int i = 0; i < 4; i++)
+            pthread_join(threads[i], NULL);
+        CHECK(actors[2].status == MDN_CANCELLED);
+        CHECK(actors[3].status == MDN_CANCELLED);
+        mdn_prefetcher_free(p);
+        pthread_barrier_destroy(&barrier);
+        mdn_pool_release(s.pool);
+    }
+}
+
+static void
+each_batch_goes_to_one_of_many_consumers(void)
+{
+    source s = {.pool = new_pool(2), .fail_at = UINT64_MAX};
+    actor actors[3];
+    pthread_t threads[3];
+    pthread_barrier_t barrier;
+    mdn_prefetcher *p = start(&s, 500, 3, 5);
+    uint64_t count = 0, sum = 0;
+
+    pthread_barrier_init(&barrier, NULL, 3);
+    for (int i = 0; i < 3; i++) {
+        actors[i] = (actor){.prefetcher = p, .barrier = &barrier};
+        CHECK(pthread_create(&threads[i], NULL, take_until_the_end, &actors[i])
+              == 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK(actors[i].status == MDN_OK);
+        count += actors[i].count;
+        sum += actors[i].sum;
+    }
+    CHECK(count == 500);
+    CHECK(sum == 500 * 499 / 2);
+    mdn_prefetcher_free(p);
+    pthread_barrier_destroy(&barrier);
+    mdn_pool_release(s.pool);
+}
+
+/* What a child can see; its exit status tells the parent. */
+static int
+in_child(mdn_prefetcher *p, mdn_batch *batch, uint64_t expected)
+{
+    mdn_batch *more = NULL;
+    mdn_error err;
+
+    if (mdn_prefetcher_take(p, SLICE_MS, &more, &err) != MDN_CLOSED)
+        return 1;
+    if (more != NULL || strstr(err.message, "fork") == NULL)
+        return 2;
+    mdn_prefetcher_close(p);
+    mdn_prefetcher_free(p);
+    if (hash(batch) != expected)
+        return 3;
+    mdn_batch_release(batch);
+    return 0;
+}
+
+static void
+a_forked_child_is_refused_and_does_not_hang(void)
+{
+    source s = {.pool = new_pool(2), .fail_at = UINT64_MAX};
+    mdn_prefetcher *p = start(&s, 100, 2, 4);
+    mdn_batch *batch = NULL;
+    int status = -1;
+    pid_t pid;
+
+    CHECK(take(p, &batch, NULL) == MDN_OK);
+    pid = fork();
+    if (pid == 0) {
+        alarm(20); /* a hang is a failure */
+        _exit(in_child(p, batch, hash(batch)));
+    }
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    mdn_batch_release(batch);
+    mdn_prefetcher_free(p);
+    mdn_pool_release(s.pool);
+}
+
+int
+main(void)
+{
+    RUN(a_block_that_came_back_is_handed_out_again);
+    RUN(a_block_too_small_or_far_too_large_is_not_handed_out);
+    RUN(a_full_pool_frees_its_oldest_block);
+    RUN(a_closed_pool_keeps_nothing_but_still_serves);
+    RUN(a_block_beyond_all_memory_is_refused);
+    RUN(parts_are_aligned_and_apart);
+    RUN(payloads_get_their_memory_later);
+    RUN(sizes_beyond_counting_are_refused);
+    RUN(a_batch_outlives_the_pool_it_came_from);
+    RUN(the_order_is_the_same_for_all_threads_and_depths);
+    RUN(nothing_at_all_ends_at_once);
+    RUN(an_error_surfaces_after_exactly_the_batches_before_it);
+    RUN(an_abandoned_prefetcher_releases_everything);
+    RUN(after_close_every_take_is_cancelled);
+    RUN(a_wait_ends_with_its_time);
+    RUN(many_may_close_while_others_wait);
+    RUN(each_batch_goes_to_one_of_many_consumers);
+    RUN(a_forked_child_is_refused_and_does_not_hang);
+    return check_report("test_prefetch");
+}
