@@ -167,7 +167,6 @@ FLOORS = {
     "modyn._core": 0,
     "modyn._postgres": 0,
     "modyn.arrivals": 0,
-    "modyn.inputs": 0,
     "modyn.errors": 1,
     "modyn.dataset": 2,
     "modyn.formats": 2,
