@@ -6,7 +6,9 @@
  * their way while one is copied.  It checks nothing.
  *
  * Compiled by benchmarks/machine.py and called through ctypes. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>

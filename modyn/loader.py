@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Batches", "Loader", "RaggedTensor"]
 
-THREADS_MAX = 256
+THREADS_MAX = 1024
 PREFETCH_MAX = 4096
 
 

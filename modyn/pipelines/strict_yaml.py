@@ -20,9 +20,7 @@ _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]{0,40})")
 _EXPONENT = "[eE][-+]?[0-9]{1,4}"
-_FLOAT = re.compile(
-    rf"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)({_EXPONENT})?|[-+]?[0-9]+{_EXPONENT}"
-)
+_FLOAT = re.compile(rf"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)({_EXPONENT})?|[-+]?[0-9]+{_EXPONENT}")
 
 
 def load(text: bytes, name: str) -> Any:

@@ -171,6 +171,7 @@ FLOORS = {
     "modyn.errors": 1,
     "modyn.dataset": 2,
     "modyn.formats": 2,
+    "modyn.ingest": 2,
     "modyn.inputs": 2,  # what the faces share: arguments as arrays
     "modyn.loader": 2,
     "modyn.postgres": 2,
