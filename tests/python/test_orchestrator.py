@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -296,7 +297,7 @@ def test_a_step_that_raises_loses_nothing(
     dataset: Dataset, order: np.ndarray, tmp_path: Path, policies: Policies, step: str, fresh: bool
 ) -> None:
     """Raise at each call of a step in turn; go on in the same loop, or from the ledger."""
-    more = {"order": order, "block_count": 13, "advance_every": 2}
+    more = {"order": order, "block_count": 29, "advance_every": 2}
     undisturbed = Ledger()
     finish(start(dataset, policies, tmp_path, undisturbed, **more))
     at = 0
@@ -443,6 +444,20 @@ def test_a_selection_that_chooses_nonsense_is_named(
 
     assert ledger.transitions == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_choice_is_let_go_when_it_is_committed(dataset: Dataset, tmp_path: Path) -> None:
+    kept = []
+
+    def choose(candidates: object) -> object:
+        keys = candidates.keys[:10].copy()
+        kept.append(weakref.ref(keys))
+        return keys
+
+    loop = start(dataset, choosing(choose), tmp_path, Ledger())
+    loop.next()
+
+    assert [ref() for ref in kept] == [None]
 
 
 def test_no_key_is_an_answer(dataset: Dataset, tmp_path: Path) -> None:
