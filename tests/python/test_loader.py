@@ -581,14 +581,19 @@ def start(script: str, *arguments: Any) -> subprocess.Popen[str]:
     )
 
 
+def end_of(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it prints until its end, which must come before the deadline."""
+    try:
+        return process.communicate(timeout=DEADLINE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
 def run(script: str, *arguments: Any) -> str:
     """Run it to its end, which must be a good one, and return what it printed."""
     with start(script, *arguments) as process:
-        try:
-            out, err = process.communicate(timeout=DEADLINE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        out, err = end_of(process)
     assert process.returncode == 0, (process.returncode, out, err)
     assert err == ""
     return out
@@ -624,9 +629,10 @@ def test_ctrl_c_ends_a_wait(tmp_path):
     os.sched_setaffinity(0, {cpu})
     keys = np.zeros(20_000_000, np.uint64)
     loader = modyn.Loader(dataset, keys, batch_size=len(keys), shuffle="global", threads=1)
+    parent = os.getpid()
     hog = os.fork()
     if hog == 0:
-        while os.getppid() != 1:
+        while os.getppid() == parent:
             pass
         os._exit(0)
     before = set(os.listdir("/proc/self/task"))
@@ -647,7 +653,7 @@ def test_ctrl_c_ends_a_wait(tmp_path):
     with start(script, path) as process:
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=DEADLINE)
+        out, err = end_of(process)
 
     assert out.startswith("interrupted"), (out, err)
     assert float(out.split()[1]) < 2
