@@ -18,7 +18,7 @@ DATASETS ?= datasets
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-include tests/c/check.mk
+include check.mk
 
 .PHONY: help
 help:

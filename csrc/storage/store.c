@@ -9,13 +9,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-/* Mappings of records begin at huge page boundaries: with folios of that size
- * in the page cache, one entry of the page table then serves 2 MiB. */
-#define HUGE UINT64_C(0x200000)
 /* Segments up to this size are mapped whole at once, also what is not in the
  * file yet; larger ones, and those with bytes fields, as they grow. */
 #define MAP_WHOLE (UINT64_C(1) << 30)
@@ -52,45 +48,10 @@ full_size(const mdn_layout *layout)
     return layout->record_size << layout->segment_shift;
 }
 
-/* Address space without memory, aligned to huge pages. */
-static mdn_status
-reserve(mdn_store *store, uint64_t size, uint8_t **out, mdn_error *err)
-{
-    mdn_range *range = malloc(sizeof *range);
-    uint64_t room, at;
-    void *base;
-
-    if (range == NULL)
-        return mdn_fail_nomem(err, sizeof *range);
-    if (mdn_add_overflows(size, 2 * HUGE, &room)) {
-        free(range);
-        return mdn_fail_nomem(err, size);
-    }
-    base = mmap(NULL, room, PROT_NONE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED) {
-        free(range);
-        return mdn_fail(err, MDN_NOMEM,
-                        "no address space for %llu bytes of a dataset",
-                        (unsigned long long)room);
-    }
-    *range = (mdn_range){store->ranges, base, room};
-    store->ranges = range;
-    at = ((uint64_t)(uintptr_t)base + HUGE - 1) & ~(HUGE - 1);
-    *out = (uint8_t *)base + (at - (uint64_t)(uintptr_t)base);
-    return MDN_OK;
-}
-
 static void
 destroy(mdn_store *store)
 {
-    while (store->ranges != NULL) {
-        mdn_range *range = store->ranges;
-
-        store->ranges = range->next;
-        munmap(range->base, range->size);
-        free(range);
-    }
+    mdn_reserve_free(store->ranges);
     for (int kind = 0; kind < MDN_KINDS; kind++)
         free(store->verified[kind]);
     free(store->records);
@@ -127,7 +88,7 @@ allocate_kind(mdn_store *store, mdn_kind kind, mdn_error *err)
         return MDN_OK;
     if (mdn_mul_overflows(store->capacity, layout->column_size, &size))
         return mdn_fail_nomem(err, UINT64_MAX);
-    return reserve(store, size, &store->column[kind], err);
+    return mdn_reserve_add(&store->ranges, size, &store->column[kind], err);
 }
 
 mdn_status
@@ -213,7 +174,8 @@ map_columns(mdn_store *store, uint64_t segment, mdn_error *err)
                      store->column[kind] + segment * layout->column_size, err);
     }
     if (st == MDN_OK)
-        st = reserve(store, layout->checksums_size, &checksums, err);
+        st = mdn_reserve_add(&store->ranges, layout->checksums_size, &checksums,
+                             err);
     if (st == MDN_OK)
         st = map(store, &file, layout->checksums_at, layout->checksums_size,
                  checksums, err);
@@ -261,7 +223,7 @@ map_anew(mdn_store *store, const mdn_file *file, uint64_t segment,
     mdn_segment *seg = &store->segments[segment];
     uint64_t size = mapping_size(&store->layout, bytes);
     uint8_t *base;
-    mdn_status st = reserve(store, size, &base, err);
+    mdn_status st = mdn_reserve_add(&store->ranges, size, &base, err);
 
     if (st == MDN_OK)
         st = map(store, file, 0, size, base, err);

@@ -15,16 +15,10 @@
 
 #include "base/io.h"
 #include "storage/layout.h"
+#include "storage/reserve.h"
 #include "storage/schema.h"
 
 #include <stdatomic.h>
-
-/* A piece of address space, to be returned. */
-typedef struct mdn_range {
-    struct mdn_range *next;
-    void *base;
-    uint64_t size;
-} mdn_range;
 
 typedef struct {
     /* As in `records` of the store, with how much of it is in the file. */
