@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import modyn
+from modyn.dataset import Dataset
+from modyn.errors import CorruptError
+from modyn.formats import CSV
 
 DATA = Path(__file__).resolve().parent / "data"
 
@@ -77,9 +79,9 @@ def build(directory: Path, table: Table) -> None:
             writer.writerow(table.header)
             writer.writerows(table.rows)
         columns = {field: list(names) for field, names in table.fields.items()}
-        layout = modyn.formats.CSV(label="label", timestamp="timestamp", columns=columns)
+        layout = CSV(label="label", timestamp="timestamp", columns=columns)
         half = work / directory.name
-        with modyn.Dataset.create(half, schema=table.schema, timestamp_unit="s") as dataset:
+        with Dataset.create(half, schema=table.schema, timestamp_unit="s") as dataset:
             dataset.ingest(source, format=layout)
             if len(dataset) != table.count:
                 raise PrepareError(
@@ -105,7 +107,7 @@ def is_complete(directory: Path, schema: Mapping[str, str], count: int) -> bool:
         return False
     if not (directory / "manifest").exists():
         raise PrepareError(f"{directory}: is not empty and holds no dataset; move it away")
-    with modyn.Dataset.open(directory) as dataset:
+    with Dataset.open(directory) as dataset:
         if dict(dataset.schema) != dict(schema):
             raise PrepareError(f"{directory}: holds another dataset ({dict(dataset.schema)})")
         if len(dataset) > count:
@@ -134,7 +136,7 @@ def main(
             print(f"{directory}: {count:,} samples are there already")
             return 0
         build(directory, make(options.original))
-    except (PrepareError, modyn.errors.CorruptError, OSError, ValueError) as error:
+    except (PrepareError, CorruptError, OSError, ValueError) as error:
         print(f"prepare {name}: {error}", file=sys.stderr)
         return 1
     print(f"{directory}: {count:,} samples, {_size(directory) / 1e6:.1f} MB")

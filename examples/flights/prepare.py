@@ -38,6 +38,7 @@ TIMETABLE = ["hour", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "log_
 BOARD = [
     *("airport_delay_1h", "airport_late_1h", "airport_delay_3h", "airport_late_3h"),
     *("carrier_delay_3h", "carrier_late_3h", "dest_delay_6h", "dest_late_6h"),
+    *("city_delay_1h", "city_late_1h"),
 ]
 CATEGORIES = ["carrier", "origin", "dest"]
 SCHEMA = {"dense": f"float32[{len(TIMETABLE) + len(BOARD)}]", "cat": f"int32[{len(CATEGORIES)}]"}
@@ -150,6 +151,7 @@ def dense(flights: Flights) -> Floats:
     columns += board(flights, airport, 60) + board(flights, airport, 180)
     columns += board(flights, airport * len(NAMES["carrier"]) + carrier, 180)
     columns += board(flights, flights.ids["dest"], 360)
+    columns += board(flights, np.zeros_like(airport), 60)
     return np.stack(columns, axis=1)
 
 
