@@ -32,7 +32,7 @@ class TrainingSet:
     >>> chosen.keys.tolist(), chosen.weights.tolist()
     ([2, 5, 9], [2.0, 0.5, 1.0])
     >>> chosen.digest[:8]
-    'DIGEST'
+    'd2c0108c'
     >>> TrainingSet.open(chosen.path) == chosen
     True
     """

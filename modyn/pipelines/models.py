@@ -156,7 +156,7 @@ class ModelStore:
             "facts": {**vars(model.facts)},
             "blake2b": checksums,
         }
-        durable.write(building / DESCRIPTION, canonical(description).encode() + b"\n")
+        durable.write(building / DESCRIPTION, _sealed(description))
         durable.sync_directory(building)
         building.rename(self.directory / key)
         durable.sync_directory(self.directory)
@@ -193,18 +193,27 @@ class ModelStore:
         if key not in self:
             raise KeyError(f"no model {key} in {self.directory}")
         try:
-            description = json.loads(path.read_bytes())
+            content = path.read_bytes()
+            description = json.loads(content)
         except FileNotFoundError:
             raise CorruptError(f"{path}: the file is missing") from None
         except (ValueError, RecursionError) as error:
             raise CorruptError(f"{path}: damaged ({error})") from None
         if not isinstance(description, dict) or description.get("version") != VERSION:
             raise CorruptError(f"{path}: not a model description of version {VERSION}")
+        if content != _sealed({k: v for k, v in description.items() if k != "seal"}):
+            raise CorruptError(f"{path}: the content does not match its own checksum")
         recipe = description.get("recipe")
         found = blake2b(canonical(recipe).encode(), digest_size=32).hexdigest()
         if found != key:
             raise CorruptError(f"{path}: describes the model {found}, not {key}")
         return description
+
+
+def _sealed(description: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a description, with the BLAKE2b of the rest in it."""
+    seal = blake2b(canonical(description).encode(), digest_size=32).hexdigest()
+    return canonical({**description, "seal": seal}).encode() + b"\n"
 
 
 def _facts(description: Mapping[str, Any], path: Path) -> Facts:

@@ -19,7 +19,8 @@ DEPTH_MAX = 32
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?(0|[1-9][0-9_]{0,40})")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?")
+_EXPONENT = "[eE][-+]?[0-9]{1,4}"
+_FLOAT = re.compile(rf"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)({_EXPONENT})?|[-+]?[0-9]+{_EXPONENT}")
 
 
 def load(text: bytes, name: str) -> Any:
@@ -58,7 +59,7 @@ def load(text: bytes, name: str) -> Any:
 def dump(value: Any) -> str:
     """Return a document that `load` reads as `value`; equal values give equal text."""
     text: str = yaml.dump(
-        value, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=True
+        value, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=False
     )
     return text
 

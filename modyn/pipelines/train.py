@@ -339,15 +339,15 @@ def _criterion(training: Training, reduction: str) -> "torch.nn.Module":
 def _optimizer(settings: Optimizer, model: "torch.nn.Module") -> "torch.optim.Optimizer":
     import torch
 
-    groups = [
-        {"params": _parameters(model, group.module), **group.config}
-        for group in settings.param_groups
-    ]
     make = getattr(torch.optim, settings.algorithm)
-    optimizer: torch.optim.Optimizer = _made(
-        f"training.optimizers {settings.name} ({settings.algorithm})",
-        lambda: make(groups),
-    )
+    what = f"training.optimizers {settings.name} ({settings.algorithm})"
+    groups = []
+    for group in settings.param_groups:
+        parameters = _parameters(model, group.module)
+        # As arguments the options are checked; in a group torch takes whatever comes.
+        _made(what, lambda: make(parameters, **group.config))  # noqa: B023 - called at once
+        groups.append({"params": parameters, **group.config})
+    optimizer: torch.optim.Optimizer = _made(what, lambda: make(groups))
     return optimizer
 
 

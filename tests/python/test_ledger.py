@@ -1,0 +1,430 @@
+"""The ledger, the model store and the lock: whole or not there, and never another run's."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from modyn.errors import BusyError, ConfigError, CorruptError
+from modyn.pipelines import ledger as ledger_module
+from modyn.pipelines import rundir
+from modyn.pipelines.ledger import (
+    EvaluationRow,
+    Ledger,
+    Progress,
+    TrainingRow,
+    TransitionRow,
+    WindowRow,
+    read,
+)
+from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
+
+IDENTITY = {"name": "a", "config": {"training": {"batch_size": 1, "sizes": [1, 2]}}}
+START = Progress(position=0, trigger_state="{}", selection_state="{}")
+
+
+def transition(trigger: int) -> TransitionRow:
+    return TransitionRow(
+        trigger=trigger,
+        first=10 * trigger,
+        position=10 * trigger + 10,
+        first_timestamp=-5,
+        last_timestamp=None,
+        trained_until=4,
+        candidates_first=0,
+        candidates=10,
+        samples=3,
+        digest="ab" * 32,
+        trigger_state=f'{{"_n":{trigger}}}',
+        selection_state="{}",
+    )
+
+
+def training(trigger: int) -> TrainingRow:
+    return TrainingRow(
+        trigger=trigger,
+        model="cd" * 32,
+        parent=None,
+        epochs=1,
+        batches=2,
+        samples=3,
+        final_loss=0.1 + trigger,
+        losses="[]",
+    )
+
+
+def evaluation(trigger: int, metric: str = "Accuracy") -> EvaluationRow:
+    return EvaluationRow(
+        trigger=trigger,
+        dataset="d",
+        start=-1,
+        end=2**62,
+        metric=metric,
+        model="cd" * 32,
+        value=None,
+        count=0,
+        counts='{"correct":0}',
+    )
+
+
+WINDOW = WindowRow(dataset="d", handler=0, start=-1, end=2**62, anchor=-1, count=0)
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    ledger = Ledger(tmp_path)
+    ledger.begin(IDENTITY, START)
+    yield ledger
+    ledger.close()
+
+
+def test_what_is_committed_is_read_back(ledger, tmp_path):
+    ledger.commit(transition(0), {"policy": 0.5})
+    ledger.train(training(0), {"train": 1.0})
+    ledger.plan([WINDOW])
+    ledger.evaluate(0, [evaluation(0)], {"evaluate": 2.0})
+    ledger.advance(Progress(position=17, trigger_state="[1]", selection_state="{}"))
+    ledger.finish()
+
+    content = read(tmp_path)
+
+    assert content.identity == IDENTITY
+    assert content.transitions == [transition(0)]
+    assert content.trainings == [training(0)]
+    assert content.windows == [WINDOW]
+    assert content.evaluations == [evaluation(0)]
+    assert content.progress == Progress(
+        position=17, trigger_state="[1]", selection_state="{}", finished=True
+    )
+    assert {(t.stage, t.seconds) for t in content.timings} == {
+        *[("policy", 0.5), ("train", 1.0), ("evaluate", 2.0)]
+    }
+
+
+def test_the_journal_survives_power_cuts(ledger):
+    pragmas = {
+        name: ledger._db.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("journal_mode", "synchronous", "application_id", "user_version")
+    }
+
+    assert pragmas == {
+        "journal_mode": "truncate",
+        "synchronous": 3,  # EXTRA
+        "application_id": ledger_module.APPLICATION_ID,
+        "user_version": ledger_module.VERSION,
+    }
+
+
+def test_a_commit_moves_position_and_state_together(ledger):
+    ledger.commit(transition(0), {})
+
+    assert ledger.progress() == Progress(
+        position=10, trigger_state='{"_n":0}', selection_state="{}"
+    )
+
+
+def test_a_commit_that_fails_leaves_nothing(ledger):
+    ledger.commit(transition(0), {})
+    before = ledger.content()
+
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.commit(replace(transition(0), position=99), {"policy": 1.0})
+
+    assert ledger.content() == before
+
+
+def test_a_commit_is_harmless_when_it_had_happened(ledger):
+    ledger.commit(transition(0), {"policy": 1.0})
+    before = ledger.content()
+
+    ledger.commit(transition(0), {"policy": 1.0})
+
+    assert ledger.content() == before
+
+
+def test_results_refer_to_what_exists(ledger):
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.train(training(0), {})
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.evaluate(0, [evaluation(0)], {})
+
+
+def test_seconds_add_up_and_are_no_part_of_the_digest(ledger):
+    ledger.commit(transition(0), {"policy": 1.0})
+    before = ledger.content().digest
+    ledger.train(training(0), {})
+    ledger.evaluate(0, [], {"policy": 2.0})
+
+    content = ledger.content()
+
+    assert [t.seconds for t in content.timings] == [3.0]
+    assert content.digest != before  # by the training
+    ledger.evaluate(0, [], {"policy": 2.0})
+    assert ledger.content().digest == content.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda ledger: ledger.advance(replace(START, position=1)),
+        lambda ledger: ledger.advance(replace(START, trigger_state="[]")),
+        lambda ledger: ledger.commit(transition(0), {}),
+        lambda ledger: ledger.plan([WINDOW]),
+        lambda ledger: ledger.finish(),
+    ],
+)
+def test_everything_else_is_part_of_the_digest(ledger, change):
+    before = ledger.content().digest
+
+    change(ledger)
+
+    assert ledger.content().digest != before
+
+
+def test_the_digest_does_not_depend_on_the_order_of_writing(tmp_path):
+    digests = []
+    for name, metrics in (("one", ["A", "B"]), ("two", ["B", "A"])):
+        (tmp_path / name).mkdir()
+        ledger = Ledger(tmp_path / name)
+        ledger.begin(IDENTITY, START)
+        ledger.commit(transition(0), {})
+        ledger.train(training(0), {})
+        for metric in metrics:
+            ledger.evaluate(0, [evaluation(0, metric)], {})
+        digests.append(ledger.content().digest)
+        ledger.close()
+
+    assert digests[0] == digests[1]
+
+
+def test_the_same_run_is_taken_up_again(ledger, tmp_path):
+    ledger.commit(transition(0), {})
+    ledger.close()
+
+    again = Ledger(tmp_path)
+    again.begin(IDENTITY, START)
+
+    assert not again.new
+    assert again.progress().position == 10
+    again.close()
+
+
+def test_another_run_is_refused_and_the_difference_named(ledger, tmp_path):
+    other = {"name": "a", "config": {"training": {"batch_size": 2, "sizes": [1, 3]}, "more": None}}
+
+    with pytest.raises(ConfigError) as caught:
+        ledger.begin(other, START)
+
+    said = str(caught.value)
+    assert f"{tmp_path} holds a run of another pipeline or dataset" in said
+    assert "config.training.batch_size is 1 there and 2 here" in said
+    assert "config.training.sizes[1] is 2 there and 3 here" in said
+
+
+def test_a_file_that_is_no_ledger_is_refused(tmp_path):
+    db = sqlite3.connect(tmp_path / "ledger.sqlite")
+    db.execute("CREATE TABLE mine (x)")
+    db.close()
+    with pytest.raises(CorruptError, match="not a ledger of modyn"):
+        Ledger(tmp_path)
+
+    (tmp_path / "ledger.sqlite").write_bytes(b"some text, longer than a header" * 100)
+    with pytest.raises(CorruptError, match=r"ledger\.sqlite: file is not a database"):
+        Ledger(tmp_path)
+
+
+def test_a_ledger_of_the_future_is_refused(ledger, tmp_path):
+    ledger._db.execute("PRAGMA user_version = 99")
+    ledger.close()
+
+    with pytest.raises(CorruptError, match="ledger of version 99; this modyn reads 1"):
+        Ledger(tmp_path)
+
+
+def test_reading_where_there_is_no_run_makes_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no run there"):
+        read(tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+CRASHING = """
+import os, sys
+from modyn.pipelines import ledger as m
+from tests.python.test_ledger import IDENTITY, START, transition
+ledger = m.Ledger({directory!r})
+ledger.begin(IDENTITY, START)
+ledger.commit(transition(0), {{}})
+ledger._commit = lambda: os._exit(9)  # all is written but the last step
+ledger.commit(transition(1), {{}})
+"""
+
+
+def test_a_process_that_dies_in_a_transaction_leaves_the_one_before(tmp_path):
+    code = CRASHING.format(directory=str(tmp_path))
+
+    done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
+
+    assert done.returncode == 9
+    assert [row.trigger for row in read(tmp_path).transitions] == [0]
+
+
+# The lock -------------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_refused_and_told_who_runs(tmp_path):
+    code = (
+        "import pathlib\nfrom modyn.pipelines import rundir\n"
+        f"with rundir.locked(pathlib.Path({str(tmp_path)!r})): pass"
+    )
+
+    with rundir.locked(tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
+        )
+
+    assert done.returncode == 1
+    assert f"pid {os.getpid()} on " in done.stderr
+    assert "BusyError" in done.stderr
+
+
+def test_the_lock_is_free_when_its_holder_is_gone(tmp_path):
+    busy = pytest.raises(BusyError, match=f"pid {os.getpid()} on .* is running this pipeline")
+    with rundir.locked(tmp_path), busy:
+        rundir.locked(tmp_path).__enter__()
+
+    with rundir.locked(tmp_path):
+        pass
+
+
+def test_a_directory_with_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").touch()
+
+    with pytest.raises(ConfigError, match=r"is no run and not empty: it holds 'thesis\.tex'"):
+        rundir.locked(tmp_path).__enter__()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+# The model store ------------------------------------------------------------------------------
+
+RECIPE = Recipe(
+    parent=None, training_set="ab", training={"a": 1}, model={"id": "m"}, seed=3, dataset="d"
+)
+
+
+def stored(seed: int = 0) -> StoredModel:
+    generator = torch.Generator().manual_seed(seed)
+    weights = {
+        "w": torch.randn(3, 2, generator=generator),
+        "half": torch.randn(4, generator=generator).half(),
+        "steps": torch.tensor(7),
+        "turned": torch.randn(2, 3, generator=generator).T,
+    }
+    facts = Facts(epochs=1, batches=2, samples=3, final_loss=0.1, losses=[(0, 0.5), (2, None)])
+    return StoredModel(weights=weights, optimizer={"0/0/step": torch.tensor(2.0)}, facts=facts)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ModelStore(tmp_path / "models")
+
+
+def test_a_model_is_read_back_bit_for_bit(store):
+    key = store.put(RECIPE, stored())
+
+    found = store.load(key)
+
+    assert key == RECIPE.key()
+    assert key in store
+    assert found.facts == stored().facts == store.facts(key)
+    for mine, other in ((stored().weights, found.weights), (stored().optimizer, found.optimizer)):
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(mine[name], other[name]) for name in mine)
+        assert all(mine[name].dtype == other[name].dtype for name in mine)
+
+
+def test_storing_again_and_loading_change_nothing(store):
+    key = store.put(RECIPE, stored())
+    files = {path: path.read_bytes() for path in store.directory.rglob("*") if path.is_file()}
+
+    store.put(RECIPE, stored(seed=1))
+    store.load(key)
+
+    assert {p: p.read_bytes() for p in store.directory.rglob("*") if p.is_file()} == files
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"parent": "x"},
+        {"training_set": "ac"},
+        {"training": {"a": 2}},
+        {"model": {"id": "n"}},
+        {"seed": 4},
+        {"dataset": "e"},
+    ],
+)
+def test_the_key_covers_all_that_decides_a_training(change):
+    other = replace(RECIPE, **change)
+
+    assert other.key() != RECIPE.key()
+    assert other.draw() != RECIPE.draw()
+    assert 0 <= other.draw() < 2**63
+
+
+def test_a_damaged_model_is_a_named_error_and_stays(store):
+    key = store.put(RECIPE, stored())
+    for name in ("weights.safetensors", "optimizer.safetensors", "model.json"):
+        path = store.directory / key / name
+        whole = path.read_bytes()
+        places = range(0, len(whole), max(len(whole) // 40, 1))
+        for damaged in [*(flipped(whole, at) for at in places), whole[:-1], b"", b"[" * 10_000]:
+            path.write_bytes(damaged)
+            with pytest.raises(CorruptError, match=name):
+                store.load(key)
+            assert path.read_bytes() == damaged
+        path.unlink()
+        with pytest.raises(CorruptError, match=f"{name}: the file is missing"):
+            store.load(key)
+        path.write_bytes(whole)
+
+    assert store.load(key).facts == stored().facts
+
+
+def flipped(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def test_a_model_that_is_not_there_is_a_key_error(store):
+    with pytest.raises(KeyError, match="no model"):
+        store.load(RECIPE.key())
+
+
+def test_a_model_under_a_wrong_key_is_refused(store):
+    key = store.put(RECIPE, stored())
+    shutil.copytree(store.directory / key, store.directory / ("0" * 64))
+
+    with pytest.raises(CorruptError, match=f"describes the model {key}, not 0000"):
+        store.load("0" * 64)
+
+
+def test_what_a_killed_process_was_writing_is_cleaned_and_never_read(store):
+    store.directory.mkdir()
+    left = store.directory / f".tmp-{RECIPE.key()}"
+    left.mkdir()
+    (left / "weights.safetensors").write_bytes(b"half")
+
+    assert RECIPE.key() not in store
+    store.put(RECIPE, stored())
+    left.mkdir()
+    store.clean()
+
+    assert [path.name for path in store.directory.iterdir()] == [RECIPE.key()]
