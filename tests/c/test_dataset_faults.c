@@ -256,7 +256,7 @@ creating_is_all_or_nothing(void)
     for (size_t k = 0; k < MODE_COUNT; k++) {
         bool fired = true;
 
-        for (int n = 0; fired; n++) {
+        for (int n = 0; fired; n += STRIDE) {
             const char *path = samples_path();
             faulty disk = disk_of(&MODES[k], n);
             mdn_dataset *dataset;
