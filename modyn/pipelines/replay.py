@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
 
 BLOCK_COUNT = 65_536  # samples of a block of arrivals
+PREFETCH = 4  # batches; more of small ones, whose workers would sleep and wake all the time
+SMALL_BATCH = 4096
 
 
 class Replay:
@@ -155,7 +157,8 @@ class Replay:
         evaluation = self._pipeline.evaluation
         return {
             "name": self._pipeline.name,
-            "config": self._description,
+            # The dataset is known by its uuid, wherever it lies.
+            "config": {k: v for k, v in self._description.items() if k != "data"},
             "dataset": _identity_of(self._pipeline.dataset, counts),
             "evaluation_datasets": [
                 {"id": data.dataset_id, **_identity_of(data.dataset, counts)}
@@ -256,6 +259,7 @@ class Replay:
             shuffle="global" if training.shuffle else False,
             seed=recipe.draw(),
             threads=training.dataloader_workers,
+            prefetch=PREFETCH if training.batch_size > SMALL_BATCH else 4 * PREFETCH,
             drop_last=training.drop_last_batch and row.samples >= training.batch_size,
         )
         return Job(
