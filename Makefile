@@ -109,6 +109,7 @@ check-install: setup
 .PHONY: bench
 bench: setup
 	$(BIN)/python -m benchmarks.loader
+	$(BIN)/python -m benchmarks.orchestrator
 
 .PHONY: format
 format: setup

@@ -216,9 +216,9 @@ class _Progress:
     def note(self) -> str:
         if not self.samples:
             return "no sample of these files was added"
-        text = f"{self.samples} samples of {len(self.files)} files before it were added"
+        text = f"{self.samples} samples were added before"
         if self.partial:
-            text = f"{self.samples} samples were added, {self.partial} of them of this file"
+            text += f", {self.partial} of them of this file"
         return f"{text}; their keys are {self.keys.start} to {self.keys.stop - 1}"
 
     def report(self) -> IngestReport:

@@ -313,7 +313,7 @@ def test_a_bad_file_stops_and_says_what_was_added_before(dataset: Dataset, write
     with pytest.raises(ValueError, match=r"b\.csv: the header has no column 'wind'") as caught:
         dataset.ingest(files, format=WEATHER)
 
-    note = "2 samples of 1 files before it were added; their keys are 0 to 1"
+    note = "2 samples were added before; their keys are 0 to 1"
     assert caught.value.__notes__ == [note]
     assert len(dataset) == 2
 

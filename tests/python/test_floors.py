@@ -130,8 +130,7 @@ FLOORS = {
     "modyn.listing": 6,
     "modyn.progress": 6,
     "modyn.cli": 7,
-    "modyn.__main__": 8,
-    "modyn": 9,  # the package itself shows everything and is imported by no module of it
+    "modyn": 8,  # the package itself shows everything and is imported by no module of it
 }
 # The typed faces of C.
 FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {"modyn.orchestrator"}
