@@ -18,7 +18,7 @@ DATASETS ?= datasets
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-include tests/c/check.mk
+include check.mk
 
 .PHONY: help
 help:
@@ -109,6 +109,7 @@ check-install: setup
 .PHONY: bench
 bench: setup
 	$(BIN)/python -m benchmarks.loader
+	$(BIN)/python -m benchmarks.orchestrator
 
 .PHONY: format
 format: setup

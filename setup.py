@@ -43,7 +43,7 @@ def extension(name: str, files: list[str], **more: list[str]) -> Extension:
 
 def core() -> Extension:
     floors = ["base", "storage", "metadata", "selector", "prefetch", "orchestrator", "python"]
-    return extension("modyn._core", sources(*floors))
+    return extension("modyn._core", sources(*floors), libraries=["m"])
 
 
 def pg_config(option: str) -> str | None:

@@ -6,7 +6,9 @@
  * their way while one is copied.  It checks nothing.
  *
  * Compiled by benchmarks/machine.py and called through ctypes. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,8 +25,8 @@ void *
 floor_reserve(size_t size, int writable)
 {
     int protection = writable ? PROT_READ | PROT_WRITE : PROT_NONE;
-    char *start = mmap(NULL, size + HUGE, protection,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *start =
+        mmap(NULL, size + HUGE, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (start == MAP_FAILED)
         return NULL;
@@ -60,8 +62,8 @@ floor_gather(const char *base, const uint64_t *keys, size_t count, char *label,
 {
     for (size_t i = 0; i < count; i++) {
         const char *record = base + keys[i] * RECORD;
-        const char *later
-            = base + keys[i + AHEAD < count ? i + AHEAD : i] * RECORD;
+        const char *later =
+            base + keys[i + AHEAD < count ? i + AHEAD : i] * RECORD;
 
         __builtin_prefetch(later, 0, 3);
         __builtin_prefetch(later + 64, 0, 3);

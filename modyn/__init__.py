@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modyn import errors, formats, policies
-    from modyn.dataset import Dataset
+    from modyn.dataset import Dataset, Ragged
     from modyn.loader import Loader
     from modyn.pipelines.pipeline import Pipeline
     from modyn.pipelines.run import Run
@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 _MODULES = ("errors", "formats", "policies")
 _HOMES = {
     "Dataset": "modyn.dataset",
+    "Ragged": "modyn.dataset",
     "Loader": "modyn.loader",
     "Pipeline": "modyn.pipelines.pipeline",
     "Run": "modyn.pipelines.run",
@@ -36,6 +37,7 @@ __all__ = [
     "Dataset",
     "Loader",
     "Pipeline",
+    "Ragged",
     "Run",
     "Training",
     "Evaluation",

@@ -1,7 +1,7 @@
 """The C core; only the typed faces of the package import it."""
 
 import os
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -183,3 +183,27 @@ class Orchestrator:
     def trigger(self) -> int: ...
     def next(self) -> tuple[int, int, int, int, int, str] | None: ...
     def timestamp_at(self, position: int, /) -> int: ...
+
+class Csv:
+    def __new__(
+        cls,
+        path: str,
+        schema: str,
+        header: bool,
+        separator: int,
+        quote: int,
+        elements: tuple[str | int, ...],
+        label: str | int | None,
+        timestamp: str | int,
+        /,
+    ) -> Csv: ...
+    def read(
+        self, size_max: int, /
+    ) -> tuple[
+        tuple[npt.NDArray[Any] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]], ...],
+        npt.NDArray[np.int64] | None,
+        npt.NDArray[np.int64],
+        bool,
+    ]: ...
+    def check(self) -> None: ...
+    def rewind(self) -> None: ...

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.formats import CSV
+from modyn.ingest import Files, IngestReport, ingest
 from modyn.inputs import Field, Ragged, as_column, as_int64, as_keys, as_timestamps
 
 __all__ = ["Dataset", "Ragged"]
@@ -157,6 +159,55 @@ class Dataset:
         first = self._core.append(count, columns, classes, times)
         self._current = None
         return np.arange(first, first + count, dtype=np.uint64)
+
+    def ingest(
+        self,
+        files: Files,
+        *,
+        format: CSV,
+        mode: Literal["copy"] = "copy",
+        on_error: Literal["stop", "skip"] = "stop",
+    ) -> IngestReport:
+        r"""Append the samples of files and return what was added; they are durable then.
+
+        Each file is one batch, all of it or nothing. A file with more than 256 MiB
+        of samples is checked to its end first, and then appended in several batches,
+        each of them durable: a crash in between leaves the first ones.
+
+        Parameters
+        ----------
+        files : path, or sequence of paths
+            Plain files. A pattern such as `incoming/*.csv` means all files that
+            match, sorted by name.
+        format : modyn.formats.CSV
+            How they look, and which column is what.
+        mode : {"copy"}
+            The samples are copied; the files are not needed afterwards.
+        on_error : {"stop", "skip"}
+            Whether a bad file ends the work or is left out and reported.
+
+        Raises
+        ------
+        FileNotFoundError
+            A file is missing, or nothing matches a pattern.
+        ValueError
+            A file is wrong: the message names it, the line, the column and the
+            value; a note says what was added before.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from modyn.formats import CSV
+        >>> home = Path(tempfile.mkdtemp())
+        >>> _ = (home / "june.csv").write_text("day,temp,rain\n151,19.5,0\n152,17,1\n")
+        >>> days = Dataset.create(home / "days", schema={"temp": "float32"})
+        >>> days.ingest(home / "*.csv", format=CSV(timestamp="day", label="rain")).samples
+        2
+        >>> days.fetch([1])["temp"]
+        array([17.], dtype=float32)
+        """
+        return ingest(self, files, format=format, mode=mode, on_error=on_error)
 
     def _check_names(self, fields: Mapping[str, Any]) -> None:
         names = [field.name for field in self._fields]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch", "Batches", "Loader", "RaggedTensor"]
 
-THREADS_MAX = 256
+THREADS_MAX = 1024
 PREFETCH_MAX = 4096
 
 
@@ -336,7 +336,7 @@ class _Parts:
 
 def _from_dlpack(part: _core.Tensor) -> torch.Tensor:
     try:
-        from torch import from_dlpack
+        from torch.utils.dlpack import from_dlpack
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "torch is needed for the tensors of a batch (pip install 'modyn[torch]'); "

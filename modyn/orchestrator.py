@@ -131,7 +131,7 @@ class Orchestrator:
         position: int = 0,
         trigger: int = 0,
         trigger_starts: Sequence[int] = (0,),
-        advance_every: int = 16,
+        advance_every: int = 64,
         trigger_name: str = "the trigger policy",
         selection_name: str = "the selection policy",
     ) -> None:

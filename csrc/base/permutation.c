@@ -165,29 +165,42 @@ mdn_permutation_at(const mdn_permutation *perm, uint64_t index)
     return index;
 }
 
+/* The pairs of size indices from (row, place) on, run by run within a row. */
+static void
+list_pairs(uint32_t side, uint32_t row, uint32_t place, uint32_t size,
+           uint32_t *left, uint32_t *right)
+{
+    while (size > 0) {
+        uint32_t run = size < side - place ? size : side - place;
+        for (uint32_t i = 0; i < run; i++) {
+            left[i] = row;
+            right[i] = place + i;
+        }
+        left += run;
+        right += run;
+        size -= run;
+        place = 0;
+        row++;
+    }
+}
+
 void
 mdn_permutation_range(const mdn_permutation *perm, uint64_t first,
                       uint64_t size, uint64_t *out)
 {
     uint32_t left[BLOCK], right[BLOCK], side = perm->side;
-    uint32_t row = (uint32_t)(first / side), place = (uint32_t)(first % side);
 
     assert(first <= perm->count && size <= perm->count - first);
     while (size > 0) {
         uint32_t n = size < BLOCK ? (uint32_t)size : BLOCK;
-        for (uint32_t i = 0; i < n; i++) {
-            left[i] = row;
-            right[i] = place;
-            if (++place == side) {
-                place = 0;
-                row++;
-            }
-        }
+        list_pairs(side, (uint32_t)(first / side), (uint32_t)(first % side), n,
+                   left, right);
         encrypt_block(perm, left, right, n, out);
         for (uint32_t i = 0; i < n; i++) {
             while (out[i] >= perm->count)
                 out[i] = walk_once(perm, out[i]);
         }
+        first += n;
         out += n;
         size -= n;
     }

@@ -13,8 +13,8 @@ enum {
     MDN_STREAM_UNIFORM = 1,  /* uniform sampling */
     MDN_STREAM_BALANCED = 2, /* class-balanced sampling */
     MDN_STREAM_SHUFFLE = 3,  /* order of an epoch; index is the epoch */
-    MDN_STREAM_SHARES = 4,   /* who gets what is left over; index is the group */
-    MDN_STREAM_TRIGGER = 5,  /* seeds of draws; index is the trigger */
+    MDN_STREAM_SHARES = 4,  /* who gets what is left over; index is the group */
+    MDN_STREAM_TRIGGER = 5, /* seeds of draws; index is the trigger */
 };
 
 /* Fmix of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words. */

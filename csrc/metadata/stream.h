@@ -41,7 +41,8 @@ mdn_status mdn_metadata_from_view(mdn_view *view, const uint64_t *order,
 /* Columns in memory, of count samples each (borrowed; must outlive the
  * stream).  timestamps may be NULL for readers that look at keys and labels
  * only (samplers), labels when there are none; blocks then hold NULL there.
- * Blocks have block_count samples, the last fewer; they are views, no copies. */
+ * Blocks have block_count samples, the last fewer; they are views, no copies.
+ */
 mdn_status mdn_metadata_from_arrays(const uint64_t *keys,
                                     const int64_t *timestamps,
                                     const int64_t *labels, uint64_t count,

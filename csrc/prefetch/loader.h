@@ -28,7 +28,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MDN_LOADER_THREADS_MAX 256
+#define MDN_LOADER_THREADS_MAX 1024
 #define MDN_LOADER_DEPTH_MAX 4096
 
 typedef struct mdn_loader mdn_loader;

@@ -475,8 +475,8 @@ mdn_py_batch(mdn_py_state *state, mdn_batch *batch)
     return (PyObject *)self;
 }
 
-static PyTypeObject *
-add_type(PyObject *module, PyType_Spec *spec)
+PyTypeObject *
+mdn_py_add_type(PyObject *module, PyType_Spec *spec)
 {
     PyTypeObject *type =
         (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
@@ -489,9 +489,9 @@ add_type(PyObject *module, PyType_Spec *spec)
 int
 mdn_py_add_batch(PyObject *module, mdn_py_state *state)
 {
-    state->tensor_type = add_type(module, &tensor_spec);
+    state->tensor_type = mdn_py_add_type(module, &tensor_spec);
     if (state->tensor_type == NULL)
         return -1;
-    state->batch_type = add_type(module, &batch_spec);
+    state->batch_type = mdn_py_add_type(module, &batch_spec);
     return state->batch_type == NULL ? -1 : 0;
 }

@@ -9,4 +9,7 @@
  * released when there is no object. */
 PyObject *mdn_py_batch(mdn_py_state *state, mdn_batch *batch);
 
+/* Make a type of the module: one reference, or NULL. */
+PyTypeObject *mdn_py_add_type(PyObject *module, PyType_Spec *spec);
+
 #endif

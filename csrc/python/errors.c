@@ -15,7 +15,7 @@ exception_of(const mdn_py_state *state, mdn_status status)
     case MDN_CLOSED: return state->closed_error;
     case MDN_CANCELLED: return state->closed_error;
     case MDN_TIMEOUT: return PyExc_TimeoutError;
-    case MDN_CALLBACK: return PyExc_SystemError; /* had to be set already */
+    case MDN_CALLBACK: return PyExc_SystemError;  /* had to be set already */
     case MDN_DATABASE: return PyExc_RuntimeError; /* only modyn._postgres */
     case MDN_OK: return PyExc_SystemError;
     }

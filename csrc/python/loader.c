@@ -364,23 +364,12 @@ static PyType_Spec epoch_spec = {
     .slots = epoch_slots,
 };
 
-static PyTypeObject *
-add_type(PyObject *module, PyType_Spec *spec)
-{
-    PyTypeObject *type =
-        (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
-
-    if (type != NULL && PyModule_AddType(module, type) < 0)
-        Py_CLEAR(type);
-    return type;
-}
-
 int
 mdn_py_add_loader(PyObject *module, mdn_py_state *state)
 {
-    state->loader_type = add_type(module, &loader_spec);
+    state->loader_type = mdn_py_add_type(module, &loader_spec);
     if (state->loader_type == NULL)
         return -1;
-    state->epoch_type = add_type(module, &epoch_spec);
+    state->epoch_type = mdn_py_add_type(module, &epoch_spec);
     return state->epoch_type == NULL ? -1 : 0;
 }

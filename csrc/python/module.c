@@ -29,8 +29,7 @@ add_exception(PyObject *module, const char *name, const char *doc,
 
     PyOS_snprintf(qualified, sizeof qualified, "modyn.errors.%s", name);
     exception = PyErr_NewExceptionWithDoc(qualified, doc, base, NULL);
-    if (exception != NULL
-        && PyModule_AddObjectRef(module, name, exception) < 0)
+    if (exception != NULL && PyModule_AddObjectRef(module, name, exception) < 0)
         Py_CLEAR(exception);
     return exception;
 }
@@ -49,9 +48,9 @@ add_exceptions(PyObject *module, mdn_py_state *state)
         PyExc_OSError);
     if (state->busy_error == NULL)
         return -1;
-    state->closed_error = add_exception(
-        module, "ClosedError", "The object was used after close().",
-        PyExc_Exception);
+    state->closed_error =
+        add_exception(module, "ClosedError",
+                      "The object was used after close().", PyExc_Exception);
     return state->closed_error ? 0 : -1;
 }
 
@@ -119,11 +118,11 @@ module_clear(PyObject *module)
 }
 
 static PyModuleDef_Slot slots[] = {
-    { Py_mod_exec, (void *)module_exec },
+    {Py_mod_exec, (void *)module_exec},
 #if PY_VERSION_HEX >= 0x030C0000
-    { Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED },
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
 #endif
-    { 0, NULL },
+    {0, NULL},
 };
 
 static struct PyModuleDef definition = {

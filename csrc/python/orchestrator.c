@@ -272,9 +272,13 @@ static mdn_status
 commit(void *ctx, const mdn_transition *transition, mdn_error *err)
 {
     orchestrator_object *self = ctx;
+    PyObject *result;
 
     enter(self);
-    return leave(self, call_with_facts(self, "commit", transition), err);
+    result = call_with_facts(self, "commit", transition);
+    if (result != NULL)
+        drop_choice(self); /* the caller trains: free what is large */
+    return leave(self, result, err);
 }
 
 static mdn_status

@@ -75,7 +75,8 @@ void mdn_py_buffers_release(mdn_py_buffers *buffers);
 int mdn_py_add_dataset(PyObject *module, mdn_py_state *state);
 int mdn_py_add_csv(PyObject *module, mdn_py_state *state);
 int mdn_py_add_sampling(PyObject *module, mdn_py_state *state);
-int mdn_py_add_trainset(PyObject *module, mdn_py_state *state); /* by sampling */
+int mdn_py_add_trainset(PyObject *module,
+                        mdn_py_state *state); /* by sampling */
 int mdn_py_add_loader(PyObject *module, mdn_py_state *state);
 int mdn_py_add_batch(PyObject *module, mdn_py_state *state);
 int mdn_py_add_orchestrator(PyObject *module, mdn_py_state *state);

@@ -90,6 +90,18 @@ mix_eight(__m512i x)
     return _mm512_xor_si512(x, _mm512_srli_epi64(x, 31));
 }
 
+/* mdn_draw of eight keys. */
+AVX512 static inline __m512i
+draw_eight(uint64_t start, const uint64_t *keys)
+{
+    const __m512i starts = _mm512_set1_epi64((int64_t)start);
+    const __m512i step = _mm512_set1_epi64((int64_t)STEP);
+    __m512i x = _mm512_loadu_si512(keys);
+
+    x = _mm512_add_epi64(starts, _mm512_mullo_epi64(x, step));
+    return mix_eight(mix_eight(x));
+}
+
 /* Eight keys at a time; most steps find no draw below the cut and store
  * nothing. */
 AVX512 static uint64_t *
@@ -97,23 +109,37 @@ append_avx512(uint64_t *end, uint64_t cut, uint64_t start, const uint64_t *keys,
               uint64_t count)
 {
     const __m512i cuts = _mm512_set1_epi64((int64_t)cut);
-    const __m512i starts = _mm512_set1_epi64((int64_t)start);
-    const __m512i step = _mm512_set1_epi64((int64_t)STEP);
     uint64_t i = 0;
 
     for (; i + 8 <= count; i += 8) {
-        __m512i x = _mm512_loadu_si512(keys + i);
-        __mmask8 below;
+        __m512i draws = draw_eight(start, keys + i);
+        __mmask8 below = _mm512_cmple_epu64_mask(draws, cuts);
 
-        x = _mm512_add_epi64(starts, _mm512_mullo_epi64(x, step));
-        x = mix_eight(mix_eight(x));
-        below = _mm512_cmple_epu64_mask(x, cuts);
         if (below != 0) {
-            _mm512_mask_compressstoreu_epi64(end, below, x);
+            _mm512_mask_compressstoreu_epi64(end, below, draws);
             end += __builtin_popcount(below);
         }
     }
     return append_portable(end, cut, start, keys + i, count - i);
+}
+
+AVX512 static void
+draws_avx512(uint64_t start, const uint64_t *keys, uint64_t count,
+             uint64_t *out)
+{
+    uint64_t i = 0;
+
+    for (; i + 8 <= count; i += 8)
+        _mm512_storeu_si512(out + i, draw_eight(start, keys + i));
+    for (; i < count; i++)
+        out[i] = mdn_draw(start, keys[i]);
+}
+
+static bool
+has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512f")
+           && __builtin_cpu_supports("avx512dq");
 }
 #endif
 
@@ -141,8 +167,7 @@ mdn_bottom_offer(mdn_bottom *bottom, uint64_t start, const uint64_t *keys,
                  uint64_t count)
 {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f")
-        && __builtin_cpu_supports("avx512dq")) {
+    if (has_avx512()) {
         uint64_t *end;
 
         make_room(bottom, count);
@@ -153,6 +178,20 @@ mdn_bottom_offer(mdn_bottom *bottom, uint64_t start, const uint64_t *keys,
     }
 #endif
     mdn_bottom_offer_portable(bottom, start, keys, count);
+}
+
+void
+mdn_bottom_draws(uint64_t start, const uint64_t *keys, uint64_t count,
+                 uint64_t *out)
+{
+#if defined(__x86_64__)
+    if (has_avx512()) {
+        draws_avx512(start, keys, count, out);
+        return;
+    }
+#endif
+    for (uint64_t i = 0; i < count; i++)
+        out[i] = mdn_draw(start, keys[i]);
 }
 
 /* The inverse of mdn_mix. */

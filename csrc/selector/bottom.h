@@ -43,6 +43,10 @@ void mdn_bottom_offer(mdn_bottom *bottom, uint64_t start, const uint64_t *keys,
 void mdn_bottom_offer_portable(mdn_bottom *bottom, uint64_t start,
                                const uint64_t *keys, uint64_t count);
 
+/* out[i] = the draw of keys[i]. */
+void mdn_bottom_draws(uint64_t start, const uint64_t *keys, uint64_t count,
+                      uint64_t *out);
+
 /* Offer one draw; false when the buffer is full and cannot be trimmed. */
 static inline bool
 mdn_bottom_put(mdn_bottom *bottom, uint64_t draw)
@@ -50,6 +54,8 @@ mdn_bottom_put(mdn_bottom *bottom, uint64_t draw)
     if (draw > bottom->cut)
         return true;
     if (bottom->count == bottom->capacity) {
+        if (bottom->limit == 0)
+            return true; /* none is wanted */
         mdn_bottom_trim(bottom);
         if (draw > bottom->cut)
             return true;

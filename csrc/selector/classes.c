@@ -24,10 +24,10 @@ find(const mdn_classes *classes, int64_t label)
     }
 }
 
-const mdn_class_slot *
+uint32_t
 mdn_classes_find(const mdn_classes *classes, int64_t label)
 {
-    return find(classes, label);
+    return find(classes, label)->class_plus_one;
 }
 
 void
@@ -39,17 +39,27 @@ mdn_classes_free(mdn_classes *classes)
     *classes = (mdn_classes){0};
 }
 
-/* Enter every class into empty slots again. */
+/* Make class c findable by its label. */
 static void
-fill_slots(mdn_classes *classes)
+enter(mdn_classes *classes, uint32_t c)
+{
+    int64_t label = classes->labels[c];
+
+    *find(classes, label) = (mdn_class_slot){
+        .label = label,
+        .class_plus_one = c + 1,
+    };
+    if ((uint64_t)label < MDN_DIRECT)
+        classes->direct[label] = c + 1;
+}
+
+static void
+enter_all(mdn_classes *classes)
 {
     memset(classes->slots, 0,
            (classes->slot_mask + 1) * sizeof *classes->slots);
     for (uint32_t c = 0; c < classes->count; c++)
-        *find(classes, classes->labels[c]) = (mdn_class_slot){
-            .label = classes->labels[c],
-            .class_plus_one = c + 1,
-        };
+        enter(classes, c);
 }
 
 /* Twice the room for classes, and twice as many slots as room. */
@@ -75,7 +85,7 @@ grow(mdn_classes *classes, mdn_error *err)
     classes->slots = slots;
     classes->slot_mask = 2 * room - 1;
     classes->room = (uint32_t)room;
-    fill_slots(classes);
+    enter_all(classes);
     return MDN_OK;
 }
 
@@ -93,11 +103,7 @@ add_class(mdn_classes *classes, int64_t label, mdn_error *err)
         return st;
     classes->labels[classes->count] = label;
     classes->sizes[classes->count] = 0;
-    classes->count++;
-    *find(classes, label) = (mdn_class_slot){
-        .label = label,
-        .class_plus_one = classes->count,
-    };
+    enter(classes, classes->count++);
     return MDN_OK;
 }
 
@@ -110,8 +116,7 @@ count_block(mdn_classes *classes, const mdn_metadata_block *block,
     if (block->labels == NULL)
         return mdn_fail(err, MDN_INVALID, "the candidates have no labels");
     for (uint64_t i = 0; i < block->count; i++) {
-        const mdn_class_slot *slot = find(classes, block->labels[i]);
-        uint32_t number = slot->class_plus_one;
+        uint32_t number = mdn_classes_number(classes, block->labels[i]);
 
         if (number == 0) {
             if ((st = add_class(classes, block->labels[i], err)) != MDN_OK)
@@ -140,11 +145,10 @@ order_by_label(mdn_classes *classes, mdn_error *err)
     for (uint64_t c = 0; c < count; c++) {
         classes->labels[c] = (int64_t)(sorted[c] ^ SIGN);
         sizes[c] =
-            classes
-                ->sizes[find(classes, classes->labels[c])->class_plus_one - 1];
+            classes->sizes[mdn_classes_find(classes, classes->labels[c]) - 1];
     }
     memcpy(classes->sizes, sizes, count * sizeof *sizes);
-    fill_slots(classes);
+    enter_all(classes);
     free(sorted);
     return MDN_OK;
 }

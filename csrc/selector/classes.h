@@ -14,6 +14,8 @@
  * for them, and memory stays below 256 MiB. */
 #define MDN_CLASSES_MAX (UINT32_C(1) << 22)
 
+#define MDN_DIRECT 256
+
 typedef struct {
     int64_t label;
     uint32_t class_plus_one; /* 0: the slot is empty */
@@ -26,6 +28,8 @@ typedef struct {
     mdn_class_slot *slots; /* owned: open addressing, at most half full */
     uint64_t slot_mask;    /* a power of two less one */
     uint32_t room;         /* of sizes and labels */
+    /* Number plus one of labels 0 .. MDN_DIRECT-1, as most labels are. */
+    uint32_t direct[MDN_DIRECT];
 } mdn_classes;
 
 /* Read a stream from its start to its end.  MDN_INVALID without labels or with
@@ -34,8 +38,15 @@ mdn_status mdn_classes_count(mdn_metadata_stream *stream, mdn_classes *out,
                              mdn_error *err);
 void mdn_classes_free(mdn_classes *classes); /* leaves it empty */
 
-/* The slot of a label, or the empty slot where it would be. */
-const mdn_class_slot *mdn_classes_find(const mdn_classes *classes,
-                                       int64_t label);
+/* The number of a label plus one, by the hash table; 0 if it is none. */
+uint32_t mdn_classes_find(const mdn_classes *classes, int64_t label);
+
+/* The same, at once for small labels. */
+static inline uint32_t
+mdn_classes_number(const mdn_classes *classes, int64_t label)
+{
+    return (uint64_t)label < MDN_DIRECT ? classes->direct[label]
+                                        : mdn_classes_find(classes, label);
+}
 
 #endif

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define CHUNK 4096     /* keys offered at a time: slack of a buffer of draws */
+#define DRAWS 512      /* computed at a time: they stay in the nearest cache */
 #define CLASS_SLACK 16 /* the same for one class, in draws */
 
 /* Room for count words, at least one. */
@@ -213,26 +214,45 @@ prepare(balance *b, uint64_t count, mdn_shares_mode mode, uint64_t seed,
     return MDN_OK;
 }
 
+/* Offer some samples of a block, at most DRAWS. */
 static mdn_status
-offer_block(balance *b, const mdn_metadata_block *block, mdn_error *err)
+offer_some(balance *b, const uint64_t *keys, const int64_t *labels,
+           uint64_t count, mdn_error *err)
 {
-    for (uint64_t i = 0; i < block->count; i++) {
-        const mdn_class_slot *slot =
-            mdn_classes_find(&b->classes, block->labels[i]);
+    uint64_t draws[DRAWS];
+
+    mdn_bottom_draws(b->start, keys, count, draws);
+    for (uint64_t i = 0; i < count; i++) {
+        uint32_t number = mdn_classes_number(&b->classes, labels[i]);
         mdn_bottom *bottom;
 
-        if (slot->class_plus_one == 0)
+        if (number == 0)
             return mdn_fail(err, MDN_INVALID,
                             "the candidates changed while they were sampled: "
                             "label %" PRId64 " of key %" PRIu64 " is new",
-                            block->labels[i], block->keys[i]);
-        bottom = &b->bottoms[slot->class_plus_one - 1];
-        if (bottom->limit > 0
-            && !mdn_bottom_put(bottom, mdn_draw(b->start, block->keys[i])))
+                            labels[i], keys[i]);
+        bottom = &b->bottoms[number - 1];
+        if (!mdn_bottom_put(bottom, draws[i]))
             return mdn_fail(err, MDN_INVALID,
                             "the candidates changed while they were sampled: "
                             "label %" PRId64 " has more samples than before",
-                            block->labels[i]);
+                            labels[i]);
+    }
+    return MDN_OK;
+}
+
+static mdn_status
+offer_block(balance *b, const mdn_metadata_block *block, mdn_error *err)
+{
+    mdn_status st;
+
+    for (uint64_t i = 0; i < block->count; i += DRAWS) {
+        uint64_t rest = block->count - i;
+
+        st = offer_some(b, block->keys + i, block->labels + i,
+                        rest < DRAWS ? rest : DRAWS, err);
+        if (st != MDN_OK)
+            return st;
     }
     return MDN_OK;
 }

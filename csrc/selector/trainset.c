@@ -356,9 +356,12 @@ static mdn_status
 map_file(mdn_trainset *set, const mdn_file *file, uint64_t size, mdn_error *err)
 {
     void *mapped;
-    int result =
-        file->io->map(file->io->self, NULL, size, file->fd, 0, &mapped);
+    int result;
 
+    do
+        result =
+            file->io->map(file->io->self, NULL, size, file->fd, 0, &mapped);
+    while (result == -EINTR);
     if (result < 0)
         return mdn_fail_errno(err, -result,
                               "%s: %" PRIu64 " bytes cannot be mapped",

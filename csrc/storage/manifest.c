@@ -24,9 +24,10 @@
  *           8  8  sequence of a commit known to be durable
  *
  * A record lies within one sector, so it is there or not.  That alone cannot
- * tell a damaged last record from one that was never whole; the reach can.  It
- * is written after the sync of each commit and not synced itself: it reaches
- * the disk with the next one at the latest, and the page cache at once.
+ * tell a damaged last record from one that was never whole; the reach can (and
+ * where a slot is damaged too, nothing is called torn).  It is written after
+ * the sync of each commit and not synced itself: it reaches the disk with the
+ * next one at the latest, and the page cache at once.
  *
  * A reader reads the reach before the records: then all that the reach covers
  * is there to be read, however fast the writer goes on. */
@@ -47,6 +48,8 @@
 #define SCHEMA_AT (3 * SECTOR)
 #define SCHEMA_SIZE_MAX 65536
 #define FLAG_LABELS 1u
+
+#define REACH_SIZE 16
 
 #define RECORD_SIZE 128
 #define RECORD_CHAIN_AT 120
@@ -100,25 +103,39 @@ reach_crc(const mdn_layout *layout, const uint8_t *slot)
     return mdn_crc32c(crc, slot + 8, 8);
 }
 
+static bool
+is_zero(const uint8_t *bytes, uint64_t size)
+{
+    for (uint64_t i = 0; i < size; i++) {
+        if (bytes[i] != 0)
+            return false;
+    }
+    return true;
+}
+
 /* A reach is a second opinion about commits that stand by themselves, so that
- * a damaged slot counts as none. */
+ * a slot alone may be *damaged; no slot was written before the first commit. */
 static mdn_status
 read_reach(const mdn_manifest *manifest, const mdn_layout *layout,
-           uint64_t *out, mdn_error *err)
+           uint64_t *out, bool *damaged, mdn_error *err)
 {
     uint8_t slots[2 * SECTOR];
     mdn_status st;
 
     *out = 0;
+    *damaged = false;
     st = mdn_file_read(&manifest->file, slots, sizeof slots, SECTOR, err);
     if (st != MDN_OK)
         return st;
     for (const uint8_t *slot = slots; slot < slots + sizeof slots;
          slot += SECTOR) {
         if (memcmp(slot, REACH_MAGIC, sizeof REACH_MAGIC) == 0
-            && mdn_load_u32(slot + 4) == reach_crc(layout, slot)
-            && mdn_load_u64(slot + 8) > *out)
-            *out = mdn_load_u64(slot + 8);
+            && mdn_load_u32(slot + 4) == reach_crc(layout, slot)) {
+            if (mdn_load_u64(slot + 8) > *out)
+                *out = mdn_load_u64(slot + 8);
+        } else if (!is_zero(slot, REACH_SIZE)) {
+            *damaged = true;
+        }
     }
     return MDN_OK;
 }
@@ -128,7 +145,7 @@ read_reach(const mdn_manifest *manifest, const mdn_layout *layout,
 static void
 write_reach(mdn_manifest *manifest, const mdn_layout *layout)
 {
-    uint8_t slot[16];
+    uint8_t slot[REACH_SIZE];
 
     memcpy(slot, REACH_MAGIC, sizeof REACH_MAGIC);
     mdn_store_u64(slot + 8, manifest->sequence);
@@ -383,18 +400,19 @@ take_records(mdn_manifest *manifest, const mdn_layout *layout,
     return MDN_OK;
 }
 
-/* Advance once.  MDN_TIMEOUT: a record is not whole but a later one is, which
- * is either damage or a writer at work; look again. */
+/* Advance once.  MDN_TIMEOUT: a record is not whole, but a later one is, or a
+ * slot is not either; that is damage or a writer at work: look again. */
 static mdn_status
 read_records(mdn_manifest *manifest, const mdn_layout *layout, uint8_t *buffer,
              mdn_error *err)
 {
     uint64_t reach, size, at = record_at(manifest, manifest->sequence + 1);
     uint64_t later = 0;
-    bool stopped = false;
+    bool stopped = false, damaged;
     mdn_status st;
 
-    if ((st = read_reach(manifest, layout, &reach, err)) != MDN_OK)
+    st = read_reach(manifest, layout, &reach, &damaged, err);
+    if (st != MDN_OK)
         return st;
     if ((st = mdn_file_size(&manifest->file, &size, err)) != MDN_OK)
         return st;
@@ -414,6 +432,8 @@ read_records(mdn_manifest *manifest, const mdn_layout *layout, uint8_t *buffer,
     }
     if (manifest->sequence < reach)
         return fail_damaged(manifest, reach, err);
+    if (damaged && stopped && later == 0)
+        later = manifest->sequence + 1;
     if (later > 0) {
         fail_damaged(manifest, later, err);
         return MDN_TIMEOUT;
@@ -462,6 +482,10 @@ mdn_manifest_cut(mdn_manifest *manifest, const mdn_layout *layout,
      * and a page that failed to be written counts as clean: make it dirty. */
     end -= RECORD_SIZE;
     st = mdn_file_read(&manifest->file, record, RECORD_SIZE, end, err);
+    if (st == MDN_OK && !is_whole(layout, record, manifest->sequence))
+        st = mdn_fail(err, MDN_CORRUPT,
+                      "%s: commit %llu was whole a moment ago and is not now",
+                      manifest->file.path, (ull)manifest->sequence);
     if (st == MDN_OK)
         st = mdn_file_write(&manifest->file, record, RECORD_SIZE, end, err);
     if (st == MDN_OK)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from modyn.arrivals import Arrivals
 from modyn.policies.base import Context, Trigger
+from modyn.policies.checked import check_integer
 
 __all__ = ["DataAmountTrigger"]
 
@@ -29,8 +30,7 @@ class DataAmountTrigger(Trigger):
     num_samples: int
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise ValueError(f"num_samples must be at least 1, got {self.num_samples}")
+        check_integer("num_samples", self.num_samples, 1)
         self._missing = self.num_samples
 
     def inform(self, arrivals: Arrivals, context: Context) -> int | None:

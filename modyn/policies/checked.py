@@ -1,23 +1,43 @@
-"""The rules that parameters of several selection policies share."""
+"""The rules that parameters of several policies share."""
 
-__all__ = ["check_limit", "check_ratio", "check_tail_triggers"]
+__all__ = ["check_integer", "check_limit", "check_ratio", "check_tail_triggers"]
+
+
+def check_integer(name: str, value: object, least: int | None = None) -> None:
+    """Refuse what is no int, or less than `least`.
+
+    Raises
+    ------
+    TypeError
+        Also for bool, float and NumPy's integers: parameters are written to pipeline.yaml.
+    ValueError
+        For a number that is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if least is not None and value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def check_tail_triggers(tail_triggers: int | None) -> None:
     """Refuse what is neither None nor a number of triggers."""
-    if tail_triggers is not None and tail_triggers < 0:
+    if tail_triggers is None:
+        return
+    check_integer("tail_triggers", tail_triggers)
+    if tail_triggers < 0:
         raise ValueError(f"tail_triggers must be at least 0, or None, got {tail_triggers}")
 
 
 def check_limit(limit: int) -> None:
     """Refuse a limit of 0, which could be taken for none, and numbers below -1."""
+    check_integer("limit", limit)
     if limit != -1 and limit < 1:
         raise ValueError(f"limit must be at least 1, or -1 for no limit, got {limit}")
 
 
 def check_ratio(ratio: int, ratio_max: int) -> None:
     """Refuse a share outside 0 to 1."""
-    if ratio_max < 1:
-        raise ValueError(f"ratio_max must be at least 1, got {ratio_max}")
+    check_integer("ratio_max", ratio_max, 1)
+    check_integer("ratio", ratio)
     if not 0 <= ratio <= ratio_max:
         raise ValueError(f"ratio must be from 0 to ratio_max ({ratio_max}), got {ratio}")

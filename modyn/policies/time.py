@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
 from modyn.policies.base import Context, Trigger
+from modyn.policies.checked import check_integer
 
 __all__ = ["TimeTrigger", "seconds_of", "units_of"]
 
@@ -29,7 +30,7 @@ def seconds_of(duration: str) -> int:
     >>> seconds_of("90s"), seconds_of("2w"), seconds_of("1y")
     (90, 1209600, 31536000)
     """
-    match = re.fullmatch(r"([0-9]+)([smhdwy])", duration)
+    match = re.fullmatch(r"([0-9]+)([smhdwy])", str(duration))
     if match is None:
         raise ValueError(
             f"expected an integer and one of s m h d w y, such as '1d' or '12h', got {duration!r}"
@@ -90,6 +91,8 @@ class TimeTrigger(Trigger):
             seconds_of(self.every)
         except ValueError as error:
             raise ValueError(f"every: {error}") from None
+        if self.start_timestamp is not None:
+            check_integer("start_timestamp", self.start_timestamp)
         self._end: int | None = None  # of the current period
         self._occupied = False  # whether it has samples
 

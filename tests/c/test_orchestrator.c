@@ -57,8 +57,10 @@ arrive(void *ctx, mdn_metadata_block *out, mdn_error *err)
     pipeline *p = ctx;
     uint64_t left = SAMPLES - p->next;
 
-    if (refused(p, ARRIVE))
+    if (refused(p, ARRIVE)) {
+        out->count = 5; /* half a block must not be believed */
         return refuse(err);
+    }
     out->count = left < p->block_count ? left : p->block_count;
     out->keys = (p->order ? p->order : keys) + p->next;
     out->timestamps = timestamps + p->next;
@@ -323,6 +325,34 @@ advances_come_between_triggers_every_so_many_blocks(void)
 }
 
 static void
+a_stream_that_ends_at_a_trigger_is_recorded_by_its_commit(void)
+{
+    pipeline p = make_pipeline(7, 10);
+    mdn_orchestrator *o = resume(&p, 0, 1000);
+
+    CHECK(run(o) == 10);
+    CHECK(p.position == SAMPLES && p.advances == 0);
+    mdn_orchestrator_free(o);
+}
+
+/* A selection policy has a state: in one process it is asked once. */
+static void
+a_choice_that_could_not_be_written_is_not_made_again(void)
+{
+    pipeline p = make_pipeline(10, 10);
+    mdn_orchestrator *o = resume(&p, 0, 1);
+    mdn_transition t;
+    bool ended;
+
+    p.fail_in = WRITE;
+    CHECK(mdn_orchestrator_next(o, &t, &ended, NULL) == MDN_CALLBACK);
+    CHECK(mdn_orchestrator_next(o, &t, &ended, NULL) == MDN_OK);
+    CHECK(p.calls[SELECT] == 1 && p.calls[INFORM] == 1);
+    CHECK(t.sample_count == 5);
+    mdn_orchestrator_free(o);
+}
+
+static void
 an_empty_stream_has_no_trigger(void)
 {
     pipeline p = make_pipeline(10, 1);
@@ -541,6 +571,8 @@ main(void)
     RUN(blocks_do_not_matter);
     RUN(a_failed_step_loses_nothing);
     RUN(advances_come_between_triggers_every_so_many_blocks);
+    RUN(a_stream_that_ends_at_a_trigger_is_recorded_by_its_commit);
+    RUN(a_choice_that_could_not_be_written_is_not_made_again);
     RUN(an_empty_stream_has_no_trigger);
     RUN(an_impossible_answer_is_refused_by_name);
     RUN(a_trigger_without_new_samples_comes_once);

@@ -516,13 +516,12 @@ classes_are_numbered_by_label_and_counted(void)
     CHECK(total(classes.sizes, classes.count) == N);
     for (uint32_t c = 0; c < classes.count; c++) {
         CHECK(c == 0 || classes.labels[c] > classes.labels[c - 1]);
-        CHECK(mdn_classes_find(&classes, classes.labels[c])->class_plus_one
-              == c + 1);
+        CHECK(mdn_classes_number(&classes, classes.labels[c]) == c + 1);
     }
-    CHECK(mdn_classes_find(&classes, 7)->class_plus_one == 0);
+    CHECK(mdn_classes_number(&classes, 7) == 0
+          && mdn_classes_number(&classes, -7) == 0);
     for (uint64_t i = 0; i < N; i++)
-        classes
-            .sizes[mdn_classes_find(&classes, labels[i])->class_plus_one - 1]--;
+        classes.sizes[mdn_classes_number(&classes, labels[i]) - 1]--;
     CHECK(total(classes.sizes, classes.count) == 0);
     mdn_classes_free(&classes);
     mdn_classes_free(&classes);

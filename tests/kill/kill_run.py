@@ -70,7 +70,7 @@ class Job:
     datasets: Path
 
     def command(self, out: Path) -> list[str]:
-        words = [sys.executable, "-m", "modyn", "run", self.pipeline, "--out", out]
+        words = [sys.executable, "-m", "modyn.cli", "run", self.pipeline, "--out", out]
         return [str(word) for word in [*words, "--datasets", self.datasets]]
 
 

@@ -32,85 +32,32 @@ ONLY_IN = {
     "omp.h": ("selector/",),
 }
 # All reaches the file system through base/io.h, so that tests can replace it.
-SYSTEM_CALLS = [
-    "open",
-    "openat",
-    "creat",
-    "close",
-    "read",
-    "pread",
-    "preadv",
-    "write",
-    "pwrite",
-    "pwritev",
-    "lseek",
-    "fsync",
-    "fdatasync",
-    "sync",
-    "sync_file_range",
-    "truncate",
-    "ftruncate",
-    "fallocate",
-    "posix_fallocate",
-    "flock",
-    "lockf",
-    "fcntl",
-    "rename",
-    "renameat",
-    "link",
-    "symlink",
-    "unlink",
-    "unlinkat",
-    "remove",
-    "mkdir",
-    "rmdir",
-    "stat",
-    "fstat",
-    "lstat",
-    "mmap",
-    "mremap",
-    "fopen",
-    "fdopen",
-    "freopen",
-    "fread",
-    "fwrite",
-    "fclose",
-    "fflush",
-    "fseek",
-    "fgets",
-    "fputs",
-]
+SYSTEM_CALLS = """
+    open openat creat close read pread preadv write pwrite pwritev lseek fsync fdatasync sync
+    sync_file_range truncate ftruncate fallocate posix_fallocate flock lockf fcntl rename renameat
+    link symlink unlink unlinkat remove mkdir rmdir stat fstat lstat mmap mremap
+    fopen fdopen freopen fread fwrite fclose fflush fseek fgets fputs
+""".split()
 # Never: C says what happened with a status, and leaves printing and ending to the caller.
-FORBIDDEN_CALLS = [
-    "printf",
-    "fprintf",
-    "puts",
-    "perror",
-    "exit",
-    "_exit",
-    "abort",
-    "system",
-    "popen",
-    "rand",
-    "srand",
-]
+FORBIDDEN_CALLS = "printf fprintf puts perror exit _exit abort system popen rand srand".split()
 ALLOWED_CALLS = {
     ("base/io.c", call): "it is the table of system calls" for call in SYSTEM_CALLS
 } | {
     ("prefetch/pool.c", "mmap"): "memory of its own, at the alignment of huge pages",
-    ("storage/store.c", "mmap"): "reserves addresses; files are mapped into them through io",
+    ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
 }
 
 
 def without_comments(text: str) -> str:
-    """C without comments and the inside of strings; `#include "..."` lines keep theirs."""
-    pattern = r'/\*.*?\*/|//[^\n]*|^[ \t]*#[ \t]*include[^\n]*|"(?:\\.|[^"\\\n])*"'
+    """C without comments and the inside of literals; `#include "..."` lines keep theirs."""
+    strings = r""""(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])+'"""
+    pattern = r"/\*.*?\*/|//[^\n]*|^[ \t]*#[ \t]*include[^\n]*|" + strings
 
     def keep(match: re.Match[str]) -> str:
         found = match.group()
         if found.startswith("/"):
             return " "
-        return '""' if found.startswith('"') else found
+        return '""' if found[0] in "\"'" else found
 
     return re.sub(pattern, keep, text, flags=re.DOTALL | re.MULTILINE)
 
@@ -144,8 +91,6 @@ def wrong_calls(sources: dict[str, str]) -> list[str]:
     pattern = re.compile(rf"(?<![\w.>])({calls})[ \t]*\(")
     wrong = []
     for file, text in sources.items():
-        if file.startswith("python/") and file.endswith(".h"):
-            continue
         for match in pattern.finditer(without_comments(text)):
             if (file, match.group(1)) not in ALLOWED_CALLS:
                 wrong.append(f"{file} calls {match.group(1)}")
@@ -167,10 +112,12 @@ FLOORS = {
     "modyn._core": 0,
     "modyn._postgres": 0,
     "modyn.arrivals": 0,
+    "modyn.dates": 0,
     "modyn.inputs": 0,
     "modyn.errors": 1,
     "modyn.dataset": 2,
     "modyn.formats": 2,
+    "modyn.ingest": 2,
     "modyn.loader": 2,
     "modyn.postgres": 2,
     "modyn.sampling": 2,
@@ -180,9 +127,10 @@ FLOORS = {
     "modyn.orchestrator": 4,  # calls policies
     "modyn.pipelines": 5,
     "modyn.report": 6,
+    "modyn.listing": 6,
+    "modyn.progress": 6,
     "modyn.cli": 7,
-    "modyn.__main__": 8,
-    "modyn": 9,  # the package itself shows everything and is imported by no module of it
+    "modyn": 8,  # the package itself shows everything and is imported by no module of it
 }
 # The typed faces of C.
 FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {"modyn.orchestrator"}
@@ -361,6 +309,7 @@ def test_printing_and_exiting_are_found_everywhere(call):
         "// open(path)",
         'return mdn_fail(err, MDN_IO, "open(%s)", path);',
         "int (*open)(void *self, const char *path);",
+        "if (c == '\"') // open(path)",
         "snprintf(text, sizeof text, format);",
     ],
 )

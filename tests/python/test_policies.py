@@ -222,6 +222,23 @@ def test_an_amount_must_be_positive() -> None:
         DataAmountTrigger(num_samples=0)
 
 
+@pytest.mark.parametrize("wrong", [1e5, "7", True, np.int64(7), None])
+def test_a_parameter_of_another_type_is_refused(wrong: object) -> None:
+    with pytest.raises(TypeError, match="num_samples must be an int, got"):
+        DataAmountTrigger(num_samples=wrong)
+    with pytest.raises(TypeError, match="ratio must be an int, got"):
+        Random(ratio=wrong)
+    with pytest.raises(TypeError, match="limit must be an int, got"):
+        NewData(limit=wrong)
+    with pytest.raises(ValueError, match="every: expected an integer and one of"):
+        TimeTrigger(every=wrong)
+    for name, kind in (("tail_triggers", NewData), ("start_timestamp", TimeTrigger)):
+        if wrong is not None:
+            more = {"every": "1d"} if kind is TimeTrigger else {}
+            with pytest.raises(TypeError, match=f"{name} must be an int, got"):
+                kind(**{name: wrong}, **more)
+
+
 # Selections.
 
 
@@ -560,10 +577,10 @@ def test_a_choice_that_is_none_is_refused_by_name(answer: object, message: str) 
         selected(answer, "Mine")
 
 
-def test_policies_need_neither_torch_nor_a_dataset() -> None:
+def test_policies_need_neither_torch_nor_pipelines() -> None:
     program = (
         "import modyn.policies, sys; "
-        "wrong = {'torch', 'modyn.dataset', 'modyn.pipelines', 'sqlite3', 'unittest'};"
+        "wrong = {'torch', 'modyn.pipelines', 'sqlite3', 'unittest'};"
         "sys.exit(str(wrong & set(sys.modules)) if wrong & set(sys.modules) else 0)"
     )
 

@@ -54,9 +54,16 @@ def test_the_set_up_commands_exist():
         )
 
 
-def test_the_files_that_the_readme_names_exist():
-    text = (ROOT / "README.md").read_text()
-
-    missing = [link for link in re.findall(r"\]\(([^)#:]+)\)", text) if not (ROOT / link).exists()]
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "docs/*.md"])
+def test_the_files_that_a_page_names_exist(name):
+    missing = []
+    for page in ROOT.glob(name):
+        text = page.read_text()
+        links = [page.parent / link for link in re.findall(r"\]\(([^)#:]+)\)", text)]
+        paths = re.findall(
+            r"\b((?:csrc|modyn|tests|docs|scripts|examples)/[\w./-]*\w)(?!\w*\*)", text
+        )
+        named = [*links, *(ROOT / path for path in paths)]
+        missing += [f"{page.name}: {path}" for path in named if not path.exists()]
 
     assert missing == []

@@ -136,13 +136,15 @@ def test_every_flipped_bit_is_found(tmp_path, weights):
     with open(path, "rb") as file:
         whole = file.read()
 
-    for bit in range(8 * len(whole)):
-        damaged = bytearray(whole)
-        damaged[bit // 8] ^= 1 << bit % 8
-        with open(path, "wb") as file:
-            file.write(damaged)
-        with pytest.raises(modyn.errors.CorruptError, match=os.path.basename(path)):
-            TrainingSet.open(path)
+    with open(path, "r+b") as file:
+        for bit in range(8 * len(whole)):
+            byte = bit // 8
+            os.pwrite(file.fileno(), bytes([whole[byte] ^ 1 << bit % 8]), byte)
+            with pytest.raises(modyn.errors.CorruptError, match=os.path.basename(path)):
+                TrainingSet.open(path)
+            os.pwrite(file.fileno(), whole[byte : byte + 1], byte)
+
+    assert TrainingSet.open(path).keys.tolist() == [3, 70000]
 
 
 @pytest.mark.parametrize("weights", [None, [1.0, 0.0]])

@@ -49,12 +49,15 @@ def example_stream(count: int = 500, *, seed: int = 0) -> Arrivals:
 
 def read_only(keys: Any, timestamps: Any, labels: Any) -> Arrivals:
     """Return arrivals whose arrays cannot be written, as those of a run cannot."""
-    columns = [np.asarray(keys, dtype=np.uint64), np.asarray(timestamps, dtype=np.int64)]
-    if labels is not None:
-        columns.append(np.asarray(labels, dtype=np.int64))
-    for column in columns:
-        column.flags.writeable = False
-    return Arrivals(*columns)
+    given = Arrivals(
+        np.array(keys, dtype=np.uint64),
+        np.array(timestamps, dtype=np.int64),
+        None if labels is None else np.array(labels, dtype=np.int64),
+    )
+    for array in (given.keys, given.timestamps, given.labels):
+        if array is not None:
+            array.flags.writeable = False
+    return given
 
 
 def factory(policy: P | Callable[[], P], base: type[P]) -> Callable[[], P]:

@@ -123,9 +123,7 @@ def _select_all(
     return answers
 
 
-def _select(
-    policy: Selection, part: Arrivals, context: PlainContext, block_count: int
-) -> Selected:
+def _select(policy: Selection, part: Arrivals, context: PlainContext, block_count: int) -> Selected:
     candidates = Candidates.from_arrays(
         part.keys, part.timestamps, part.labels, block_count=block_count
     )

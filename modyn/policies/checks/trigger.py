@@ -247,7 +247,8 @@ def _changed_from(stream: Arrivals, cut: int) -> Arrivals:
     timestamps[cut:] += 40 * 86_400 + 1000 * np.arange(len(stream) - cut)
     labels = None if stream.labels is None else stream.labels.copy()
     if labels is not None:
-        labels[cut:] = labels[cut:].max() - labels[cut:] + 1
+        known, which = np.unique(labels, return_inverse=True)
+        labels[cut:] = np.roll(known, 1)[which[cut:]]
     return read_only(keys, timestamps, labels)
 
 

@@ -1,0 +1,306 @@
+"""The command line: run pipelines, check their files, write reports, list what is there.
+
+    modyn run examples/weather/*.yaml --out runs/weather
+    modyn validate examples/*/*.yaml
+    modyn report runs/weather
+    modyn ls
+
+Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
+interrupted.  What went wrong is one message on stderr; --debug adds the traceback.
+"""
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from modyn.pipelines.config import PipelineConfig
+    from modyn.pipelines.run import Run
+
+FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
+MANIFEST, LEDGER, REPORT = "manifest", "ledger.sqlite", "report.html"
+NO_PLOTLY = "reports need plotly: pip install 'modyn[report]'"
+
+app = typer.Typer(
+    name="modyn",
+    help="Train models again and again on growing data, and see what each policy costs and gains.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Files = Annotated[list[Path], typer.Argument(metavar="PIPELINE.yaml...", show_default=False)]
+
+
+class InputError(Exception):
+    """What was asked for cannot be done; the message says what is wrong with the input."""
+
+
+def main() -> None:
+    """Run the command line; the entry point of `modyn`."""
+    app(prog_name="modyn")
+
+
+@app.command()
+def run(
+    files: Files,
+    out: Annotated[Path, typer.Option(help="Folder of the runs, one folder per pipeline.")],
+    datasets: Annotated[Path, typer.Option(help="Folder of the datasets.")] = Path("datasets"),
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Let model.id name code of this module."),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Run pipelines, one after the other, and report on them.
+
+    Each pipeline has its folder OUT/<name>/.  A run that was interrupted goes on where it was; one
+    that is finished is left as it is.
+    """
+    with answers(debug, f"runs are kept; to go on: {shlex.join(['modyn', *sys.argv[1:]])}"):
+        pipelines = _checked(files, out, datasets)
+        runs = _follow(pipelines, out, datasets, allow or [])
+        _print_summary(runs)
+        _write_reports(runs, out)
+
+
+@app.command()
+def validate(files: Files, debug: Debug = False) -> None:
+    """Check pipeline files; nothing that they name is run, imported or opened."""
+    from modyn.errors import ConfigError
+    from modyn.pipelines import config
+
+    with answers(debug):
+        wrong = []
+        for file in files:
+            try:
+                name = config.validate(file)
+            except (ConfigError, OSError) as error:
+                wrong.append(_message(error))
+            else:
+                typer.echo(f"{file}: ok, pipeline {name!r}")
+        if wrong:
+            raise InputError("\n".join(wrong))
+
+
+@app.command()
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A run, or a folder of runs.")],
+    debug: Debug = False,
+) -> None:
+    """Write DIR/report.html anew from what the runs in DIR recorded."""
+    from modyn.pipelines.run import Run
+
+    with answers(debug):
+        if not directory.is_dir():
+            raise InputError(f"{directory}: there is no such folder")
+        if (directory / LEDGER).exists():
+            _write_reports([Run.open(directory)], None, needed=True)
+            return
+        found = sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
+        if not found:
+            raise InputError(f"{directory}: holds no runs")
+        _write_reports([Run.open(path) for path in found], directory, needed=True)
+
+
+@app.command()
+def ls(
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path(),
+    debug: Debug = False,
+) -> None:
+    """List the datasets and runs in a folder, up to three folders deep."""
+    with answers(debug):
+        if not directory.is_dir():
+            raise InputError(f"{directory}: there is no such folder")
+        found = list(_walk(directory, depth=3))
+        datasets = [path for path in found if (path / MANIFEST).exists()]
+        runs = [path for path in found if (path / LEDGER).exists()]
+        if not found:
+            typer.echo(f"{directory}: no datasets and no runs")
+        from modyn import listing
+
+        if datasets:
+            listing.print_datasets(datasets, directory)
+        if runs:
+            listing.print_runs(runs, directory)
+
+
+@contextmanager
+def answers(debug: bool, interrupted: str = "") -> Iterator[None]:
+    """Turn what goes wrong into one message and an exit code."""
+    from modyn.errors import BusyError, ConfigError, CorruptError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        _complain(f"interrupted; {interrupted}" if interrupted else "interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except (InputError, ConfigError) as error:
+        _fail(error, WRONG_INPUT, debug)
+    except (BusyError, CorruptError, ModuleNotFoundError) as error:
+        _fail(error, FAILED, debug)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        _fail(error, WRONG_INPUT, debug)
+    except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        _fail(error, FAILED, debug)
+
+
+def _fail(error: Exception, code: int, debug: bool) -> None:
+    if debug:
+        raise error
+    _complain(_message(error))
+    raise typer.Exit(code) from None
+
+
+def _message(error: BaseException) -> str:
+    """Return what an error says, without its number and with its file."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror.lower()}"
+    return str(error) or type(error).__name__
+
+
+def _complain(text: str) -> None:
+    for line in text.splitlines():
+        typer.echo(f"modyn: {line}", err=True)
+
+
+# Running -----------------------------------------------------------------------------------------
+
+
+def _checked(
+    files: Sequence[Path], out: Path, datasets: Path
+) -> list[tuple[Path, "PipelineConfig"]]:
+    """Return the configurations of all files, or one message with all that is wrong with any."""
+    from modyn.errors import ConfigError
+    from modyn.pipelines import config
+
+    pipelines, wrong = [], []
+    for file in files:
+        try:
+            pipelines.append((file, config.read(file)))
+        except (ConfigError, OSError) as error:
+            wrong.append(_message(error))
+    seen: dict[str, Path] = {}
+    for file, settings in pipelines:
+        wrong += _name_problems(file, settings.name, seen)
+        wrong += _dataset_problems(file, settings, datasets)
+        seen.setdefault(settings.name, file)
+    if out.exists() and not out.is_dir():
+        wrong.append(f"{out}: is a file, and --out must be a folder")
+    if wrong:
+        raise InputError("\n".join(wrong))
+    return pipelines
+
+
+def _name_problems(file: Path, name: str, seen: dict[str, Path]) -> Iterator[str]:
+    """Say why a pipeline's name cannot be that of its folder."""
+    if name in seen:
+        yield f"{file}: pipeline.name {name!r} is that of {seen[name]}, too"
+    if re.search(r"[/\x00-\x1f\x7f]", name) or name.startswith(".") or len(name.encode()) > 200:
+        yield (
+            f"{file}: pipeline.name {name!r} cannot be the name of a folder: "
+            "no '/', no control characters, no '.' at the start, at most 200 bytes"
+        )
+    if name == REPORT:
+        yield f"{file}: pipeline.name {name!r} is the name of the report"
+
+
+def _dataset_problems(file: Path, settings: "PipelineConfig", datasets: Path) -> Iterator[str]:
+    """Say which datasets are not there, and how to make them."""
+    evaluated = settings.evaluation.datasets if settings.evaluation else ()
+    for name in dict.fromkeys([settings.dataset_id, *(data.dataset_id for data in evaluated)]):
+        if (datasets / name / MANIFEST).exists():
+            continue
+        script = file.parent / "prepare.py"
+        hint = ""
+        if script.exists():
+            hint = f"; make it with: python {script} --datasets {datasets}"
+        yield f"{file}: data.dataset_id: there is no dataset {name!r} in {datasets}{hint}"
+
+
+def _follow(
+    pipelines: Sequence[tuple[Path, "PipelineConfig"]],
+    out: Path,
+    datasets: Path,
+    allow: Sequence[str],
+) -> list["Run"]:
+    from rich.console import Console
+
+    from modyn.pipelines.pipeline import Pipeline
+    from modyn.progress import shown
+
+    runs = []
+    console = Console()
+    with shown(console, len(pipelines)) as progress:
+        for file, settings in pipelines:
+            directory = out / settings.name
+            pipeline = Pipeline.from_yaml(file, datasets, allow=allow)
+            if _is_finished(directory):
+                console.print(f"{settings.name}: finished already", markup=False, highlight=False)
+            runs.append(pipeline.replay(directory, progress=progress))
+    return runs
+
+
+def _is_finished(directory: Path) -> bool:
+    from modyn.pipelines.run import Run
+
+    return (directory / LEDGER).exists() and Run.open(directory).finished
+
+
+def _print_summary(runs: Sequence["Run"]) -> None:
+    from modyn import listing
+
+    listing.print_summary(runs)
+
+
+# Reports -----------------------------------------------------------------------------------------
+
+
+def _write_reports(runs: Sequence["Run"], out: Path | None, needed: bool = False) -> None:
+    """Write a page per run, and one that compares them if `out` is given."""
+    from modyn import report as pages
+
+    try:
+        for one in runs:
+            path = pages.write_run(one)
+        if out is not None:
+            path = pages.write_comparison(runs, out / REPORT)
+    except ModuleNotFoundError as error:
+        if error.name != "plotly":
+            raise
+        if needed:
+            raise ModuleNotFoundError(NO_PLOTLY, name="plotly") from None
+        _complain(f"no report was written; {NO_PLOTLY}, then modyn report {out}")
+        return
+    typer.echo(f"report: {path}")
+
+
+# Listing -----------------------------------------------------------------------------------------
+
+
+def _walk(directory: Path, depth: int) -> Iterator[Path]:
+    """Yield the folders that are datasets or runs, in the order of their names."""
+    if (directory / MANIFEST).exists() or (directory / LEDGER).exists():
+        yield directory
+        return
+    if depth == 0:
+        return
+    try:
+        inner = sorted(path for path in directory.iterdir() if path.is_dir())
+    except PermissionError:
+        return
+    for path in inner:
+        if not path.name.startswith(".") and not path.is_symlink():
+            yield from _walk(path, depth - 1)
+
+
+if __name__ == "__main__":
+    main()

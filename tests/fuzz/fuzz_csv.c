@@ -1,0 +1,174 @@
+/* fuzz_csv.c - any bytes as a CSV file, for libFuzzer.
+ *
+ * The first byte of the input chooses options; the rest is the file, served
+ * from memory in short reads.  Parsing twice, whole and in small blocks, must
+ * give the same samples and the same outcome, and checking must agree. */
+#include "storage/csv.h"
+#include "storage/schema.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const uint8_t *bytes;
+    uint64_t size;
+} memory;
+
+static int
+memory_open(void *self, const char *path, int flags, unsigned mode)
+{
+    (void)self, (void)path, (void)flags, (void)mode;
+    return 100;
+}
+
+static int
+memory_close(void *self, int fd)
+{
+    (void)self, (void)fd;
+    return 0;
+}
+
+static int64_t
+memory_pread(void *self, int fd, void *buf, uint64_t size, uint64_t at)
+{
+    const memory *m = self;
+    uint64_t left = at < m->size ? m->size - at : 0;
+
+    (void)fd;
+    if (size > left)
+        size = left;
+    if (size > 1)
+        size -= size / 2;
+    memcpy(buf, m->bytes + at, size);
+    return (int64_t)size;
+}
+
+static int
+memory_size(void *self, int fd, uint64_t *out)
+{
+    (void)fd;
+    *out = ((const memory *)self)->size;
+    return 0;
+}
+
+static void
+require(bool holds)
+{
+    if (!holds)
+        abort();
+}
+
+static mdn_status
+fill_all(mdn_csv *csv, mdn_csv_block *block, uint64_t size_max,
+         mdn_csv_progress *progress)
+{
+    mdn_error err;
+    mdn_status st;
+
+    do
+        st = mdn_csv_fill(csv, block, size_max, progress, &err);
+    while (st == MDN_OK && *progress == MDN_CSV_MORE);
+    if (st != MDN_OK)
+        require(st == err.status && strlen(err.message) > 0);
+    return st;
+}
+
+/* Samples first .. of the whole block are those of the part. */
+static void
+compare(const mdn_schema *schema, const mdn_csv_block *whole, uint64_t first,
+        const mdn_csv_block *part)
+{
+    require(first + part->count <= whole->count);
+    if (part->count == 0)
+        return;
+    require(memcmp(whole->timestamps + first, part->timestamps, part->count * 8)
+            == 0);
+    for (uint32_t f = 0; f < schema->field_count; f++) {
+        const mdn_column *a = &whole->columns[f], *b = &part->columns[f];
+        uint64_t size = schema->fields[f].size_bytes;
+        const char *from = (const char *)a->values + first * size;
+        uint64_t bytes = part->count * size;
+        if (schema->fields[f].dtype == MDN_BYTES) {
+            from = (const char *)a->values + a->offsets[first];
+            bytes = (uint64_t)b->offsets[part->count];
+            for (uint64_t i = 0; i <= part->count; i++)
+                require(a->offsets[first + i] - a->offsets[first]
+                        == b->offsets[i]);
+        }
+        require(memcmp(from, b->values, bytes) == 0);
+    }
+}
+
+static void
+check_file(const mdn_schema *schema, mdn_csv *csv)
+{
+    mdn_csv_block *whole, *part;
+    mdn_csv_progress progress = MDN_CSV_MORE;
+    mdn_status first, again;
+    uint64_t seen = 0;
+
+    require(mdn_csv_block_new(csv, &whole, NULL) == MDN_OK);
+    first = fill_all(csv, whole, UINT64_MAX, &progress);
+    require(first != MDN_OK || progress == MDN_CSV_END);
+
+    require(mdn_csv_rewind(csv, NULL) == MDN_OK);
+    do
+        again = mdn_csv_check(csv, &progress, NULL);
+    while (again == MDN_OK && progress == MDN_CSV_MORE);
+    require(again == first);
+
+    require(mdn_csv_rewind(csv, NULL) == MDN_OK);
+    do {
+        require(mdn_csv_block_new(csv, &part, NULL) == MDN_OK);
+        again = fill_all(csv, part, 100, &progress);
+        compare(schema, whole, seen, part);
+        seen += part->count;
+        mdn_csv_block_free(part);
+    } while (again == MDN_OK && progress != MDN_CSV_END);
+    require(again == first && seen == whole->count);
+    mdn_csv_block_free(whole);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static const char text[] = "a: float32[2]\nb: int16\nc: bytes\nd: float16\n"
+                               "e: bool\nf: float64\ng: uint64\n";
+    static const mdn_csv_source named[] = {
+        {.name = "a0"}, {.name = "a1"}, {.name = "b"}, {.name = "c"},
+        {.name = "d"},  {.name = "e"},  {.name = "f"}, {.name = "g"}};
+    static const mdn_csv_source placed[] = {
+        {.index = 0}, {.index = 1}, {.index = 2}, {.index = 1},
+        {.index = 0}, {.index = 3}, {.index = 0}, {.index = 2}};
+    static const mdn_csv_source third = {.index = 2};
+    memory file = {.bytes = data + 1, .size = size ? size - 1 : 0};
+    const mdn_io io = {.self = &file,
+                       .open = memory_open,
+                       .close = memory_close,
+                       .pread = memory_pread,
+                       .size = memory_size};
+    mdn_csv_options options = {.separator = ','};
+    mdn_schema *schema;
+    mdn_csv *csv;
+    mdn_error err;
+
+    if (size == 0)
+        return 0;
+    options.header = data[0] & 1;
+    options.quote = data[0] & 2 ? -1 : '"';
+    options.separator = data[0] & 4 ? '\t' : ',';
+    options.elements = options.header ? named : placed;
+    options.element_count = 8;
+    options.timestamp = &third;
+    options.label = data[0] & 8 ? &third : NULL;
+    require(mdn_schema_parse(text, sizeof text - 1, &schema, NULL) == MDN_OK);
+    if (mdn_csv_open(&io, "fuzz.csv", schema, &options, &csv, &err) == MDN_OK)
+        check_file(schema, csv);
+    else
+        require(csv == NULL && strlen(err.message) > 0);
+    mdn_csv_free(csv);
+    mdn_schema_free(schema);
+    return 0;
+}
