@@ -544,8 +544,7 @@ def test_tables_become_pandas_frames(stream, tmp_path, monkeypatch):
     class Pandas:
         DataFrame = dict  # what a frame is made of is enough
 
+    run = pipeline(stream).replay(tmp_path / "run")
     monkeypatch.setitem(sys.modules, "pandas", Pandas)
 
-    frame = pipeline(stream).replay(tmp_path / "run").triggers.to_pandas()
-
-    assert frame["position"] == [150, 300, 450, 600]
+    assert run.triggers.to_pandas()["position"] == [150, 300, 450, 600]
