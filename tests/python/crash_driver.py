@@ -62,6 +62,7 @@ def watch() -> Steps:
     # Blocks are not the trigger's 150: positions between triggers are committed as well.
     inner = replay.Orchestrator
     replay.BLOCK_COUNT = 100
+    replay.COMMIT_SECONDS = 0.0  # every model's results are a commit
     replay.Orchestrator = lambda *a, **k: inner(*a, **{**k, "advance_every": 1})
     return steps
 
@@ -86,6 +87,18 @@ def run(directory: Path, variant: str) -> modyn.Run:
     )
 
 
+def warm_up() -> None:
+    """Let torch import what its first step needs, once for all processes."""
+    import safetensors.torch  # noqa: F401
+    import torch
+
+    torch.set_num_threads(1)
+    layer = torch.nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    layer(torch.zeros(1, 1)).sum().backward()
+    optimizer.step()
+
+
 def in_a_process(steps: Steps, die_at: int, directory: Path, variant: str) -> tuple[int, str]:
     """Return the exit status of a run that dies at a step, and what it says at its end."""
     reader, writer = os.pipe()
@@ -108,6 +121,7 @@ def in_a_process(steps: Steps, die_at: int, directory: Path, variant: str) -> tu
 def main() -> None:
     base, variant, *points = sys.argv[1:]
     steps = watch()
+    warm_up()
     for point in points:
         directory = Path(base) / f"killed-{point.replace(':', '-')}"
         again, _, at = point.rpartition(":")

@@ -195,9 +195,7 @@ def test_roc_auc_agrees_with_torchmetrics_also_with_ties(rand, columns, steps):
     labels = rand.integers(0, 2, 400)
     single = scores[:, 0] if columns == 1 else scores[:, 1] - scores[:, 0]
 
-    expected = oracle.binary_auroc(
-        torch.from_numpy((single + 16) / 32), torch.from_numpy(labels)
-    )
+    expected = oracle.binary_auroc(torch.from_numpy((single + 16) / 32), torch.from_numpy(labels))
 
     assert value_of(RocAuc(), scores, labels) == pytest.approx(float(expected), rel=1e-5)
 

@@ -7,6 +7,7 @@ that gets its name, one place per process; then the same command runs again (cra
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,11 +52,14 @@ def test_a_run_killed_at_any_step_ends_like_one_that_was_not(tmp_path, variant):
     expected = contents(tmp_path / "killed--1")
     steps = int(whole["steps"])
 
-    killed = drive(tmp_path, variant, *(str(point) for point in range(steps)))
+    points = [str(point) for point in range(steps)]
+    if not os.environ.get("MODYN_LONG"):  # together the variants cover all places
+        points = points[VARIANTS.index(variant) :: len(VARIANTS)]
+    killed = drive(tmp_path, variant, *points)
 
     assert whole["deaths"] == 0
-    assert steps > 80
-    assert [one["deaths"] for one in killed] == [1] * steps
+    assert steps > 40
+    assert [one["deaths"] for one in killed] == [1] * len(points)
     for one in killed:
         assert one["run"] == whole["run"], f"killed at step {one['point']} of {steps}"
         found = contents(tmp_path / f"killed-{one['point']}")
