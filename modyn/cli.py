@@ -33,15 +33,38 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Files = Annotated[list[Path], typer.Argument(metavar="PIPELINE.yaml...", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(metavar="PIPELINE.yaml", show_default=False)]
 
 
 class InputError(Exception):
     """What was asked for cannot be done; the message says what is wrong with the input."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError
+        from importlib.metadata import version as installed
+
+        try:
+            typer.echo(f"modyn {installed('modyn')}")
+        except PackageNotFoundError:
+            typer.echo("modyn, from its source tree")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -62,7 +85,7 @@ def run(
 ) -> None:
     """Run pipelines, one after the other, and report on them.
 
-    Each pipeline has its folder OUT/<name>/.  A run that was interrupted goes on where it was; one
+    Each pipeline has its folder OUT/NAME/.  A run that was interrupted goes on where it was; one
     that is finished is left as it is.
     """
     with answers(debug, f"runs are kept; to go on: {shlex.join(['modyn', *sys.argv[1:]])}"):
@@ -113,7 +136,7 @@ def report(
 
 @app.command()
 def ls(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to look.")] = Path(),
     debug: Debug = False,
 ) -> None:
     """List the datasets and runs in a folder, up to three folders deep."""

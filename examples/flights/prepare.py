@@ -122,10 +122,11 @@ def departed(path: Path) -> Flights:
 
 
 def board(flights: Flights, group: Ints, minutes: int) -> list[Floats]:
-    """Return, for each flight, the mean delay and the share of late ones among those of its group
-    that left in the last `minutes` before its scheduled departure; 0 where none did.
+    """Return the mean delay and the share of late ones on the board of each flight.
 
-    A flight that left early has left before its own scheduled departure: it is not counted.
+    On its board are the flights of its group that left in the last `minutes` before its scheduled
+    departure; 0 where none did.  A flight that left early has itself left by then: it is not
+    counted.
     """
     delay = np.clip(flights.delay, -15, 180).astype(np.float64)
     late = (flights.delay > LATE_MINUTES).astype(np.float64)
