@@ -88,7 +88,7 @@ def _as_array(name: str, value: Any) -> npt.NDArray[Any]:
 
 def _has_dtype(value: Any) -> bool:
     """Whether the values have a type of their own, or are Python numbers."""
-    return not isinstance(value, (list, tuple))
+    return not isinstance(value, list | tuple | range)
 
 
 def _first(wrong: npt.NDArray[np.bool_]) -> int:
@@ -192,7 +192,9 @@ def as_int64(name: str, value: Any) -> npt.NDArray[np.int64]:
     array = _as_array(name, value)
     if array.ndim != 1:
         raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
-    if array.dtype.kind == "O" or (array.size == 0 and not _has_dtype(value)):
+    if not _has_dtype(value) and (array.size == 0 or _has_rounded(array)):
+        array = np.array(value, object)
+    if array.dtype.kind == "O":
         array = _from_objects(name, array)
     if array.dtype.kind == "f":
         wrong = ~(np.isfinite(array) & (np.abs(array) < 2.0**53) & (np.trunc(array) == array))
@@ -208,12 +210,18 @@ def as_int64(name: str, value: Any) -> npt.NDArray[np.int64]:
     return np.ascontiguousarray(array, np.int64)
 
 
+def _has_rounded(array: npt.NDArray[Any]) -> bool:
+    """Return whether Python integers may have become floats of another value."""
+    return array.dtype.kind == "f" and bool((np.abs(array) >= 2.0**53).any())
+
+
 def _from_objects(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Convert Python integers that no dtype holds together, or no number at all."""
+    """Convert Python numbers that no dtype holds together, or refuse what is none."""
     for row, number in enumerate(array.tolist()):
-        if not isinstance(number, int):
+        if not isinstance(number, int | float):
             raise TypeError(f"{name}, row {row}: {number!r} is no integer")
-        if not INT64.min <= number <= INT64.max:
+        whole = isinstance(number, int) or (abs(number) < 2.0**53 and number.is_integer())
+        if not whole or not INT64.min <= number <= INT64.max:
             raise ValueError(f"{name}, row {row}: {number} is no integer of 64 bits")
     return array.astype(np.int64)
 

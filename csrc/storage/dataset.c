@@ -11,6 +11,7 @@
 #include "storage/dataset.h"
 
 #include "base/file.h"
+#include "storage/columns.h"
 #include "storage/manifest.h"
 #include "storage/segment.h"
 #include "storage/verify.h"
@@ -161,6 +162,25 @@ new_handle(const mdn_io *io, const char *path, bool writable, mdn_dataset **out,
     return MDN_OK;
 }
 
+/* Are the columns of the last sample there?  A manifest without its segments,
+ * or one that claims more than there is, is noticed before memory is taken for
+ * what it claims. */
+static mdn_status
+check_last_segment(const mdn_dataset *dataset, mdn_error *err)
+{
+    uint64_t count = dataset->manifest.tail.count;
+    mdn_file file;
+    mdn_status st;
+
+    if (count == 0)
+        return MDN_OK;
+    st = mdn_columns_open(dataset->io, dataset->path, &dataset->layout,
+                          (count - 1) >> dataset->layout.segment_shift, false,
+                          &file, err);
+    mdn_file_close(&file);
+    return st;
+}
+
 /* The manifest is read; a writer has the lock already. */
 static mdn_status
 start(mdn_dataset *dataset, mdn_error *err)
@@ -172,6 +192,8 @@ start(mdn_dataset *dataset, mdn_error *err)
                            manifest, &dataset->layout, &dataset->schema, err);
     if (st == MDN_OK)
         st = mdn_manifest_advance(manifest, &dataset->layout, err);
+    if (st == MDN_OK)
+        st = check_last_segment(dataset, err);
     if (st == MDN_OK && dataset->writable)
         st = mdn_manifest_cut(manifest, &dataset->layout, err);
     if (st == MDN_OK && dataset->writable)

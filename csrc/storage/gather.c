@@ -21,7 +21,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define GROUP UINT64_C(16)
+#define GROUP UINT64_C(32)
 #define LINE UINT64_C(64)
 #define PREFETCH_MAX UINT64_C(1024) /* bytes; beyond, the processor streams */
 #define ROWS_PER_THREAD UINT64_C(4096) /* fewer are not worth a thread */

@@ -183,10 +183,8 @@ class RocAuc:
 
     def join(self, parts: Sequence[Part]) -> Counts:
         """Return how many pairs are in the right order, in halves."""
-        if not parts:
-            return {"half_pairs": 0, "positive": 0, "negative": 0}
-        scores = np.concatenate([part[0] for part in parts])
-        positive = np.concatenate([part[1] for part in parts])
+        scores = np.concatenate([np.empty(0), *(part[0] for part in parts)])
+        positive = np.concatenate([np.empty(0, dtype=np.bool_), *(part[1] for part in parts)])
         n_positive = int(np.count_nonzero(positive))
         sizes = {"positive": n_positive, "negative": len(positive) - n_positive}
         if np.isnan(scores).any():
@@ -203,10 +201,9 @@ class RocAuc:
 
 def _half_pairs(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> int:
     """Return twice the pairs with the positive above the negative, plus the ties."""
-    _, places = np.unique(scores, return_inverse=True)
-    groups = int(places.max()) + 1
-    ups = np.bincount(places[positive], minlength=groups)
-    downs = np.bincount(places[~positive], minlength=groups)
+    values, places = np.unique(scores, return_inverse=True)
+    ups = np.bincount(places[positive], minlength=len(values))
+    downs = np.bincount(places[~positive], minlength=len(values))
     below = np.cumsum(downs) - downs
     return int((ups * (2 * below + downs)).sum())
 

@@ -179,7 +179,7 @@ class Pipeline:
             },
             "model": _plain(describe(self.model)),
             "training": _plain({**training, "seed": self.training_seed}),
-            "data": {"dataset_id": self.dataset.path.name},
+            "data": {"dataset_id": _name(self.dataset)},
             "trigger": trigger,
             "selection_strategy": selection,
             "evaluation": _evaluation(self.evaluation),
@@ -231,16 +231,16 @@ def _open(folder: Path, name: str, place: str) -> Dataset:
         raise ConfigError(f"{place}: there is no dataset {name!r} in {folder}") from None
 
 
+def _name(dataset: Dataset) -> str:
+    return Path(dataset.path).name
+
+
 def _with_data(evaluation: Evaluation, stream: Dataset) -> Evaluation:
     """Give every evaluation dataset its data and a name."""
-    named = tuple(
-        replace(
-            entry,
-            dataset=stream if entry.dataset is None else entry.dataset,
-            dataset_id=entry.dataset_id or (entry.dataset or stream).path.name,
-        )
-        for entry in evaluation.datasets
-    )
+    named = []
+    for entry in evaluation.datasets:
+        data = stream if entry.dataset is None else entry.dataset
+        named.append(replace(entry, dataset=data, dataset_id=entry.dataset_id or _name(data)))
     for entry in named:
         if dict(entry.dataset.schema) != dict(stream.schema):
             raise ConfigError(
@@ -249,7 +249,7 @@ def _with_data(evaluation: Evaluation, stream: Dataset) -> Evaluation:
             )
     ids = tuple(entry.dataset_id for entry in named)
     handlers = tuple(replace(h, datasets=h.datasets or ids) for h in evaluation.handlers)
-    return replace(evaluation, datasets=named, handlers=handlers)
+    return replace(evaluation, datasets=tuple(named), handlers=handlers)
 
 
 def _policy(policy: Trigger | Selection, key: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ static const char *const SCHEMAS[] = {FIXED, RAGGED};
 
 /* Every call as a plain program; a part of them where they are slow. */
 #if defined(__SANITIZE_THREAD__)
-#define STRIDE 13
+#define STRIDE 101
 #elif defined(__SANITIZE_ADDRESS__)
 #define STRIDE 3
 #else
@@ -256,7 +256,7 @@ creating_is_all_or_nothing(void)
     for (size_t k = 0; k < MODE_COUNT; k++) {
         bool fired = true;
 
-        for (int n = 0; fired; n++) {
+        for (int n = 0; fired; n += STRIDE) {
             const char *path = samples_path();
             faulty disk = disk_of(&MODES[k], n);
             mdn_dataset *dataset;

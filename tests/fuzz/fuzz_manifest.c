@@ -1,0 +1,160 @@
+/* fuzz_manifest.c - any bytes are a manifest that makes sense, or refused.
+ *
+ * The file lies in memory.  Random bytes hardly ever have the right checksums,
+ * so that the mutator puts them right: what is behind the checks is reached
+ * then.  (It leaves them wrong in one of four.) */
+#include "base/bytes.h"
+#include "base/crc32c.h"
+#include "storage/manifest.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define SECTOR 512
+#define RECORD 128
+
+size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+                               unsigned seed);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+typedef struct {
+    const uint8_t *bytes;
+    uint64_t size;
+} memory;
+
+static int
+memory_open(void *self, const char *path, int flags, unsigned mode)
+{
+    (void)self, (void)path, (void)flags, (void)mode;
+    return 3;
+}
+
+static int
+memory_close(void *self, int fd)
+{
+    (void)self, (void)fd;
+    return 0;
+}
+
+static int64_t
+memory_pread(void *self, int fd, void *buf, uint64_t size, uint64_t at)
+{
+    const memory *file = self;
+
+    (void)fd;
+    if (at >= file->size)
+        return 0;
+    if (size > file->size - at)
+        size = file->size - at;
+    memcpy(buf, file->bytes + at, size);
+    return (int64_t)size;
+}
+
+static int
+memory_size(void *self, int fd, uint64_t *out)
+{
+    (void)fd;
+    *out = ((const memory *)self)->size;
+    return 0;
+}
+
+/* What was accepted is what a writer could have written. */
+static void
+check(const mdn_manifest *manifest, const mdn_layout *layout)
+{
+    const mdn_tail *tail = &manifest->tail;
+    uint64_t row = mdn_layout_row(layout, tail->count);
+
+    if (tail->count > MDN_COUNT_MAX || manifest->sequence > tail->count)
+        abort();
+    if ((tail->count == 0) != (manifest->sequence == 0))
+        abort();
+    if (!layout->has[MDN_OFFSETS]
+        && tail->segment_bytes != row * layout->record_size)
+        abort();
+    if (tail->segment_bytes < row * layout->record_size
+        || (row == 0 && tail->segment_bytes != 0))
+        abort();
+    if (layout->segment_shift < MDN_SHIFT_MIN
+        || layout->segment_shift > MDN_SHIFT_MAX)
+        abort();
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    memory file = {data, size};
+    mdn_io io = {.self = &file,
+                 .open = memory_open,
+                 .close = memory_close,
+                 .pread = memory_pread,
+                 .size = memory_size};
+    mdn_error err = {.status = MDN_OK};
+    mdn_schema *schema;
+    mdn_layout layout;
+    mdn_manifest manifest;
+
+    if (mdn_manifest_open(&io, "d", false, &manifest, &layout, &schema, &err)
+        != MDN_OK) {
+        if (schema != NULL || err.message[0] == '\0')
+            abort();
+        return 0;
+    }
+    if (mdn_manifest_advance(&manifest, &layout, &err) == MDN_OK)
+        check(&manifest, &layout);
+    else if (manifest.sequence != 0 || err.message[0] == '\0')
+        abort();
+    mdn_manifest_close(&manifest);
+    mdn_schema_free(schema);
+    return 0;
+}
+
+static void
+repair_reach(uint8_t *data)
+{
+    for (uint8_t *slot = data + SECTOR; slot <= data + 2 * SECTOR;
+         slot += SECTOR) {
+        uint32_t crc = mdn_crc32c(0, data + 16, 16);
+
+        mdn_store_u32(slot + 4, mdn_crc32c(crc, slot + 8, 8));
+    }
+}
+
+/* Checksums of header, slots and records; records in a chain. */
+static void
+repair(uint8_t *data, size_t size)
+{
+    uint64_t schema_size, records;
+    uint32_t chain;
+
+    if (size < 3 * SECTOR)
+        return;
+    schema_size = mdn_load_u32(data + 40);
+    records = 3 * SECTOR + (schema_size + SECTOR - 1) / SECTOR * SECTOR;
+    repair_reach(data);
+    if (schema_size > 65536 || records > size)
+        return;
+    chain = mdn_crc32c(0, data, 508);
+    chain = mdn_crc32c(chain, data + 3 * SECTOR, records - 3 * SECTOR);
+    mdn_store_u32(data + 508, chain);
+    for (uint64_t n = 1; records + n * RECORD <= size; n++) {
+        uint8_t *record = data + records + (n - 1) * RECORD;
+        uint32_t crc = mdn_crc32c(0, data + 16, 16);
+
+        mdn_store_u64(record + 8, n);
+        mdn_store_u32(record + 120, chain);
+        chain = mdn_crc32c(crc, record, 124);
+        mdn_store_u32(record + 124, chain);
+    }
+}
+
+size_t
+LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
+                        unsigned seed)
+{
+    size = LLVMFuzzerMutate(data, size, max_size);
+    if (seed % 4 != 0)
+        repair(data, size);
+    return size;
+}
