@@ -80,6 +80,8 @@ def print_runs(paths: Iterable[Path], folder: Path) -> None:
             scores = ", ".join(f"{metric} {_score(run, metric)}" for metric in run.metrics)
             state = "finished" if run.finished else "unfinished"
             cells = [state, *_amounts(run), _seconds(run)[-1], scores]
+        except FileNotFoundError:
+            cells = ["not begun", "-", "-", "-", ""]
         except UNREADABLE as error:
             cells = ["broken", "-", "-", "-", str(error)]
         table.add_row(*map(escape, (_relative(path, folder), *cells)))
