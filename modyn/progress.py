@@ -84,7 +84,8 @@ class BarProgress:
         """Begin the bars of a trigger."""
         label = f"  trigger {index} on {samples:,} samples, batches"
         self._bars.reset(self._trigger, description=label, visible=True)
-        self._bars.update(self._evaluation, visible=False)
+        for task in (self._epoch, self._evaluation):
+            self._bars.update(task, visible=False)
 
     def epoch(self, index: int, epochs: int, /) -> None:
         """Begin the bar of an epoch."""
