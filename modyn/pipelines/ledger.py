@@ -395,6 +395,8 @@ def read(directory: Path) -> Content:
         raise FileNotFoundError(f"{directory}: no run there (no {FILE})")
     ledger = Ledger(Path(directory))
     try:
+        if ledger.new:  # its process died before it had begun
+            raise FileNotFoundError(f"{directory}: no run there (an empty {FILE})")
         return ledger.content()
     except sqlite3.DatabaseError as error:
         raise CorruptError(f"{path}: {error}") from error

@@ -28,6 +28,10 @@ class Metric(Protocol):
     def name(self) -> str:
         """The name under which results are reported."""
 
+    @property
+    def classes(self) -> int | None:
+        """How many classes there may be, labels being 0 and up; None for any."""
+
     def measure(self, scores: Scores, labels: Labels) -> Part:
         """Return what is kept of a batch."""
 
@@ -62,6 +66,11 @@ class Accuracy:
     def name(self) -> str:
         """`Accuracy`, or `Top-<n>-Accuracy`."""
         return "Accuracy" if self.topn == 1 else f"Top-{self.topn}-Accuracy"
+
+    @property
+    def classes(self) -> None:
+        """Any; a label that the model does not know counts as wrong."""
+        return None
 
     def measure(self, scores: Scores, labels: Labels) -> Part:
         """Return (correct, total) of a batch."""
@@ -109,6 +118,11 @@ class F1Score:
         """`F1-<average>`, or `F1-binary-<pos_label>`."""
         suffix = f"-{self.pos_label}" if self.average == "binary" else ""
         return f"F1-{self.average}{suffix}"
+
+    @property
+    def classes(self) -> int:
+        """`num_classes`."""
+        return self.num_classes
 
     def measure(self, scores: Scores, labels: Labels) -> Part:
         """Return the confusion matrix of a batch, row: label, column: prediction."""
@@ -167,6 +181,11 @@ class RocAuc:
     def name(self) -> str:
         """`ROC-AUC`."""
         return "ROC-AUC"
+
+    @property
+    def classes(self) -> int:
+        """Two."""
+        return 2
 
     def measure(self, scores: Scores, labels: Labels) -> Part:
         """Return the scores of class 1 and the labels."""

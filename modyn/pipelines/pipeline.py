@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.dataset import Dataset
 from modyn.errors import ConfigError
-from modyn.pipelines import rundir, strict_yaml
+from modyn.pipelines import dump, rundir, strict_yaml
 from modyn.pipelines.build import fitted, model_of
 from modyn.pipelines.progress import Progress, Silent
 from modyn.pipelines.run import Run
@@ -29,6 +29,7 @@ class Pipeline:
         The stream; with labels.
     model : Model, str or callable
         What is trained: settings, the id of a built-in model, or what makes a torch module.
+        A callable is known to a run by its name alone.
     trigger : Trigger
         When to train.
     selection : Selection
@@ -220,8 +221,8 @@ class Pipeline:
         return copy.deepcopy(self.trigger), copy.deepcopy(self.selection)
 
     def config_text(self) -> bytes:
-        """Return the pipeline.yaml of a run: as submitted, or else the description."""
-        return strict_yaml.dump(self.describe()).encode() if self.text is None else self.text
+        """Return the pipeline.yaml of a run: as submitted, or written from the settings."""
+        return strict_yaml.dump(dump.values(self)).encode() if self.text is None else self.text
 
 
 def _open(folder: Path, name: str, place: str) -> Dataset:

@@ -29,7 +29,7 @@ from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State,
 from modyn.pipelines.models import Facts, ModelStore, Recipe
 from modyn.pipelines.progress import Progress
 from modyn.pipelines.steps import Recorder, Steps, position_of
-from modyn.pipelines.stream import Stream, stream_of
+from modyn.pipelines.stream import Stream, check_labels, stream_of
 from modyn.pipelines.train import Job, Stopwatch, device_of, train
 from modyn.pipelines.windows import TrainingSpan
 from modyn.trainset import TrainingSet
@@ -151,6 +151,7 @@ class Replay:
     def _check_names(self) -> None:
         """Find out now what would fail at the first trigger."""
         device_of(self._pipeline.training.device, "training.device")
+        check_labels(self._pipeline)
         if self._pipeline.evaluation is not None:
             device_of(self._pipeline.evaluation.device, "evaluation.device")
         self._fresh_model()
@@ -158,7 +159,6 @@ class Replay:
     def _identity(self, counts: dict[str, int]) -> dict[str, Any]:
         evaluation = self._pipeline.evaluation
         return {
-            "name": self._pipeline.name,
             # The dataset is known by its uuid, wherever it lies.
             "config": {k: v for k, v in self._description.items() if k != "data"},
             "dataset": _identity_of(self._pipeline.dataset, counts),

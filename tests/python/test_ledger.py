@@ -255,6 +255,14 @@ def test_reading_where_there_is_no_run_makes_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_ledger_whose_process_died_before_it_began_is_no_run_yet(tmp_path):
+    Ledger(tmp_path).close()
+    (tmp_path / "ledger.sqlite").write_bytes(b"")
+
+    with pytest.raises(FileNotFoundError, match="no run there"):
+        read(tmp_path)
+
+
 CRASHING = """
 import os, sys
 from modyn.pipelines import ledger as m

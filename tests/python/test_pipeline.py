@@ -17,8 +17,12 @@ from modyn.pipelines import (
     EvalDataset,
     EvalHandler,
     Evaluation,
+    F1Score,
+    LrScheduler,
+    Model,
     OffsetEvalStrategy,
     Pipeline,
+    RocAuc,
     Run,
     SlicingEvalStrategy,
     StaticEvalStrategy,
@@ -508,6 +512,65 @@ def test_a_file_and_python_make_the_same_pipeline(stream, tmp_path):
     assert run.digest() == other.digest()
     assert (run.path / "pipeline.yaml").read_bytes() == file.read_bytes()
     assert run.config["pipeline"]["name"] == "from a file"
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        NewData(tail_triggers=None, limit=70, limit_reset="sampleUAR"),
+        NewData(tail_triggers=0),
+        Random(ratio=30, ratio_max=60, tail_triggers=1),
+        LabelBalanced(ratio=50, tail_triggers=None, limit=20, force_column_balancing=True),
+        Warmup(warmup_triggers=2, selection=Random(ratio=50, tail_triggers=0)),
+        Warmup(warmup_triggers=1, selection=NewData(tail_triggers=3)),
+    ],
+)
+@pytest.mark.parametrize(
+    "trigger", [DataAmountTrigger(num_samples=7), TimeTrigger(every="1d", start_timestamp=-5)]
+)
+def test_what_is_made_in_python_can_be_run_as_a_file(stream, tmp_path, selection, trigger):
+    handlers = (
+        EvalHandler(strategy=SlicingEvalStrategy(eval_every="100s"), models="matrix"),
+        EvalHandler(strategy=StaticEvalStrategy(intervals=((0, 5), ("1970-01-02", None)))),
+        EvalHandler(strategy=BetweenTwoTriggersEvalStrategy(), models="training"),
+        EvalHandler(
+            strategy=OffsetEvalStrategy(offsets=("-inf",)),
+            models="matrix",
+            execution_time="after_training",
+        ),
+    )
+    metrics = (Accuracy(topn=2), F1Score(num_classes=2, average="binary"), RocAuc())
+    evaluation = Evaluation(handlers=handlers, datasets=(EvalDataset(metrics=metrics),))
+    scheduler = LrScheduler(name="StepLR", step_every="epoch", config={"step_size": 1})
+    training = Training(batch_size=5, optimizers=sgd(), seed=9, lr_scheduler=scheduler)
+    one = pipeline(
+        stream,
+        selection=selection,
+        trigger=trigger,
+        evaluation=evaluation,
+        training=training,
+        stop_replay_at="2000-01-01",
+    )
+    file = tmp_path / "file.yaml"
+    file.write_bytes(one.config_text())
+
+    assert Pipeline.from_yaml(file, datasets=tmp_path).describe() == one.describe()
+
+
+def test_labels_that_fit_neither_model_nor_metric_are_told_at_once(stream, tmp_path):
+    data = modyn.Dataset.create(tmp_path / "three", schema={"dense": "float32[4]"})
+    x = np.zeros((3, 4), dtype=np.float32)
+    data.append({"dense": x}, labels=[0, 1, 2], timestamps=[1, 2, 3])
+    model = Model(id="MLP", config={"num_classes": 3})
+
+    with pytest.raises(ConfigError, match=r"sample 2 has the label 2; model.config.num_classes is"):
+        pipeline(data).replay(tmp_path / "run")
+    with pytest.raises(ConfigError, match="sample 2 has the label 2; ROC-AUC has 2 classes"):
+        pipeline(data, model=model).replay(tmp_path / "run")
+    accuracy = Evaluation(
+        handlers=slices().handlers, datasets=(EvalDataset(metrics=(Accuracy(),)),)
+    )
+    assert pipeline(data, model=model, evaluation=accuracy).replay(tmp_path / "run").finished
 
 
 def test_a_file_that_names_a_missing_dataset_is_told_so(tmp_path):
