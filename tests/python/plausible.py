@@ -57,7 +57,7 @@ def plausible_run(
     (path / "pipeline.yaml").write_text(json.dumps(config))
     content = Content(
         identity={
-            "name": name,
+            "config": config,
             "dataset": {"timestamp_unit": unit},
             "evaluation_datasets": [{"id": dataset}],
         },

@@ -321,8 +321,7 @@ def test_out_must_be_a_folder(bench):
     assert f"{bench.out}: is a file" in result.stderr
 
 
-def test_a_label_that_is_no_class_ends_in_a_message(bench):
-    """Torch finds out in the middle of a training; the message still is one."""
+def test_a_label_that_is_no_class_is_named(bench):
     rng = np.random.default_rng(0)
     with modyn.Dataset.create(bench.folder / "odd" / "stream", schema={"x": "float32[4]"}) as data:
         x = rng.normal(size=(200, 4)).astype(np.float32)
@@ -331,8 +330,29 @@ def test_a_label_that_is_no_class_ends_in_a_message(bench):
     words = ("run", bench.file(), "--out", bench.out, "--datasets", bench.folder / "odd")
     result = bench.modyn(*words)
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "7" in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_what_own_code_raises_is_a_message_too(bench, monkeypatch):
+    (bench.folder / "broken_models.py").write_text(
+        "import torch\n"
+        "class Broken(torch.nn.Module):\n"
+        "    def __init__(self, num_classes):\n"
+        "        super().__init__()\n"
+        "        self.linear = torch.nn.Linear(4, num_classes)\n"
+        "    def forward(self, dense):\n"
+        "        return {}['scores']\n"
+    )
+    monkeypatch.chdir(bench.folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = bench.file(model="broken_models:Broken", config="")
+
+    result = bench.run(file, more=("--allow", "broken_models"))
+
+    assert result.exit_code == 1
+    assert "modyn: KeyError: 'scores' (--debug shows where)" in result.stderr
     assert "Traceback" not in result.output
 
 
