@@ -1,5 +1,6 @@
 """What pages say about a run, taken from its tables and its configuration."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -128,7 +129,9 @@ def _value(value: Any) -> str:
         return "{" + _settings(value) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_value, value)) + "]"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value))
+    if value is None or isinstance(value, bool):  # 1 == True, so no dictionary
+        return json.dumps(value)
+    return str(value)
 
 
 def _section(run: Run, name: str) -> Mapping[str, Any]:

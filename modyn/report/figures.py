@@ -17,8 +17,9 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#0
 STAGE_COLOURS = ("#000000", "#cc79a7", "#e69f00", "#56b4e9", "#0072b2", "#009e73", "#d55e00")
 SHADES = [[0, "#f7fbff"], [0.25, "#c6dbef"], [0.5, "#6baed6"], [0.75, "#2171b5"], [1, "#08306b"]]
 GREY, RED = "#8c959f", "#d55e00"
-TICKS = 12  # labels along an axis at most
+TICKS = 10  # labels along an axis at most
 MILLISECONDS = 1_000
+YEAR_DAYS = 365
 
 Layout = dict[str, Any]
 
@@ -113,8 +114,8 @@ def matrix(run: Run, series: Series, metric: str) -> tuple[Figure, int]:
         values[places[row["trigger"]]][columns[row["window"]]] = row["value"]
     low, high = _shown_range([row["value"] for row in found if row["value"] is not None])
     until = dict(zip(run.triggers["trigger"], run.triggers["last_timestamp"], strict=True))
-    names = [f"{t}: {_short(until.get(t), unit, days=28)}" for t in triggers]
     length = _typical_length(series, unit)
+    names = [f"{t}: {_short(until.get(t), unit, days=length)}" for t in triggers]
     starts = [_short(row["start"], unit, days=length) for row in series.windows]
     heat = {
         "type": "heatmap",
@@ -124,14 +125,19 @@ def matrix(run: Run, series: Series, metric: str) -> tuple[Figure, int]:
         "colorscale": SHADES,
         "xgap": 0.5,
         "ygap": 0.5,
-        "colorbar": {"title": {"text": label(metric)}, "thickness": 12, "outlinewidth": 0},
+        "colorbar": {
+            "title": {"text": label(metric)},
+            "thickness": 12,
+            "outlinewidth": 0,
+            "nticks": 5,
+        },
         "customdata": [[label(_window_span(row, unit)) for row in series.windows]] * len(triggers),
         "text": [[label(f"model of trigger {name}")] * len(columns) for name in names],
         "hovertemplate": f"%{{text}}<br>%{{customdata}}<br>{label(metric)} %{{z:.4f}}"
         "<extra></extra>",
     }
     outlines = [_outline(run, series, metric, kind, columns, places) for kind in (ACTIVE, TRAINED)]
-    height = min(max(len(triggers) * 12 + 170, 260), 760)
+    height = min(max(len(triggers) * 12 + 180, 280), 760)
     return {
         "data": [heat, *outlines],
         "layout": layout(
@@ -355,7 +361,10 @@ def _short(timestamp: int | None, unit: str, *, days: float) -> str:
     if timestamp is None:
         return "-"
     full = moment(timestamp, unit)
-    return full.split(" ")[0] if days >= 1 and is_date(timestamp, unit) else full
+    if days < 1 or not is_date(timestamp, unit):
+        return full
+    day = full.split(" ")[0]
+    return day if days < YEAR_DAYS else day[: len("YYYY-MM")]
 
 
 def _shown_range(values: Sequence[float]) -> tuple[float | None, float | None]:

@@ -47,7 +47,8 @@ def plausible_run(
         "selection_strategy": {"name": "NewDataStrategy", "tail_triggers": None},
         "training": {
             "batch_size": 32,
-            "epochs_per_trigger": 2,
+            "epochs_per_trigger": 1,
+            "use_previous_model": False,
             "optimizers": [
                 {"algorithm": "SGD", "param_groups": [{"module": "model", "config": {"lr": 0.1}}]}
             ],

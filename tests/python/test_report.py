@@ -91,6 +91,7 @@ def test_the_page_of_a_run_says_what_it_is_and_what_it_came_to(tmp_path):
     assert f"{run.score('Accuracy'):.4f}" in page.text
     assert "NewDataStrategy(tail_triggers=null)" in page.text
     assert "SGD(lr=0.1)" in page.text
+    assert "epochs_per_trigger=1, batch_size=32, use_previous_model=false" in page.text
 
 
 def test_the_page_of_a_run_has_a_chart_of_everything(tmp_path):
