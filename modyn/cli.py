@@ -290,7 +290,10 @@ def _follow(
 def _is_finished(directory: Path) -> bool:
     from modyn.pipelines.run import Run
 
-    return (directory / LEDGER).exists() and Run.open(directory).finished
+    try:
+        return Run.open(directory).finished
+    except FileNotFoundError:  # or killed before anything was in its ledger
+        return False
 
 
 def _print_summary(runs: Sequence["Run"]) -> None:

@@ -24,8 +24,9 @@ from modyn import policies
 from modyn.models import BUILT_IN
 from modyn.pipelines import metrics, settings, windows
 from modyn.pipelines.build import IMPORT_PATH
-from modyn.pipelines.times import microseconds, seconds, timestamp
+from modyn.pipelines.times import microseconds, timestamp
 from modyn.pipelines.warmup import Warmup
+from modyn.policies.time import seconds_of
 
 INT64_MAX = 2**63 - 1
 
@@ -114,7 +115,7 @@ def _moment(value: Any) -> Any:
 
 
 T = TypeVar("T")
-Duration = Annotated[str, _with(seconds)]
+Duration = Annotated[str, _with(seconds_of)]
 Moment = Annotated[
     Annotated[int, Field(ge=-INT64_MAX, le=INT64_MAX)] | str, AfterValidator(_moment)
 ]

@@ -13,6 +13,7 @@ from modyn.pipelines.ledger import Progress as Position
 from modyn.pipelines.progress import Progress
 from modyn.pipelines.train import Stopwatch
 from modyn.policies import PlainContext, Selection, Trigger
+from modyn.policies.answers import due_after
 from modyn.trainset import TrainingSet
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Steps:
         at = self.orchestrator
         context = self._context(at.clock, at.position, at.trigger)
         with self._clock.stage("policy"):
-            due = self._trigger.inform(arrivals, context)
+            due = due_after(self._trigger.inform(arrivals, context), type(self._trigger).__name__)
         self._recorder.progress.position(at.position + (len(arrivals) if due is None else due))
         return due
 

@@ -18,7 +18,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modyn.pipelines.times import PER_SECOND, SECONDS, duration, seconds, timestamp
+from modyn.pipelines.times import timestamp
+from modyn.policies.time import PER_SECOND, SECONDS, seconds_of, units_of
 
 Moment = int | str  # an integer in the dataset's unit, or an ISO date
 
@@ -73,14 +74,14 @@ class SlicingEvalStrategy:
     eval_end_at: Moment | None = None
 
     def __post_init__(self) -> None:
-        seconds(self.eval_every)
+        seconds_of(self.eval_every)
         _check_order("eval_end_at", self.eval_start_from, self.eval_end_at)
 
     def windows(self, span: Span, trainings: Sequence[TrainingSpan] = ()) -> list[Window]:
         """Return the windows of this strategy over a dataset."""
         start = _moment(self.eval_start_from, span, default=span.first)
         end = _moment(self.eval_end_at, span, default=span.last + 1)
-        every = duration(self.eval_every, span.unit)
+        every = units_of(self.eval_every, span.unit)
         count = max(-(-(end - start) // every), 0)
         _check_count(count, self.eval_every)
         cuts = [start + i * every for i in range(count)]
@@ -187,7 +188,7 @@ class PeriodicEvalStrategy:
     end_timestamp: Moment
 
     def __post_init__(self) -> None:
-        seconds(self.every)
+        seconds_of(self.every)
         parse_interval(self.interval)
         _check_order("end_timestamp", self.start_timestamp, self.end_timestamp, equal=True)
 
@@ -196,7 +197,7 @@ class PeriodicEvalStrategy:
         left, right = parse_interval(self.interval)
         first = timestamp(self.start_timestamp, span.unit)
         last = timestamp(self.end_timestamp, span.unit)
-        every = duration(self.every, span.unit)
+        every = units_of(self.every, span.unit)
         _check_count((last - first) // every + 1, self.every)
         found = []
         for point in range(first, last + 1, every):

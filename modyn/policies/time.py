@@ -30,7 +30,7 @@ def seconds_of(duration: str) -> int:
     >>> seconds_of("90s"), seconds_of("2w"), seconds_of("1y")
     (90, 1209600, 31536000)
     """
-    match = re.fullmatch(r"([0-9]+)([smhdwy])", str(duration))
+    match = re.fullmatch(r"([0-9]{1,12})([smhdwy])", str(duration))
     if match is None:
         raise ValueError(
             f"expected an integer and one of s m h d w y, such as '1d' or '12h', got {duration!r}"

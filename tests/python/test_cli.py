@@ -160,6 +160,16 @@ def test_a_run_that_is_finished_is_left_as_it_is(bench):
     assert Run.open(bench.out / "small").digest() == digest
 
 
+def test_a_run_killed_before_its_first_commit_begins_anew(bench):
+    (bench.out / "small").mkdir(parents=True)
+    (bench.out / "small" / "ledger.sqlite").touch()  # the file is there before its tables
+
+    result = bench.run(bench.file())
+
+    assert result.exit_code == 0, result.output
+    assert Run.open(bench.out / "small").finished
+
+
 def test_no_file_runs_if_any_is_wrong(bench):
     good, bad = bench.file("good"), bench.file("bad", epochs="ten")
 

@@ -263,12 +263,12 @@ def test_warm_up_triggers_wrap_the_selection():
         (
             'every: "1y"\n  st',
             'every: "1 y"\n  st',
-            "trigger.every: expected a duration such as '30",
+            "trigger.every: expected an integer and one of s m h d w y",
         ),
         (
             'every: "1y"\n  st',
             'every: "0d"\n  st',
-            "trigger.every: expected a duration such as '30",
+            "trigger.every: expected at least one second, got '0d'",
         ),
         ("1950-01-01", "1950-13-01", "trigger.start_timestamp: expected an integer or an ISO date"),
         ("CoresetStrategy", "FreshnessSamplingStrategy", "'FreshnessSamplingStrategy' is not supp"),
