@@ -2,6 +2,7 @@
  *
  * A handle is for one thread at a time; the views it gives are for all.  One
  * handle in one process may write (the lock file says who), any number read.
+ * The io table must outlive the handle and its views.
  *
  *     mdn_dataset_create / open          a handle
  *     mdn_dataset_append                 one batch, all or nothing, durable
@@ -44,7 +45,10 @@ typedef struct {
 
 /* Append count samples; columns in schema order.  On MDN_OK the batch is
  * durable and *first_key is its first key.  On failure nothing of it is ever
- * seen; after a failed sync the handle refuses to write (reopen it). */
+ * seen, with one exception: when the sync of the commit itself failed and the
+ * commit could not be taken back, nobody knows, and the message says so.
+ * After a failed write (a full disk) the handle can go on; after a failed sync
+ * it refuses to write: open it again. */
 mdn_status mdn_dataset_append(mdn_dataset *dataset, uint64_t count,
                               const mdn_column *columns, const int64_t *labels,
                               const int64_t *timestamps, uint64_t *first_key,

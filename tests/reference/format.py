@@ -1,0 +1,186 @@
+"""A reader of datasets in plain Python, written from docs/format.md alone."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+KINDS = ("records", "timestamps", "labels", "offsets")
+
+
+def _table() -> list[int]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return table
+
+
+TABLE = _table()
+
+
+def crc32c(data: bytes, crc: int = 0) -> int:
+    """Return the CRC-32C of data, continued from crc."""
+    crc ^= 0xFFFFFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ TABLE[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def number(data: bytes, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "little")
+
+
+@dataclass
+class Field:
+    name: str
+    dtype: np.dtype[Any] | None  # None: bytes
+    shape: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, line: str) -> Field:
+        name, kind = line.split(": ")
+        if kind == "bytes":
+            return cls(name, None, ())
+        scalar, _, extents = kind.removesuffix("]").partition("[")
+        shape = tuple(int(e) for e in extents.split(",")) if extents else ()
+        return cls(name, np.dtype(scalar), shape)
+
+    @property
+    def size(self) -> int:
+        return 0 if self.dtype is None else self.dtype.itemsize * int(np.prod(self.shape))
+
+
+class Reference:
+    """All of a dataset, read and checked byte by byte."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        manifest = (self.path / "manifest").read_bytes()
+        self._read_header(manifest)
+        self._read_commits(manifest)
+        self.samples: list[dict[str, Any]] = []
+        for segment in range((self.count + self.rows - 1) >> self.shift):
+            self._read_segment(segment)
+
+    def _read_header(self, data: bytes) -> None:
+        assert data[:8] == b"MDNDATA\0"
+        assert number(data, 8, 4) == 1
+        self.has_labels = number(data, 12, 4) == 1
+        self.uuid = data[16:32]
+        self.unit = ("s", "ms", "us", "ns")[number(data, 32, 4)]
+        self.shift = number(data, 36, 4)
+        self.rows = 1 << self.shift
+        size = number(data, 40, 4)
+        self.records_at = 1536 + (size + 511) // 512 * 512
+        assert not any(data[52:508])
+        assert not any(data[1536 + size : self.records_at])
+        self.header_crc = number(data, 508, 4)
+        assert self.header_crc == crc32c(data[1536 : self.records_at], crc32c(data[:508]))
+        self.schema = data[1536 : 1536 + size].decode()
+        self.fields = [Field.parse(line) for line in self.schema.splitlines()]
+        self.ragged = any(field.dtype is None for field in self.fields)
+        self.head = sum(field.size if field.dtype else 4 for field in self.fields)
+        self.block_shift = [0, 12, 12, 12]
+        while not self.ragged and self.block_shift[0] < 12:
+            if self.head << self.block_shift[0] >= 65536:
+                break
+            self.block_shift[0] += 1
+        self.has = [True, True, self.has_labels, self.ragged]
+
+    def _read_commits(self, data: bytes) -> None:
+        self.commits = []
+        chain, self.count = self.header_crc, 0
+        for at in range(self.records_at, len(data), 128):
+            record = data[at : at + 128]
+            assert record[:4] == b"MDNC"
+            assert number(record, 4, 4) == 1
+            assert number(record, 8, 8) == len(self.commits) + 1
+            assert number(record, 120, 4) == chain
+            assert not any(record[56:120])
+            chain = number(record, 124, 4)
+            assert chain == crc32c(record[:124], crc32c(self.uuid))
+            assert number(record, 16, 8) > self.count
+            self.count = number(record, 16, 8)
+            self.commits.append(record)
+        last = self.commits[-1] if self.commits else bytes(128)
+        self.open_bytes = number(last, 24, 8)
+        self.tail = struct.unpack("<4I", last[32:48])
+        self.reach = 0
+        for slot in (data[512:1024], data[1024:1536]):
+            if any(slot):
+                assert slot[:4] == b"MDNR"
+                assert not any(slot[16:])
+                assert number(slot, 4, 4) == crc32c(slot[8:16], crc32c(self.uuid))
+                self.reach = max(self.reach, number(slot, 8, 8))
+
+    def _check_blocks(self, segment: int, kind: int, rows: list[bytes], checks: bytes) -> None:
+        """Compare the checksums of all blocks of a segment."""
+        size = 1 << self.block_shift[kind]
+        for first in range(0, len(rows), size):
+            block = (segment * self.rows + first) // size
+            seed = crc32c(self.uuid + struct.pack("<IQ", kind, block))
+            content = b"".join(rows[first : first + size])
+            full = first + size <= len(rows)
+            expected = number(checks, 4 * (first // size), 4) if full else self.tail[kind]
+            assert crc32c(content, seed) == expected, (segment, KINDS[kind], block)
+
+    def _read_segment(self, segment: int) -> None:
+        count = min(self.rows, self.count - segment * self.rows)
+        col = (self.path / f"{segment:06}.col").read_bytes()
+        seg = (self.path / f"{segment:06}.seg").read_bytes()
+        self._check_col_header(col, segment)
+        at, columns = 65536, {}
+        for kind in (1, 2, 3):
+            if self.has[kind]:
+                columns[kind] = struct.unpack(f"<{count}q", col[at : at + 8 * count])
+                at += 8 * self.rows
+        ends = columns.get(3, [self.head * (row + 1) for row in range(count)])
+        records = [seg[s:e] for s, e in zip([0, *ends], ends, strict=False)]
+        if count < self.rows:
+            assert ends[-1] == self.open_bytes
+        start = at
+        for kind in range(4):
+            if not self.has[kind]:
+                continue
+            rows = records if kind == 0 else [struct.pack("<q", v) for v in columns[kind]]
+            blocks = self.rows >> self.block_shift[kind]
+            self._check_blocks(segment, kind, rows, col[at : at + 4 * blocks])
+            at += 4 * blocks
+        assert len(col) == start + (at - start + 65535) // 65536 * 65536
+        for row, record in enumerate(records):
+            sample = self._parse(record)
+            sample["timestamp"] = columns[1][row]
+            sample["label"] = columns[2][row] if self.has_labels else None
+            self.samples.append(sample)
+
+    def _check_col_header(self, col: bytes, segment: int) -> None:
+        flags = (1 if self.has_labels else 0) | (2 if self.ragged else 0)
+        expected = b"MDNCOL\0\0" + struct.pack("<II", 1, flags) + self.uuid
+        expected += struct.pack("<QII", segment, self.shift, self.block_shift[0])
+        assert col[:48] == expected
+        assert not any(col[48:4092])
+        assert number(col, 4092, 4) == crc32c(col[:4092])
+
+    def _parse(self, record: bytes) -> dict[str, Any]:
+        sample: dict[str, Any] = {}
+        at = 0
+        for field in self.fields:
+            if field.dtype is not None:
+                value = np.frombuffer(record[at : at + field.size], field.dtype)
+                sample[field.name] = value.reshape(field.shape)
+                at += field.size
+        ragged = [field for field in self.fields if field.dtype is None]
+        lengths = [number(record, at + 4 * i, 4) for i in range(len(ragged))]
+        at += 4 * len(ragged)
+        for field, length in zip(ragged, lengths, strict=True):
+            sample[field.name] = record[at : at + length]
+            at += length
+        assert at == len(record)
+        return sample
