@@ -1,6 +1,7 @@
 """Trigger training sets: which samples one trigger trains on, in a file that never changes."""
 
 import os
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,13 @@ class TrainingSet:
     def digest(self) -> str:
         """BLAKE2b-256 of identity, keys and weights: 64 hexadecimal digits."""
         return self._core.digest
+
+    def choice(self) -> str:
+        """Return BLAKE2b-256 of keys and weights alone: equal for copies of a dataset."""
+        hashed = blake2b(self.keys.tobytes(), digest_size=32)
+        if self.weights is not None:
+            hashed.update(self.weights.tobytes())
+        return hashed.hexdigest()
 
     @property
     def dataset_uuid(self) -> str | None:

@@ -75,13 +75,25 @@ class Recipe:
         """Return the content key, 64 hexadecimal digits."""
         return blake2b(canonical(self.values()).encode(), digest_size=32).hexdigest()
 
-    def draw(self) -> int:
+    def draw(self, choice: str) -> int:
         """Return the seed of the training's own random numbers, below 2**63.
 
         It is a function of the recipe, so that a training found by its key is the one that
-        would have been done.
+        would have been done; but not of which copy of a dataset it is, so that a dataset made
+        once more from the same data gives the same models.
+
+        Parameters
+        ----------
+        choice : str
+            `TrainingSet.choice` of the training set: what was chosen, of whatever copy.
         """
-        text = canonical(self.values()).encode()
+        values = {
+            "choice": choice,
+            "training": dict(self.training),
+            "model": dict(self.model),
+            "seed": self.seed,
+        }
+        text = canonical(values).encode()
         digest = blake2b(text, digest_size=8, person=b"modyn-seed").digest()
         return int.from_bytes(digest, "little") >> 1
 

@@ -254,12 +254,14 @@ class Replay:
     def _job(self, row: TransitionRow, recipe: Recipe) -> Job:
         training = self._pipeline.training
         dataset = self._pipeline.dataset
+        chosen = TrainingSet.open(self._directory / rundir.TRAINSETS / f"{row.digest}.set")
+        seed = recipe.draw(chosen.choice())
         loader = Loader(
             dataset,
-            TrainingSet.open(self._directory / rundir.TRAINSETS / f"{row.digest}.set"),
+            chosen,
             batch_size=training.batch_size,
             shuffle="global" if training.shuffle else False,
-            seed=recipe.draw(),
+            seed=seed,
             threads=training.dataloader_workers,
             prefetch=PREFETCH if training.batch_size > SMALL_BATCH else 4 * PREFETCH,
             drop_last=training.drop_last_batch and row.samples >= training.batch_size,
@@ -270,7 +272,7 @@ class Replay:
             fields=tuple(dataset.schema),
             batches=loader,
             samples=row.samples,
-            seed=recipe.draw(),
+            seed=seed,
             parent=None if recipe.parent is None else self._store.load(recipe.parent),
         )
 

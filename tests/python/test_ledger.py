@@ -384,8 +384,24 @@ def test_the_key_covers_all_that_decides_a_training(change):
     other = replace(RECIPE, **change)
 
     assert other.key() != RECIPE.key()
-    assert other.draw() != RECIPE.draw()
-    assert 0 <= other.draw() < 2**63
+
+
+@pytest.mark.parametrize(
+    ("change", "choice", "same"),
+    [
+        ({"training": {"a": 2}}, "c", False),
+        ({"model": {"id": "n"}}, "c", False),
+        ({"seed": 4}, "c", False),
+        ({}, "d", False),
+        # A copy of the dataset has another uuid, and so have its training sets and models.
+        ({"dataset": "e", "training_set": "ac", "parent": "x"}, "c", True),
+    ],
+)
+def test_the_seed_of_a_training_is_that_of_its_choice_in_any_copy(change, choice, same):
+    seed = replace(RECIPE, **change).draw(choice)
+
+    assert (seed == RECIPE.draw("c")) == same
+    assert 0 <= seed < 2**63
 
 
 def test_a_damaged_model_is_a_named_error_and_stays(store):

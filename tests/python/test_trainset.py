@@ -267,3 +267,13 @@ def test_many_threads_write_the_same_set(tmp_path):
 
     assert len(digests) == 6
     assert files(tmp_path) == [f"{digests[0]}.set"]
+
+
+def test_a_choice_is_the_same_in_every_copy_of_a_dataset(tmp_path):
+    one = TrainingSet.write(tmp_path, [2, 5], dataset_uuid="1" * 32)
+    copy = TrainingSet.write(tmp_path, [2, 5], dataset_uuid="2" * 32)
+    weighted = TrainingSet.write(tmp_path, [2, 5], [1.0, 1.0])
+
+    assert one.digest != copy.digest
+    assert one.choice() == copy.choice()
+    assert weighted.choice() != one.choice()
