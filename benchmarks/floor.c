@@ -18,7 +18,7 @@
 
 #define HUGE ((size_t)2 << 20)
 #define RECORD ((size_t)160)
-#define AHEAD 24 /* records; 16 to 48 make no difference */
+#define AHEAD 24 /* records; 16 to 24 is best, 64 a tenth slower */
 
 /* Address space, aligned for huge pages; memory too when writable.  NULL. */
 void *

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modyn.dataset import Dataset
+from modyn import Dataset
 from modyn.errors import CorruptError
 from modyn.formats import CSV
 

@@ -1,30 +1,62 @@
-"""Train models continuously on growing data: when, on which samples, and at what cost.
+"""Train models continuously on growing data: decide when, on which samples, and at what cost.
 
-`Dataset` is where it begins; `Loader` feeds its samples to PyTorch; `modyn.policies` decides when
-to train and on what; `Pipeline` puts them together and `Run` shows what came of it.
+The public names come in when they are first used, so that `import modyn` needs NumPy alone.
+
+Examples
+--------
+>>> import modyn
+>>> sorted(set(modyn.__all__) & set(dir(modyn))) == sorted(modyn.__all__)
+True
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from modyn import errors, policies
-from modyn.dataset import Dataset, Ragged
-from modyn.loader import Loader
-
 if TYPE_CHECKING:
+    from modyn import errors, formats, policies
+    from modyn.dataset import Dataset, Ragged
+    from modyn.loader import Loader
     from modyn.pipelines.pipeline import Pipeline
     from modyn.pipelines.run import Run
+    from modyn.pipelines.settings import Evaluation, Training
 
-__all__ = ["Dataset", "Loader", "Pipeline", "Ragged", "Run", "errors", "policies"]
+__version__ = "0.1.0"
+
+_MODULES = ("errors", "formats", "policies")
+_HOMES = {
+    "Dataset": "modyn.dataset",
+    "Ragged": "modyn.dataset",
+    "Loader": "modyn.loader",
+    "Pipeline": "modyn.pipelines.pipeline",
+    "Run": "modyn.pipelines.run",
+    "Training": "modyn.pipelines.settings",
+    "Evaluation": "modyn.pipelines.settings",
+}
+
+__all__ = [
+    "Dataset",
+    "Loader",
+    "Pipeline",
+    "Ragged",
+    "Run",
+    "Training",
+    "Evaluation",
+    "formats",
+    "policies",
+    "errors",
+    "__version__",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import pipelines when they are first asked for: they need more than NumPy."""
-    if name == "Pipeline":
-        from modyn.pipelines.pipeline import Pipeline
-
-        return Pipeline
-    if name == "Run":
-        from modyn.pipelines.run import Run
-
-        return Run
+    if name in _MODULES:
+        return import_module(f"modyn.{name}")
+    if name in _HOMES:
+        value = getattr(import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
     raise AttributeError(f"module 'modyn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

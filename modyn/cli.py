@@ -33,15 +33,38 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-Files = Annotated[list[Path], typer.Argument(metavar="PIPELINE.yaml...", show_default=False)]
+Files = Annotated[list[Path], typer.Argument(metavar="PIPELINE.yaml", show_default=False)]
 
 
 class InputError(Exception):
     """What was asked for cannot be done; the message says what is wrong with the input."""
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import PackageNotFoundError
+        from importlib.metadata import version as installed
+
+        try:
+            typer.echo(f"modyn {installed('modyn')}")
+        except PackageNotFoundError:
+            typer.echo("modyn, from its source tree")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    pass
 
 
 def main() -> None:
@@ -56,16 +79,20 @@ def run(
     datasets: Annotated[Path, typer.Option(help="Folder of the datasets.")] = Path("datasets"),
     allow: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODULE", help="Let model.id name code of this module."),
+        typer.Option(
+            metavar="MODULE",
+            help="Let model.id name code of this module, which is also looked for here.",
+        ),
     ] = None,
     debug: Debug = False,
 ) -> None:
     """Run pipelines, one after the other, and report on them.
 
-    Each pipeline has its folder OUT/<name>/.  A run that was interrupted goes on where it was; one
+    Each pipeline has its folder OUT/NAME/.  A run that was interrupted goes on where it was; one
     that is finished is left as it is.
     """
-    with answers(debug, f"runs are kept; to go on: {shlex.join(['modyn', *sys.argv[1:]])}"):
+    again = shlex.join(["modyn", *sys.argv[1:]])
+    with answers(debug, f"what was done is kept; to go on: {again}"):
         pipelines = _checked(files, out, datasets)
         runs = _follow(pipelines, out, datasets, allow or [])
         _print_summary(runs)
@@ -97,6 +124,7 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write DIR/report.html anew from what the runs in DIR recorded."""
+    from modyn.errors import CorruptError
     from modyn.pipelines.run import Run
 
     with answers(debug):
@@ -105,15 +133,20 @@ def report(
         if (directory / LEDGER).exists():
             _write_reports([Run.open(directory)], None, needed=True)
             return
-        found = sorted(path.parent for path in directory.glob(f"*/{LEDGER}"))
-        if not found:
+        runs = []
+        for path in sorted(directory.glob(f"*/{LEDGER}")):
+            try:
+                runs.append(Run.open(path.parent))
+            except (OSError, ValueError, CorruptError) as error:
+                _complain(f"left out: {_message(error)}")
+        if not runs:
             raise InputError(f"{directory}: holds no runs")
-        _write_reports([Run.open(path) for path in found], directory, needed=True)
+        _write_reports(runs, directory, needed=True)
 
 
 @app.command()
 def ls(
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path(),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where to look.")] = Path(),
     debug: Debug = False,
 ) -> None:
     """List the datasets and runs in a folder, up to three folders deep."""
@@ -149,7 +182,7 @@ def answers(debug: bool, interrupted: str = "") -> Iterator[None]:
         _fail(error, FAILED, debug)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         _fail(error, WRONG_INPUT, debug)
-    except (OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # no traceback for anybody who did not ask for one
         _fail(error, FAILED, debug)
 
 
@@ -164,7 +197,10 @@ def _message(error: BaseException) -> str:
     """Return what an error says, without its number and with its file."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror.lower()}"
-    return str(error) or type(error).__name__
+    if isinstance(error, InputError | OSError | ValueError | RuntimeError | ImportError):
+        return str(error) or type(error).__name__
+    # KeyError: 'x' alone would say nothing.
+    return f"{type(error).__name__}: {error} (--debug shows where)"
 
 
 def _complain(text: str) -> None:
@@ -237,6 +273,8 @@ def _follow(
     from modyn.pipelines.pipeline import Pipeline
     from modyn.progress import shown
 
+    if allow:
+        sys.path.append(str(Path.cwd()))  # at the end, so that it hides nothing
     runs = []
     console = Console()
     with shown(console, len(pipelines)) as progress:
@@ -274,7 +312,7 @@ def _write_reports(runs: Sequence["Run"], out: Path | None, needed: bool = False
         if out is not None:
             path = pages.write_comparison(runs, out / REPORT)
     except ModuleNotFoundError as error:
-        if error.name != "plotly":
+        if (error.name or "").split(".")[0] != "plotly":
             raise
         if needed:
             raise ModuleNotFoundError(NO_PLOTLY, name="plotly") from None
@@ -298,8 +336,8 @@ def _walk(directory: Path, depth: int) -> Iterator[Path]:
     except PermissionError:
         return
     for path in inner:
-        if not path.name.startswith(".") and not path.is_symlink():
-            yield from _walk(path, depth - 1)
+        if not path.name.startswith("."):
+            yield from _walk(path, 0 if path.is_symlink() else depth - 1)
 
 
 if __name__ == "__main__":

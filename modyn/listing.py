@@ -35,15 +35,15 @@ def print_summary(runs: Sequence["Run"]) -> None:
     """Print a row per run: triggers, samples trained, seconds per stage, composite scores."""
     console = _console()
     metrics = list(dict.fromkeys(metric for run in runs for metric in run.metrics))
-    amounts = ["triggers", "samples trained"]
-    seconds = [f"{stage} s" for stage in (*STAGES, "total")]
-    scores = [f"{metric} (active)" for metric in metrics]
+    amounts = ["triggers", "samples\ntrained"]
+    seconds = [f"{stage}\ns" for stage in (*STAGES, "total")]
+    scores = [f"{metric}\n(active)" for metric in metrics]
     rows = [
         (run.name, [*_amounts(run), *_seconds(run), *(_score(run, metric) for metric in metrics)])
         for run in runs
     ]
     whole = _table("pipeline", amounts + seconds + scores, rows)
-    if console.measure(whole).minimum <= console.width:
+    if _natural_width(whole) <= console.width:
         console.print(whole)
         return
     # Too narrow for one: a table of costs below one of amounts and scores.
@@ -80,6 +80,8 @@ def print_runs(paths: Iterable[Path], folder: Path) -> None:
             scores = ", ".join(f"{metric} {_score(run, metric)}" for metric in run.metrics)
             state = "finished" if run.finished else "unfinished"
             cells = [state, *_amounts(run), _seconds(run)[-1], scores]
+        except FileNotFoundError:
+            cells = ["not begun", "-", "-", "-", ""]
         except UNREADABLE as error:
             cells = ["broken", "-", "-", "-", str(error)]
         table.add_row(*map(escape, (_relative(path, folder), *cells)))
@@ -130,6 +132,12 @@ def _head(first: str, *names: str) -> Table:
         is_text = name in ("state", "from", "to", "fields", "scores (active)")
         table.add_column(name, justify="left" if is_text else "right", overflow="fold")
     return table
+
+
+def _natural_width(table: Table) -> int:
+    """Return the columns that a table takes where nothing is folded."""
+    wide = Console(width=10_000)
+    return wide.measure(table).maximum
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -59,7 +59,7 @@ class BarProgress:
     def __init__(self, bars: Bars, pipelines: int) -> None:
         self._bars = bars
         self._pipelines = pipelines
-        self._begun = 0
+        self._begun = self._position = 0
         self._epochs = 1
         self._drawn = 0.0
         self._pipeline: TaskID | None = None
@@ -76,14 +76,16 @@ class BarProgress:
 
     def position(self, samples: int, /) -> None:
         """Move along the stream."""
+        self._position = samples
         if self._pipeline is not None:
             self._bars.update(self._pipeline, completed=samples)
 
     def trigger(self, index: int, samples: int, /) -> None:
         """Begin the bars of a trigger."""
-        label = f"  trigger {index + 1} on {samples:,} samples, batches"
+        label = f"  trigger {index} on {samples:,} samples, batches"
         self._bars.reset(self._trigger, description=label, visible=True)
-        self._bars.update(self._evaluation, visible=False)
+        for task in (self._epoch, self._evaluation):
+            self._bars.update(task, visible=False)
 
     def epoch(self, index: int, epochs: int, /) -> None:
         """Begin the bar of an epoch."""
@@ -119,9 +121,8 @@ class BarProgress:
         for task in (self._trigger, self._epoch, self._evaluation):
             self._bars.update(task, visible=False)
         if self._pipeline is not None:
-            task = self._bars.tasks[self._bars.task_ids.index(self._pipeline)]
             # A pipeline may end before its stream does; what it followed is then the whole.
-            self._bars.update(self._pipeline, total=max(task.completed, 1))
+            self._bars.update(self._pipeline, total=max(self._position, 1))
             self._bars.stop_task(self._pipeline)
 
     def _is_due(self, last: bool) -> bool:
@@ -149,7 +150,7 @@ class LineProgress:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._name = ""
+        self._name = self._training = ""
         self._total = self._position = self._triggers = 0
         self._began = self._printed = time.monotonic()
 
@@ -167,17 +168,15 @@ class LineProgress:
     def trigger(self, index: int, samples: int, /) -> None:
         """Print which trigger is trained, if it is time for a line."""
         self._triggers += 1
-        self._now_and_then(
-            f"trigger {index + 1} on {samples:,} samples; "
-            f"{self._position:,} of {self._total:,} followed"
-        )
+        self._training = f"trigger {index} on {samples:,} samples"
+        self._now_and_then(self._where())
 
     def epoch(self, index: int, epochs: int, /) -> None:
         """Print nothing."""
 
     def batch(self, done: int, total: int, /) -> None:
         """Print how far a long training is, if it is time for a line."""
-        self._now_and_then(f"batch {done:,} of {total:,}")
+        self._now_and_then(f"{self._where()}, batch {done:,} of {total:,}")
 
     def evaluate(self, done: int, total: int, /) -> None:
         """Print how far an evaluation is, if it is time for a line."""
@@ -187,6 +186,9 @@ class LineProgress:
         """Print how long it took."""
         seconds = time.monotonic() - self._began
         self._print(f"done after {self._triggers} trainings, {seconds:.1f} s")
+
+    def _where(self) -> str:
+        return f"{self._position:,} of {self._total:,} samples followed; {self._training}"
 
     def _now_and_then(self, text: str) -> None:
         now = time.monotonic()

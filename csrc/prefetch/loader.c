@@ -7,8 +7,8 @@
  *   (2) the positions become keys, and weights
  *   (3) one gather brings labels and fields to where the consumer reads them
  *
- * (1) and (2) go block by block: BLOCK positions fit into the nearest cache,
- * and all the keys of a block are asked for before the first is used. */
+ * (1) and (2) go block by block.  While the positions of one block are drawn,
+ * which is arithmetic, the keys of the block before it are on their way. */
 #include "prefetch/loader.h"
 
 #include "base/bytes.h"
@@ -18,7 +18,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#define BLOCK 256
+#define BLOCK 32 /* rows */
 
 struct mdn_loader {
     mdn_loader_options opt; /* its fields point to our own copy */
@@ -244,40 +244,63 @@ data_of(mdn_batch *batch, uint32_t part)
     return mdn_batch_part(batch, part)->data;
 }
 
-/* positions[i] names the key and the weight of row i. */
-static void
-pick(const mdn_loader_options *opt, const uint64_t *positions, uint64_t count,
-     uint64_t *keys, double *weights)
+static uint64_t
+block_size(uint64_t at, uint64_t rows)
 {
+    return rows - at < BLOCK ? rows - at : BLOCK;
+}
+
+/* Put the positions of a block of rows where its keys will be, and ask for what
+ * lies there. */
+static void
+draw_block(const mdn_loader_options *opt, const mdn_permutation *permutation,
+           uint64_t first, uint64_t count, uint64_t *positions)
+{
+    mdn_permutation_range(permutation, first, count, positions);
     for (uint64_t i = 0; i < count; i++)
         __builtin_prefetch(&opt->keys[positions[i]]);
-    for (uint64_t i = 0; weights != NULL && i < count; i++)
+    for (uint64_t i = 0; opt->weights != NULL && i < count; i++)
         __builtin_prefetch(&opt->weights[positions[i]]);
-    for (uint64_t i = 0; i < count; i++)
-        keys[i] = opt->keys[positions[i]];
+}
+
+/* keys[i] is a position, and becomes the key that is there. */
+static void
+look_up_block(const mdn_loader_options *opt, uint64_t count, uint64_t *keys,
+              double *weights)
+{
     for (uint64_t i = 0; weights != NULL && i < count; i++)
-        weights[i] = opt->weights[positions[i]];
+        weights[i] = opt->weights[keys[i]];
+    for (uint64_t i = 0; i < count; i++)
+        keys[i] = opt->keys[keys[i]];
+}
+
+static void
+fill_shuffled(const mdn_loader_options *opt, const mdn_permutation *permutation,
+              uint64_t first, uint64_t rows, uint64_t *keys, double *weights)
+{
+    draw_block(opt, permutation, first, block_size(0, rows), keys);
+    for (uint64_t at = 0; at < rows; at += BLOCK) {
+        uint64_t next = at + BLOCK;
+
+        if (next < rows)
+            draw_block(opt, permutation, first + next, block_size(next, rows),
+                       keys + next);
+        look_up_block(opt, block_size(at, rows), keys + at,
+                      weights != NULL ? weights + at : NULL);
+    }
 }
 
 static void
 fill_keys(const mdn_loader_options *opt, const mdn_permutation *permutation,
           uint64_t first, uint64_t rows, uint64_t *keys, double *weights)
 {
-    uint64_t positions[BLOCK];
-
-    if (!opt->shuffle) {
-        memcpy(keys, opt->keys + first, rows * sizeof *keys);
-        if (weights != NULL)
-            memcpy(weights, opt->weights + first, rows * sizeof *weights);
+    if (opt->shuffle) {
+        fill_shuffled(opt, permutation, first, rows, keys, weights);
         return;
     }
-    for (uint64_t at = 0; at < rows; at += BLOCK) {
-        uint64_t count = rows - at < BLOCK ? rows - at : BLOCK;
-
-        mdn_permutation_range(permutation, first + at, count, positions);
-        pick(opt, positions, count, keys + at,
-             weights != NULL ? weights + at : NULL);
-    }
+    memcpy(keys, opt->keys + first, rows * sizeof *keys);
+    if (weights != NULL)
+        memcpy(weights, opt->weights + first, rows * sizeof *weights);
 }
 
 /* What mdn_view_fetch is to fill; fields of bytes get their memory here. */

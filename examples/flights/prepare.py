@@ -28,6 +28,7 @@ ROWS, UNLABELED = 336_776, 9_430
 COUNT = ROWS - UNLABELED
 LATE_MINUTES = 15
 DAY_MINUTES = 1_440
+DIGITS = 5  # after the point, in the CSV file
 EPOCH_MINUTES = int(datetime(2013, 1, 1, tzinfo=UTC).timestamp()) // 60
 
 ORIGINAL = [
@@ -56,6 +57,9 @@ NAMES = {
         SDF SEA SFO SJC SJU SLC SMF SNA SRQ STL STT SYR TPA TUL TVC TYS XNA
     """.split(),
 }
+
+# Days of 2013 before each month; month 0 is none.
+DAYS_BEFORE = np.cumsum([0, 0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30])
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -95,9 +99,10 @@ def departed(path: Path) -> Flights:
         raise PrepareError(f"{path}: {len(rows)} rows, expected {ROWS}")
     at = {name: i for i, name in enumerate(ORIGINAL)}
     rows = [row for row in rows if row[at["dep_time"]]]
-    day = [datetime(2013, int(row[1]), int(row[2])).timetuple().tm_yday - 1 for row in rows]
+    months = np.array([int(row[at["month"]]) for row in rows])
+    day = DAYS_BEFORE[months] + [int(row[at["day"]]) - 1 for row in rows]
     minute = [scheduled_minute(row[at["dep_time"]], row[at["dep_delay"]]) for row in rows]
-    scheduled = np.array(day) * DAY_MINUTES + np.array(minute)
+    scheduled = day * DAY_MINUTES + np.array(minute)
     order = np.argsort(scheduled, kind="stable")
     late = [
         int(int(row[at["arr_delay"]]) > LATE_MINUTES) if row[at["arr_delay"]] else -1
@@ -117,10 +122,11 @@ def departed(path: Path) -> Flights:
 
 
 def board(flights: Flights, group: Ints, minutes: int) -> list[Floats]:
-    """Return, for each flight, the mean delay and the share of late ones among those of its group
-    that left in the last `minutes` before its scheduled departure; 0 where none did.
+    """Return the mean delay and the share of late ones on the board of each flight.
 
-    A flight that left early has left before its own scheduled departure: it is not counted.
+    On its board are the flights of its group that left in the last `minutes` before its scheduled
+    departure; 0 where none did.  A flight that left early has itself left by then: it is not
+    counted.
     """
     delay = np.clip(flights.delay, -15, 180).astype(np.float64)
     late = (flights.delay > LATE_MINUTES).astype(np.float64)
@@ -166,7 +172,7 @@ def samples(flights: Flights) -> Iterator[list[object]]:
     """Yield (timestamp, label, numbers, categories) of each flight that has a label."""
     kept = np.flatnonzero(flights.late >= 0)
     seconds = (EPOCH_MINUTES + flights.scheduled[kept]) * 60
-    numbers = dense(flights)[kept]
+    numbers = dense(flights)[kept].round(DIGITS)
     categories = np.stack([flights.ids[kind][kept] for kind in CATEGORIES], axis=1)
     rows = zip(
         seconds.tolist(),
@@ -176,7 +182,7 @@ def samples(flights: Flights) -> Iterator[list[object]]:
         strict=True,
     )
     for second, label, values, places in rows:
-        yield [second, label, *(f"{value:.7g}" for value in values), *places]
+        yield [second, label, *values, *places]
 
 
 if __name__ == "__main__":

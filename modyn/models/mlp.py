@@ -42,7 +42,8 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         self.sizes = tuple(categorical)
-        self.norm = nn.BatchNorm1d(num_features, affine=False)
+        # momentum=None averages all batches alike: right after few batches, too.
+        self.norm = nn.BatchNorm1d(num_features, momentum=None, affine=False)
         self.embeddings = nn.ModuleList(nn.Embedding(size, embedding_dim) for size in categorical)
         widths = [num_features + embedding_dim * len(categorical), *hidden]
         layers: list[nn.Module] = []

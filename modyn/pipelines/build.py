@@ -99,5 +99,7 @@ def _find(name: str, allow: Collection[str]) -> Callable[..., Any]:
 def _dense_width(schema: Mapping[str, str]) -> int:
     """Return how many numbers the `dense` field holds, or the only field."""
     name = "dense" if "dense" in schema else next(iter(schema))
+    if schema[name] == "bytes":
+        raise ConfigError(f"model MLP takes numbers, but the field {name!r} holds bytes")
     _, _, shape = schema[name].partition("[")
     return prod(int(size) for size in shape.rstrip("]").split(",")) if shape else 1

@@ -152,7 +152,9 @@ def _place(loc: tuple[int | str, ...], values: Any) -> tuple[str, type[BaseModel
 
     pydantic also names the variant of a union that it looked at; the file does not.
     """
-    path, kind, section = "", schema.File, schema.File
+    path = ""
+    kind: Any = schema.File
+    section: type[BaseModel] = schema.File
     for i, step in enumerate(loc):
         last = i == len(loc) - 1
         variants = _variants(kind)

@@ -273,13 +273,14 @@ class Ledger:
             self._put_seconds(row.trigger, seconds)
 
     def evaluate(
-        self, trigger: int, rows: Sequence[EvaluationRow], seconds: Mapping[str, float]
+        self, rows: Sequence[EvaluationRow], seconds: Mapping[int, Mapping[str, float]]
     ) -> None:
-        """Commit what the model of a trigger scored."""
+        """Commit what models scored, and the seconds of each trigger's."""
         with self._transaction():
             for row in rows:
                 self._insert(row)
-            self._put_seconds(trigger, seconds)
+            for trigger, stages in seconds.items():
+                self._put_seconds(trigger, stages)
 
     def plan(self, windows: Sequence[WindowRow]) -> None:
         """Commit which windows there are; those that are known already stay as they are."""
@@ -394,6 +395,8 @@ def read(directory: Path) -> Content:
         raise FileNotFoundError(f"{directory}: no run there (no {FILE})")
     ledger = Ledger(Path(directory))
     try:
+        if ledger.new:  # its process died before it had begun
+            raise FileNotFoundError(f"{directory}: no run there (an empty {FILE})")
         return ledger.content()
     except sqlite3.DatabaseError as error:
         raise CorruptError(f"{path}: {error}") from error

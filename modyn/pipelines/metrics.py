@@ -28,6 +28,10 @@ class Metric(Protocol):
     def name(self) -> str:
         """The name under which results are reported."""
 
+    @property
+    def classes(self) -> int | None:
+        """How many classes there may be, labels being 0 and up; None for any."""
+
     def measure(self, scores: Scores, labels: Labels) -> Part:
         """Return what is kept of a batch."""
 
@@ -62,6 +66,11 @@ class Accuracy:
     def name(self) -> str:
         """`Accuracy`, or `Top-<n>-Accuracy`."""
         return "Accuracy" if self.topn == 1 else f"Top-{self.topn}-Accuracy"
+
+    @property
+    def classes(self) -> None:
+        """Any; a label that the model does not know counts as wrong."""
+        return None
 
     def measure(self, scores: Scores, labels: Labels) -> Part:
         """Return (correct, total) of a batch."""
@@ -109,6 +118,11 @@ class F1Score:
         """`F1-<average>`, or `F1-binary-<pos_label>`."""
         suffix = f"-{self.pos_label}" if self.average == "binary" else ""
         return f"F1-{self.average}{suffix}"
+
+    @property
+    def classes(self) -> int:
+        """`num_classes`."""
+        return self.num_classes
 
     def measure(self, scores: Scores, labels: Labels) -> Part:
         """Return the confusion matrix of a batch, row: label, column: prediction."""
@@ -168,6 +182,11 @@ class RocAuc:
         """`ROC-AUC`."""
         return "ROC-AUC"
 
+    @property
+    def classes(self) -> int:
+        """Two."""
+        return 2
+
     def measure(self, scores: Scores, labels: Labels) -> Part:
         """Return the scores of class 1 and the labels."""
         if scores.shape[1] > 2:
@@ -183,10 +202,8 @@ class RocAuc:
 
     def join(self, parts: Sequence[Part]) -> Counts:
         """Return how many pairs are in the right order, in halves."""
-        if not parts:
-            return {"half_pairs": 0, "positive": 0, "negative": 0}
-        scores = np.concatenate([part[0] for part in parts])
-        positive = np.concatenate([part[1] for part in parts])
+        scores = np.concatenate([np.empty(0), *(part[0] for part in parts)])
+        positive = np.concatenate([np.empty(0, dtype=np.bool_), *(part[1] for part in parts)])
         n_positive = int(np.count_nonzero(positive))
         sizes = {"positive": n_positive, "negative": len(positive) - n_positive}
         if np.isnan(scores).any():
@@ -203,10 +220,9 @@ class RocAuc:
 
 def _half_pairs(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]) -> int:
     """Return twice the pairs with the positive above the negative, plus the ties."""
-    _, places = np.unique(scores, return_inverse=True)
-    groups = int(places.max()) + 1
-    ups = np.bincount(places[positive], minlength=groups)
-    downs = np.bincount(places[~positive], minlength=groups)
+    values, places = np.unique(scores, return_inverse=True)
+    ups = np.bincount(places[positive], minlength=len(values))
+    downs = np.bincount(places[~positive], minlength=len(values))
     below = np.cumsum(downs) - downs
     return int((ups * (2 * below + downs)).sum())
 

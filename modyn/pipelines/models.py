@@ -143,7 +143,7 @@ class ModelStore:
         key = recipe.key()
         if key in self:
             return key
-        self.directory.mkdir(exist_ok=True)
+        durable.make_directory(self.directory)
         building = self.directory / f".tmp-{key}"
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.dataset import Dataset
 from modyn.errors import ConfigError
-from modyn.pipelines import rundir, strict_yaml
+from modyn.pipelines import dump, rundir, strict_yaml
 from modyn.pipelines.build import fitted, model_of
 from modyn.pipelines.progress import Progress, Silent
 from modyn.pipelines.run import Run
@@ -29,6 +29,7 @@ class Pipeline:
         The stream; with labels.
     model : Model, str or callable
         What is trained: settings, the id of a built-in model, or what makes a torch module.
+        A callable is known to a run by its name alone.
     trigger : Trigger
         When to train.
     selection : Selection
@@ -179,7 +180,7 @@ class Pipeline:
             },
             "model": _plain(describe(self.model)),
             "training": _plain({**training, "seed": self.training_seed}),
-            "data": {"dataset_id": self.dataset.path.name},
+            "data": {"dataset_id": _name(self.dataset)},
             "trigger": trigger,
             "selection_strategy": selection,
             "evaluation": _evaluation(self.evaluation),
@@ -220,8 +221,8 @@ class Pipeline:
         return copy.deepcopy(self.trigger), copy.deepcopy(self.selection)
 
     def config_text(self) -> bytes:
-        """Return the pipeline.yaml of a run: as submitted, or else the description."""
-        return strict_yaml.dump(self.describe()).encode() if self.text is None else self.text
+        """Return the pipeline.yaml of a run: as submitted, or written from the settings."""
+        return strict_yaml.dump(dump.values(self)).encode() if self.text is None else self.text
 
 
 def _open(folder: Path, name: str, place: str) -> Dataset:
@@ -231,16 +232,16 @@ def _open(folder: Path, name: str, place: str) -> Dataset:
         raise ConfigError(f"{place}: there is no dataset {name!r} in {folder}") from None
 
 
+def _name(dataset: Dataset) -> str:
+    return Path(dataset.path).name
+
+
 def _with_data(evaluation: Evaluation, stream: Dataset) -> Evaluation:
     """Give every evaluation dataset its data and a name."""
-    named = tuple(
-        replace(
-            entry,
-            dataset=stream if entry.dataset is None else entry.dataset,
-            dataset_id=entry.dataset_id or (entry.dataset or stream).path.name,
-        )
-        for entry in evaluation.datasets
-    )
+    named = []
+    for entry in evaluation.datasets:
+        data = stream if entry.dataset is None else entry.dataset
+        named.append(replace(entry, dataset=data, dataset_id=entry.dataset_id or _name(data)))
     for entry in named:
         if dict(entry.dataset.schema) != dict(stream.schema):
             raise ConfigError(
@@ -249,7 +250,7 @@ def _with_data(evaluation: Evaluation, stream: Dataset) -> Evaluation:
             )
     ids = tuple(entry.dataset_id for entry in named)
     handlers = tuple(replace(h, datasets=h.datasets or ids) for h in evaluation.handlers)
-    return replace(evaluation, datasets=named, handlers=handlers)
+    return replace(evaluation, datasets=tuple(named), handlers=handlers)
 
 
 def _policy(policy: Trigger | Selection, key: str) -> dict[str, Any]:

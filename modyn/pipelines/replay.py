@@ -11,6 +11,7 @@ whenever it is done, so that a process killed anywhere needs nothing but to be s
 """
 
 import json
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -28,7 +29,7 @@ from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State,
 from modyn.pipelines.models import Facts, ModelStore, Recipe
 from modyn.pipelines.progress import Progress
 from modyn.pipelines.steps import Recorder, Steps, position_of
-from modyn.pipelines.stream import Stream, stream_of
+from modyn.pipelines.stream import Stream, check_labels, stream_of
 from modyn.pipelines.train import Job, Stopwatch, device_of, train
 from modyn.pipelines.windows import TrainingSpan
 from modyn.trainset import TrainingSet
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
 
 BLOCK_COUNT = 65_536  # samples of a block of arrivals
+PREFETCH = 4  # batches; more of small ones, whose workers would sleep and wake all the time
+SMALL_BATCH = 4096
+COMMIT_SECONDS = 1.0  # between commits of evaluations
 
 
 class Replay:
@@ -147,6 +151,7 @@ class Replay:
     def _check_names(self) -> None:
         """Find out now what would fail at the first trigger."""
         device_of(self._pipeline.training.device, "training.device")
+        check_labels(self._pipeline)
         if self._pipeline.evaluation is not None:
             device_of(self._pipeline.evaluation.device, "evaluation.device")
         self._fresh_model()
@@ -154,8 +159,8 @@ class Replay:
     def _identity(self, counts: dict[str, int]) -> dict[str, Any]:
         evaluation = self._pipeline.evaluation
         return {
-            "name": self._pipeline.name,
-            "config": self._description,
+            # The dataset is known by its uuid, wherever it lies.
+            "config": {k: v for k, v in self._description.items() if k != "data"},
             "dataset": _identity_of(self._pipeline.dataset, counts),
             "evaluation_datasets": [
                 {"id": data.dataset_id, **_identity_of(data.dataset, counts)}
@@ -256,6 +261,7 @@ class Replay:
             shuffle="global" if training.shuffle else False,
             seed=recipe.draw(),
             threads=training.dataloader_workers,
+            prefetch=PREFETCH if training.batch_size > SMALL_BATCH else 4 * PREFETCH,
             drop_last=training.drop_last_batch and row.samples >= training.batch_size,
         )
         return Job(
@@ -296,17 +302,31 @@ class Replay:
         return State(models=models, spans=spans, results=self._ledger.evaluations())
 
     def _run_tasks(self, plan: Plan, device: str) -> None:
+        """Measure task by task, and commit about once a second: a commit waits for the disk."""
         keys = {row.trigger: row.model for row in self._ledger.trainings()}
         sizes = [self._sources[t.data.dataset_id].size(t.windows) for t in plan.tasks]
-        done, total = 0, sum(sizes)
+        rows: list[EvaluationRow] = []
+        seconds: dict[int, dict[str, float]] = {}
+        done, committed_at = 0, time.monotonic()
         for task, size in zip(plan.tasks, sizes, strict=True):
             key = keys[task.trigger]
-            if key is not None:
-                self._run_task(task, key, device, done, total)
+            if key is None:
+                raise AssertionError(f"trigger {task.trigger} has no model to measure")
+            rows += self._run_task(task, key, device, done, sum(sizes))
             done += size
+            taken = self._clock.take()
+            before = seconds.get(task.trigger, {})
+            seconds[task.trigger] = {s: before.get(s, 0.0) + taken[s] for s in taken}
+            if time.monotonic() - committed_at > COMMIT_SECONDS:
+                self._ledger.evaluate(rows, seconds)
+                rows, seconds, committed_at = [], {}, time.monotonic()
+        if rows:
+            self._ledger.evaluate(rows, seconds)
 
-    def _run_task(self, task: Task, key: str, device: str, before: int, total: int) -> None:
-        """Measure one model on one dataset and commit the results."""
+    def _run_task(
+        self, task: Task, key: str, device: str, before: int, total: int
+    ) -> list[EvaluationRow]:
+        """Measure one model on one dataset."""
         seen = before
 
         def progress(samples: int) -> None:
@@ -323,7 +343,7 @@ class Replay:
                 device=device,
                 progress=progress,
             )
-        rows = [
+        return [
             EvaluationRow(
                 trigger=task.trigger,
                 dataset=task.data.dataset_id,
@@ -337,7 +357,6 @@ class Replay:
             )
             for one in found
         ]
-        self._ledger.evaluate(task.trigger, rows, self._clock.take())
 
     def _fresh_model(self) -> "torch.nn.Module":
         """Return a model to load weights into; the caller's random numbers stay as they are."""

@@ -50,7 +50,7 @@ class Run:
     @property
     def name(self) -> str:
         """The pipeline's name."""
-        return str(self._content.identity["name"])
+        return str(self._content.identity["config"]["pipeline"]["name"])
 
     @property
     def timestamp_unit(self) -> str:

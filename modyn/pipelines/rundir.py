@@ -20,7 +20,7 @@ from modyn.errors import BusyError, ConfigError
 from modyn.pipelines import durable
 
 CONFIG, LOCK, TRAINSETS, MODELS = "pipeline.yaml", "lock", "trainsets", "models"
-LEDGER = "ledger.sqlite"
+LEDGER, REPORT = "ledger.sqlite", "report.html"
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def locked(directory: Path) -> Iterator[None]:
     ConfigError
         When the directory holds something else than a run.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    durable.make_directory(directory)
     _check_is_run(directory)
     fd = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
     try:
@@ -45,17 +45,21 @@ def locked(directory: Path) -> Iterator[None]:
 
 
 def prepare(directory: Path, config: bytes) -> None:
-    """Put the configuration and the folder of training sets in place; only with the lock."""
-    (directory / TRAINSETS).mkdir(exist_ok=True)
+    """Put the configuration and the folder of training sets in place; only with the lock.
+
+    What a killed process was about to write there is removed.
+    """
+    durable.make_directory(directory / TRAINSETS)
+    for left in (directory / TRAINSETS).glob("*.tmp"):
+        left.unlink()
     path = directory / CONFIG
     if not path.exists() or path.read_bytes() != config:
         durable.replace(path, config)
-    durable.sync_directory(directory)
 
 
 def _check_is_run(directory: Path) -> None:
     """Refuse to work in a directory that has other content and no ledger."""
-    ours = {CONFIG, LOCK, TRAINSETS, MODELS, LEDGER}
+    ours = {CONFIG, LOCK, TRAINSETS, MODELS, LEDGER, REPORT}
     names = {path.name for path in directory.iterdir()}
     foreign = sorted(name for name in names - ours if not name.startswith(".tmp-"))
     if LEDGER not in names and foreign:

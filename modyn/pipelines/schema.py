@@ -51,7 +51,7 @@ def not_supported(what: str, available: str = "") -> PydanticCustomError:
     more = f"; available: {available}" if available else ""
     # Braces would be taken for places to fill in.
     text = f"{what} is not supported yet{more}".replace("{", "(").replace("}", ")")
-    return PydanticCustomError("not_supported", text)  # type: ignore[arg-type]
+    return PydanticCustomError("not_supported", text)
 
 
 def only(*values: Any) -> AfterValidator:
@@ -114,7 +114,6 @@ def _moment(value: Any) -> Any:
 
 
 T = TypeVar("T")
-OrNone = T | None
 Duration = Annotated[str, _with(seconds)]
 Moment = Annotated[
     Annotated[int, Field(ge=-INT64_MAX, le=INT64_MAX)] | str, AfterValidator(_moment)

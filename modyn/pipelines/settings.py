@@ -8,6 +8,7 @@ a run goes and nothing that it computes, so it takes no part in the identity of 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from modyn.pipelines.metrics import Metric
@@ -210,7 +211,7 @@ class EvalDataset:
     metrics : tuple of Metric
         Accuracy(), F1Score(...), RocAuc().
     dataset_id : str
-        Its name in results; "" is the pipeline's own dataset.
+        Its name in results; the name of its folder if "".
     dataset : Dataset, optional
         The data; the pipeline's own if None.
     batch_size, dataloader_workers : int
@@ -225,6 +226,8 @@ class EvalDataset:
 
     def __post_init__(self) -> None:
         _at_least(1, batch_size=self.batch_size, dataloader_workers=self.dataloader_workers)
+        if self.dataset is not None and not self.dataset_id:
+            object.__setattr__(self, "dataset_id", Path(self.dataset.path).name)
         names = [metric.name for metric in self.metrics]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"metrics need different names, at least one; got {names}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from modyn.dataset import Dataset
 from modyn.errors import ConfigError
 from modyn.pipelines.evaluate import is_ascending
 from modyn.pipelines.times import timestamp
@@ -24,6 +25,35 @@ class Stream:
     count: int
     order: npt.NDArray[np.uint64] | None
     ascending: bool
+
+
+def check_labels(pipeline: "Pipeline") -> None:
+    """Find out now that a label fits neither the model nor a metric.
+
+    Raises
+    ------
+    ConfigError
+        Naming the dataset, the first such label and its key.
+    """
+    model, loss = pipeline.model, pipeline.training.optimization_criterion.name
+    classes = model.config.get("num_classes", 1)
+    if model.id == "MLP" and loss == "CrossEntropyLoss":
+        _within(pipeline.dataset, classes, f"model.config.num_classes is {classes}")
+    for data in pipeline.evaluation.datasets if pipeline.evaluation else ():
+        for metric in data.metrics:
+            if metric.classes is not None:
+                _within(data.dataset, metric.classes, f"{metric.name} has {metric.classes} classes")
+
+
+def _within(dataset: Dataset, classes: int, why: str) -> None:
+    if dataset.labels is None:
+        raise ConfigError(f"{dataset.path}: the dataset has no labels")
+    wrong = (dataset.labels < 0) | (dataset.labels >= classes)
+    if wrong.any():
+        key = int(wrong.argmax())
+        raise ConfigError(
+            f"{dataset.path}: sample {key} has the label {dataset.labels[key]}; {why}"
+        )
 
 
 def stream_of(pipeline: "Pipeline", count: int) -> Stream:

@@ -112,6 +112,6 @@ def _refused(problem: str, where: Any) -> yaml.MarkedYAMLError:
 
 for _class in (_Loader, _Dumper):
     for _tag, _pattern in (("null", _NULL), ("bool", _BOOL), ("int", _INT), ("float", _FLOAT)):
-        _class.add_implicit_resolver(  # type: ignore[no-untyped-call]
+        _class.add_implicit_resolver(
             f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern.pattern})$"), None
         )

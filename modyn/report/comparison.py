@@ -151,9 +151,7 @@ def _explanation(entries: Sequence[Entry], common: set[Span]) -> str:
     )
 
 
-def _score_table(
-    entries: Sequence[Entry], metrics: Sequence[str], common: set[Span]
-) -> Table:
+def _score_table(entries: Sequence[Entry], metrics: Sequence[str], common: set[Span]) -> Table:
     columns = [(metric, kind) for metric in metrics for kind in (ACTIVE, TRAINED)]
     head = [Cell("run"), *(Cell(f"{metric}, {kind}", number=True) for metric, kind in columns)]
     scores = [[_score(entry, *column, common) for entry in entries] for column in columns]

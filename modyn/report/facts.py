@@ -33,10 +33,6 @@ class Series:
     windows: Sequence[Mapping[str, Any]]
     metrics: Sequence[str]
 
-    def key(self) -> tuple[str, int]:
-        """What tells it from the others of a run."""
-        return self.dataset, self.handler
-
 
 def series_of(run: Run) -> list[Series]:
     """Return what a run measured, by dataset and handler; only what has windows and metrics."""
@@ -71,7 +67,7 @@ def score(run: Run, series: Series, metric: str, kind: str) -> float | None:
 
 def number(value: float | None) -> str:
     """Return a score with four digits, or a dash."""
-    return "–" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.4f}"
 
 
 def description(run: Run) -> str:
@@ -82,7 +78,7 @@ def description(run: Run) -> str:
 def policy(run: Run, section: str) -> str:
     """Return a trigger or selection policy in one line: its name and settings."""
     values = dict(_section(run, section))
-    name = values.pop("id", None) or values.pop("name", None) or "–"
+    name = values.pop("id", None) or values.pop("name", None) or "-"
     return f"{name}({_settings(values)})"
 
 
@@ -92,7 +88,7 @@ def about(run: Run) -> list[tuple[str, str]]:
     names = ("epochs_per_trigger", "batch_size", "use_previous_model", "device", "seed")
     facts = [
         ("State", "finished" if run.finished else "unfinished: run the same command again"),
-        ("Dataset", str(_section(run, "data").get("dataset_id", "–"))),
+        ("Dataset", str(_section(run, "data").get("dataset_id", "-"))),
         ("Stream", _stream(run)),
         ("Trigger", policy(run, "trigger")),
         ("Selection", policy(run, "selection_strategy")),
@@ -119,8 +115,8 @@ def _optimizers(training: Mapping[str, Any]) -> str:
         if isinstance(optimizer, Mapping):
             groups = optimizer.get("param_groups") or ()
             options = [_settings(group.get("config") or {}) for group in groups]
-            found.append(f"{optimizer.get('algorithm', '–')}({'; '.join(options)})")
-    return ", ".join(found) or "–"
+            found.append(f"{optimizer.get('algorithm', '-')}({'; '.join(options)})")
+    return ", ".join(found) or "-"
 
 
 def _settings(values: Mapping[str, Any]) -> str:

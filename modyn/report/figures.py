@@ -89,7 +89,7 @@ def curves(lines: Sequence[Curve], metric: str, unit: str) -> Figure:
                 "hovertemplate": f"%{{text}}<br>{label(metric)} %{{y:.4f}}",
                 "line": {"color": line.colour, "width": 2, "dash": "solid" if active else "dot"},
                 "marker": {"size": 5, "symbol": "circle" if active else "circle-open"},
-                            }
+            }
         )
     return {
         "data": traces,
@@ -130,9 +130,7 @@ def matrix(run: Run, series: Series, metric: str) -> tuple[Figure, int]:
         "hovertemplate": f"%{{text}}<br>%{{customdata}}<br>{label(metric)} %{{z:.4f}}"
         "<extra></extra>",
     }
-    outlines = [
-        _outline(run, series, metric, kind, columns, places) for kind in (ACTIVE, TRAINED)
-    ]
+    outlines = [_outline(run, series, metric, kind, columns, places) for kind in (ACTIVE, TRAINED)]
     height = min(max(len(triggers) * 12 + 170, 260), 760)
     return {
         "data": [heat, *outlines],
@@ -348,14 +346,14 @@ def _window_span(row: Mapping[str, Any], unit: str) -> str:
 
 def _typical_length(series: Series, unit: str) -> float:
     """Return the length of the windows in days."""
-    lengths = sorted(row["end"] - row["start"] for row in series.windows)
+    lengths: list[int] = sorted(row["end"] - row["start"] for row in series.windows)
     return lengths[len(lengths) // 2] / PER_SECOND[unit] / 86_400
 
 
 def _short(timestamp: int | None, unit: str, *, days: float) -> str:
     """Return a date as exactly as things that last so many days need it."""
     if timestamp is None:
-        return "–"
+        return "-"
     full = moment(timestamp, unit)
     return full.split(" ")[0] if days >= 1 and is_date(timestamp, unit) else full
 

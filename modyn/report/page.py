@@ -17,6 +17,8 @@ from typing import Any
 
 Figure = Mapping[str, Any]  # data and layout, as plotly.js takes them
 
+LABEL_LENGTH = 80  # characters
+
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:; base-uri 'none'; form-action 'none'"
@@ -181,6 +183,8 @@ class Cell:
     def html(self, tag: str = "td") -> str:
         """Return the cell as HTML."""
         kinds = " ".join(name for name in ("name", "number", "best") if getattr(self, name))
+        if len(self.text) > LABEL_LENGTH // 2:
+            kinds = kinds.replace("name", "")  # long names are broken all the same
         inner = text(self.text)
         if self.link:
             inner = f'<a href="{text(self.link)}">{inner}</a>'
@@ -210,7 +214,12 @@ def text(words: str) -> str:
 
 
 def label(words: str) -> str:
-    """Return plain text as plotly.js takes it in names and labels, where tags have a meaning."""
+    """Return plain text as plotly.js takes it in names and labels, where tags have a meaning.
+
+    A long one is cut: a chart has no room for it, and it stands in the page in full.
+    """
+    if len(words) > LABEL_LENGTH:
+        words = words[: LABEL_LENGTH - 3] + "..."
     return html.escape(words, quote=False)
 
 

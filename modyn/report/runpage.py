@@ -117,7 +117,7 @@ def _stage_table(run: Run) -> Table:
 
 
 def _share(value: float, total: float) -> str:
-    return f"{100 * value / total:.1f} %" if total else "–"
+    return f"{100 * value / total:.1f} %" if total else "-"
 
 
 def _trigger_table(run: Run) -> Table:
@@ -129,7 +129,7 @@ def _trigger_table(run: Run) -> Table:
         numbers = [
             *(f"{row['position'] - row['first']:,}", f"{row['candidates']:,}"),
             *(f"{row['samples']:,}", f"{row['epochs']}", f"{row['batches']:,}"),
-            "–" if loss is None else f"{loss:.4f}",
+            "-" if loss is None else f"{loss:.4f}",
             f"{sum(row[f'seconds_{stage}'] for stage in facts.STAGES):.2f}",
         ]
         times = [_moment(row[name], run) for name in ("first_timestamp", "last_timestamp")]
@@ -139,7 +139,7 @@ def _trigger_table(run: Run) -> Table:
 
 
 def _moment(timestamp: int | None, run: Run) -> str:
-    return "–" if timestamp is None else moment(timestamp, run.timestamp_unit)
+    return "-" if timestamp is None else moment(timestamp, run.timestamp_unit)
 
 
 def _sources(page: Page, run: Run) -> None:

@@ -89,7 +89,7 @@ def test_what_is_committed_is_read_back(ledger, tmp_path):
     ledger.commit(transition(0), {"policy": 0.5})
     ledger.train(training(0), {"train": 1.0})
     ledger.plan([WINDOW])
-    ledger.evaluate(0, [evaluation(0)], {"evaluate": 2.0})
+    ledger.evaluate([evaluation(0)], {0: {"evaluate": 2.0}})
     ledger.advance(Progress(position=17, trigger_state="[1]", selection_state="{}"))
     ledger.finish()
 
@@ -153,20 +153,20 @@ def test_results_refer_to_what_exists(ledger):
     with pytest.raises(sqlite3.IntegrityError):
         ledger.train(training(0), {})
     with pytest.raises(sqlite3.IntegrityError):
-        ledger.evaluate(0, [evaluation(0)], {})
+        ledger.evaluate([evaluation(0)], {})
 
 
 def test_seconds_add_up_and_are_no_part_of_the_digest(ledger):
     ledger.commit(transition(0), {"policy": 1.0})
     before = ledger.content().digest
     ledger.train(training(0), {})
-    ledger.evaluate(0, [], {"policy": 2.0})
+    ledger.evaluate([], {0: {"policy": 2.0}})
 
     content = ledger.content()
 
     assert [t.seconds for t in content.timings] == [3.0]
     assert content.digest != before  # by the training
-    ledger.evaluate(0, [], {"policy": 2.0})
+    ledger.evaluate([], {0: {"policy": 2.0}})
     assert ledger.content().digest == content.digest
 
 
@@ -197,7 +197,7 @@ def test_the_digest_does_not_depend_on_the_order_of_writing(tmp_path):
         ledger.commit(transition(0), {})
         ledger.train(training(0), {})
         for metric in metrics:
-            ledger.evaluate(0, [evaluation(0, metric)], {})
+            ledger.evaluate([evaluation(0, metric)], {})
         digests.append(ledger.content().digest)
         ledger.close()
 
@@ -253,6 +253,14 @@ def test_reading_where_there_is_no_run_makes_no_file(tmp_path):
         read(tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_whose_process_died_before_it_began_is_no_run_yet(tmp_path):
+    Ledger(tmp_path).close()
+    (tmp_path / "ledger.sqlite").write_bytes(b"")
+
+    with pytest.raises(FileNotFoundError, match="no run there"):
+        read(tmp_path)
 
 
 CRASHING = """

@@ -125,7 +125,7 @@ def test_the_steps_are_those_of_plain_torch(rand):
 
     torch.manual_seed(5)
     model = linear()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, fused=True)
     for epoch in range(2):
         batches.set_epoch(epoch)
         for batch in batches:

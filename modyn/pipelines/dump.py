@@ -1,0 +1,93 @@
+"""A pipeline as pipeline.yaml has it, so that one made in Python can be read and run as a file.
+
+What a file cannot say stays as it is described: policies of one's own, and models that are
+callables.  Such a file shows what ran, and does not run.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from modyn.pipelines.settings import describe
+from modyn.pipelines.warmup import Warmup
+from modyn.policies import LabelBalanced, NewData, Random, Selection
+
+if TYPE_CHECKING:
+    from modyn.pipelines.pipeline import Pipeline
+
+
+def values(pipeline: "Pipeline") -> dict[str, Any]:
+    """Return the sections of the file."""
+    described = pipeline.describe()
+    training = {k: v for k, v in described["training"].items() if v is not None}
+    training["device"] = pipeline.training.device
+    found = {
+        "pipeline": {k: v for k, v in described["pipeline"].items() if v is not None},
+        "model": described["model"],
+        "training": training,
+        "data": described["data"],
+        "trigger": described["trigger"],
+        "selection_strategy": _selection(pipeline.selection, described["selection_strategy"]),
+    }
+    if pipeline.evaluation is not None:
+        found["evaluation"] = _evaluation(pipeline.evaluation)
+    return found
+
+
+def _selection(selection: Selection, described: dict[str, Any]) -> dict[str, Any]:
+    """Return the strategy that stands for a selection policy."""
+    if isinstance(selection, Warmup):
+        inner = _coreset(selection.selection)
+        return inner | {"warmup_triggers": selection.warmup_triggers} if inner else described
+    if type(selection) is NewData:
+        return {**described, "name": "NewDataStrategy"}
+    return _coreset(selection) or described
+
+
+def _coreset(selection: Selection) -> dict[str, Any]:
+    """Return a CoresetStrategy, empty where there is none."""
+    if type(selection) is NewData and selection.limit == -1:
+        how: dict[str, Any] = {"strategy": "No", "ratio": 100}
+    elif type(selection) is Random:
+        how = {"strategy": "Random", "ratio": selection.ratio, "ratio_max": selection.ratio_max}
+    elif type(selection) is LabelBalanced:
+        how = {
+            "strategy": "LabelBalanced",
+            "ratio": selection.ratio,
+            "ratio_max": selection.ratio_max,
+            "force_column_balancing": selection.force_column_balancing,
+            "force_required_target_size": selection.force_required_target_size,
+        }
+    else:
+        return {}
+    return {
+        "name": "CoresetStrategy",
+        "tail_triggers": selection.tail_triggers,
+        "limit": selection.limit,
+        "presampling_config": how,
+    }
+
+
+def _evaluation(evaluation: Any) -> dict[str, Any]:
+    """Return the section: the class of a strategy is its type, that of a metric its name."""
+    return {
+        "handlers": [
+            {**_bare(describe(handler)), "strategy": _tagged(describe(handler.strategy), "type")}
+            for handler in evaluation.handlers
+        ],
+        "device": evaluation.device,
+        "datasets": [
+            {
+                "dataset_id": data.dataset_id,
+                "batch_size": data.batch_size,
+                "metrics": [_tagged(describe(metric), "name") for metric in data.metrics],
+            }
+            for data in evaluation.datasets
+        ],
+    }
+
+
+def _bare(described: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in described.items() if name != "class"}
+
+
+def _tagged(described: dict[str, Any], tag: str) -> dict[str, Any]:
+    return {tag: described["class"], **_bare(described)}

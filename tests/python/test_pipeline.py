@@ -1,0 +1,613 @@
+"""Pipelines end to end: what a run says, and that the same pipeline always says the same."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import modyn
+from modyn.errors import ConfigError
+from modyn.pipelines import (
+    Accuracy,
+    BetweenTwoTriggersEvalStrategy,
+    EvalDataset,
+    EvalHandler,
+    Evaluation,
+    F1Score,
+    LrScheduler,
+    Model,
+    OffsetEvalStrategy,
+    Pipeline,
+    RocAuc,
+    Run,
+    SlicingEvalStrategy,
+    StaticEvalStrategy,
+    Training,
+)
+from modyn.pipelines.models import ModelStore
+from modyn.pipelines.warmup import Warmup
+from modyn.policies import (
+    DataAmountTrigger,
+    LabelBalanced,
+    NewData,
+    Random,
+    Selected,
+    Selection,
+    TimeTrigger,
+    Trigger,
+)
+from modyn.trainset import TrainingSet
+from tests.python.streams import drifting, pipeline, sgd, slices
+
+
+@pytest.fixture
+def stream(tmp_path):
+    return drifting(tmp_path / "stream")
+
+
+@pytest.fixture
+def late(tmp_path):
+    return drifting(tmp_path / "late", order="late")
+
+
+def keys_of(run: Run, trigger: int) -> list[int]:
+    digest = run.triggers["digest"][trigger]
+    return TrainingSet.open(run.path / "trainsets" / f"{digest}.set").keys.tolist()
+
+
+def test_a_run_says_what_was_decided_and_how_it_went(stream, tmp_path):
+    run = pipeline(stream).replay(tmp_path / "run")
+
+    assert run.finished
+    assert run.name == "pipeline"
+    assert run.timestamp_unit == "s"
+    assert run.triggers["trigger"] == [0, 1, 2, 3]
+    assert run.triggers["first"] == [0, 150, 300, 450]
+    assert run.triggers["position"] == [150, 300, 450, 600]
+    assert run.triggers["first_timestamp"] == [-100, 50, 200, 350]
+    assert run.triggers["last_timestamp"] == [49, 199, 349, 499]
+    assert run.triggers["samples"] == run.triggers["candidates"] == [150] * 4
+    assert run.triggers["batches"] == [8] * 4  # 4 full batches, twice
+    assert keys_of(run, 1) == list(range(150, 300))
+    assert len(set(run.triggers["model"])) == 4
+    assert run.totals["samples_trained"] == 1200
+    assert run.windows.rows()[0] == {
+        **{"dataset": "stream", "window": 0, "start": -100, "end": 0, "count": 100},
+        **{"handler": 0, "anchor": -100},
+    }
+    assert len(run.evaluations) == 4 * 6 * 2
+    assert run.seconds["train"] > 0
+    assert run.config["pipeline"]["name"] == "pipeline"
+
+
+def test_the_composite_follows_the_active_model(stream, tmp_path):
+    run = pipeline(stream).replay(tmp_path / "run")
+
+    active, trained = run.composite("accuracy"), run.composite("Accuracy", kind="trained")
+
+    assert active["start"] == [-100, 0, 100, 200, 300, 400]
+    assert active["trigger"] == [None, None, 0, 1, 1, 2]
+    assert trained["trigger"] == [0, 0, 1, 2, 2, 3]
+    flagged = [row for row in run.evaluations if row["currently_active"]]
+    assert {(row["window"], row["trigger"]) for row in flagged} == {(2, 0), (3, 1), (4, 1), (5, 2)}
+    values = [value for value in active["value"] if value is not None]
+    assert run.score("accuracy") == pytest.approx(np.mean(values))
+    assert run.score("accuracy", kind="trained") > 0.6
+    correct = {(r["trigger"], r["window"]): r["correct"] for r in run.evaluations if r["correct"]}
+    assert active["value"][2] == correct[0, 2] / 100
+    with pytest.raises(ValueError, match="metric 'auc' was not measured; there are"):
+        run.composite("auc")
+
+
+def test_stored_models_score_what_the_ledger_says(stream, tmp_path):
+    run = pipeline(stream).replay(tmp_path / "run")
+    model = pipeline(stream).model
+    fields = stream.fetch(np.arange(600, dtype=np.uint64))
+
+    from modyn.pipelines.build import maker
+
+    network = maker(model)()
+    key = run.triggers["model"][2]
+    network.load_state_dict(ModelStore(run.path / "models").load(key).weights)
+    guesses = network.eval()(torch.from_numpy(fields["dense"])).argmax(dim=1).numpy()
+
+    for row in run.evaluations:
+        if row["model"] == key and row["metric"] == "Accuracy":
+            inside = (stream.timestamps >= row["start"]) & (stream.timestamps < row["end"])
+            assert row["correct"] == (guesses == stream.labels)[inside].sum()
+
+
+def test_the_same_pipeline_says_the_same_in_every_run(stream, tmp_path):
+    one = pipeline(stream)
+
+    runs = [one.replay(tmp_path / name) for name in "ab"]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    training = Training(batch_size=32, epochs_per_trigger=2, optimizers=sgd(), dataloader_workers=5)
+    runs.append(pipeline(stream, training=training).replay(tmp_path / "c"))
+    torch.set_num_threads(threads)
+
+    assert len({run.digest() for run in runs}) == 1
+    assert len({tuple(run.triggers["model"]) for run in runs}) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 4},
+        {"training": Training(batch_size=32, epochs_per_trigger=3, optimizers=sgd())},
+        {"selection": Random(ratio=50, tail_triggers=0)},
+        {"trigger": DataAmountTrigger(num_samples=149)},
+        {"order": "arrival"},
+        {"evaluation": None},
+    ],
+)
+def test_another_pipeline_is_another_run(stream, tmp_path, change):
+    run = pipeline(stream).replay(tmp_path / "run")
+    other = pipeline(stream, **change)
+
+    with pytest.raises(ConfigError, match="holds a run of another pipeline or dataset"):
+        other.replay(tmp_path / "run")
+
+    assert other.replay(tmp_path / "other").digest() != run.digest()
+    assert pipeline(stream).replay(tmp_path / "run").digest() == run.digest()
+
+
+def test_another_dataset_is_refused(stream, tmp_path):
+    pipeline(stream).replay(tmp_path / "run")
+    twin = drifting(tmp_path / "twin")
+
+    with pytest.raises(ConfigError, match=r"dataset\.uuid is .* there and .* here"):
+        pipeline(twin).replay(tmp_path / "run")
+
+
+def test_a_dataset_may_move_and_grow(stream, tmp_path):
+    run = pipeline(stream, maximum_triggers=2).replay(tmp_path / "run")
+    stream.close()
+    (tmp_path / "stream").rename(tmp_path / "moved")
+    with modyn.Dataset.open(tmp_path / "moved", mode="w") as writer:
+        x = np.zeros((5, 4), dtype=np.float32)
+        writer.append({"dense": x}, labels=[0] * 5, timestamps=[10**6] * 5)
+    grown = modyn.Dataset.open(tmp_path / "moved")
+    evaluation = slices()
+    named = EvalDataset(metrics=evaluation.datasets[0].metrics, dataset_id="stream")
+    evaluation = Evaluation(handlers=evaluation.handlers, datasets=(named,))
+
+    again = pipeline(grown, maximum_triggers=2, evaluation=evaluation).replay(tmp_path / "run")
+
+    assert again.digest() == run.digest()
+
+
+def test_a_finished_run_is_left_as_it_is(stream, tmp_path):
+    run = pipeline(stream).replay(tmp_path / "run")
+    files = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file() and p.name != "lock"}
+
+    again = pipeline(stream).replay(tmp_path / "run")
+
+    assert again.digest() == run.digest()
+    assert {p: p.read_bytes() for p in files} == files
+
+
+def test_time_order_follows_timestamps_and_arrival_order_keys(late, tmp_path):
+    by_time = pipeline(late).replay(tmp_path / "time")
+    by_key = pipeline(late, order="arrival").replay(tmp_path / "arrival")
+
+    order = np.lexsort((np.arange(600), late.timestamps))
+    assert keys_of(by_time, 0) == sorted(order[:150].tolist())
+    assert keys_of(by_key, 0) == list(range(150))
+    assert by_time.triggers["last_timestamp"][0] == late.timestamps[order[149]]
+
+
+def test_no_active_model_saw_anything_of_its_window(late, tmp_path):
+    run = pipeline(late, order="arrival", evaluation=slices(models="active")).replay(
+        tmp_path / "run"
+    )
+
+    used = [row for row in run.composite("accuracy") if row["trigger"] is not None]
+    assert used
+    for row in used:
+        assert late.timestamps[keys_of(run, row["trigger"])].max() < row["start"]
+
+
+def test_a_range_of_time_is_half_open(late, tmp_path):
+    run = pipeline(
+        late,
+        start_replay_at=0,
+        stop_replay_at=300,
+        trigger=DataAmountTrigger(num_samples=1),
+        selection=NewData(tail_triggers=None),
+        evaluation=None,
+        training=Training(batch_size=1024, optimizers=sgd()),
+        maximum_triggers=3,
+    ).replay(tmp_path / "run")
+    inside = (late.timestamps >= 0) & (late.timestamps < 300)
+
+    with pytest.raises(ConfigError, match="no samples to follow"):
+        pipeline(late, start_replay_at="2300-01-01").replay(tmp_path / "none")
+
+    assert late.timestamps[keys_of(run, 2)].min() == late.timestamps[inside].min() >= 0
+    whole = pipeline(
+        late,
+        start_replay_at=0,
+        stop_replay_at=300,
+        trigger=DataAmountTrigger(num_samples=int(inside.sum())),
+        evaluation=None,
+    ).replay(tmp_path / "whole")
+    assert keys_of(whole, 0) == np.flatnonzero(inside).tolist()
+
+
+def test_a_run_ends_after_so_many_triggers(stream, tmp_path):
+    run = pipeline(stream, maximum_triggers=1).replay(tmp_path / "run")
+
+    assert run.finished
+    assert run.totals["triggers"] == 1
+    assert run.totals["position"] == 150
+    assert run.composite("accuracy")["trigger"] == [None, None, 0, 0, 0, 0]
+
+
+def test_a_run_without_any_trigger_ends_cleanly(stream, tmp_path):
+    run = pipeline(stream, trigger=DataAmountTrigger(num_samples=10_000)).replay(tmp_path / "run")
+
+    assert run.finished
+    assert len(run.triggers) == len(run.evaluations) == 0
+    assert run.totals["position"] == 600
+    assert len(run.windows) == 6
+
+
+def test_a_trigger_with_nothing_selected_trains_nothing(stream, tmp_path):
+    class OddTriggers(Selection):
+        tail_triggers = 0
+
+        def select(self, candidates, context):
+            return Selected(candidates.keys[: 150 * (context.trigger % 2)])
+
+    run = pipeline(stream, selection=OddTriggers()).replay(tmp_path / "run")
+
+    assert [model is None for model in run.triggers["model"]] == [True, False, True, False]
+    assert run.composite("accuracy")["trigger"] == [None, None, None, 1, 1, 1]
+
+
+def test_a_set_smaller_than_a_batch_is_trained_all_the_same(stream, tmp_path):
+    training = Training(batch_size=1024, optimizers=sgd())
+
+    run = pipeline(stream, training=training).replay(tmp_path / "run")
+
+    assert run.triggers["batches"] == [1] * 4
+
+
+def test_the_previous_model_is_gone_on_from(stream, tmp_path):
+    training = Training(batch_size=32, optimizers=sgd(), use_previous_model=True)
+
+    run = pipeline(stream, training=training, maximum_triggers=2).replay(tmp_path / "run")
+
+    folder = run.path / "models"
+    recipe = ModelStore(folder)._description(run.triggers["model"][1])["recipe"]
+    assert recipe["parent"] == run.triggers["model"][0]
+    assert (folder / run.triggers["model"][1] / "optimizer.safetensors").exists()
+
+
+def test_weights_of_a_selection_reach_the_loss(stream, tmp_path):
+    class Weighted(Selection):
+        tail_triggers = 0
+
+        def select(self, candidates, context):
+            weights = (candidates.labels == 1).astype(np.float64)
+            return Selected(candidates.keys, weights)
+
+    run = pipeline(stream, selection=Weighted()).replay(tmp_path / "run")
+
+    f = [r["value"] for r in run.evaluations if r["metric"] == "Accuracy"]
+    share = (stream.labels == 1).mean()
+    assert np.mean(f) == pytest.approx(share, abs=0.1)  # it has learned to say 1 always
+
+
+def test_a_users_own_policies_and_model_work(stream, tmp_path):
+    class Doubling(Trigger):
+        def __init__(self, *, first: int) -> None:
+            self.first = first
+            self._next = first
+
+        def inform(self, arrivals, context):
+            if context.position + len(arrivals) < self._next:
+                return None
+            due = self._next - context.position
+            self._next *= 2
+            return due
+
+    def make() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 2))
+
+    one = pipeline(stream, trigger=Doubling(first=100), model=make)
+    run = one.replay(tmp_path / "run")
+
+    assert run.triggers["position"] == [100, 200, 400]
+    assert run.config["trigger"]["first"] == 100
+    assert one.trigger._next == 100  # the pipeline's own objects stay fresh
+    with pytest.raises(ConfigError, match=r"config\.trigger\.first is 100 there and 101 here"):
+        pipeline(stream, trigger=Doubling(first=101), model=make).replay(tmp_path / "run")
+
+
+def test_an_error_of_a_policy_surfaces_and_the_run_can_go_on(stream, tmp_path):
+    class Failing(DataAmountTrigger):
+        fail = True
+
+        def inform(self, arrivals, context):
+            if Failing.fail and context.trigger == 2:
+                raise RuntimeError("no luck")
+            return super().inform(arrivals, context)
+
+    one = pipeline(stream, trigger=Failing(num_samples=150))
+    with pytest.raises(RuntimeError, match="no luck"):
+        one.replay(tmp_path / "run")
+    assert not Run.open(tmp_path / "run").finished
+    assert len(Run.open(tmp_path / "run").triggers) == 2
+
+    Failing.fail = False
+    run = one.replay(tmp_path / "run")
+
+    assert run.digest() == one.replay(tmp_path / "other").digest()
+
+
+def test_a_parameter_that_cannot_be_written_down_is_refused(stream, tmp_path):
+    class Opaque(DataAmountTrigger):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            self.model = nn.Linear(1, 1)
+
+    with pytest.raises(TypeError, match="parameter model of Opaque: a setting must be a plain"):
+        pipeline(stream, trigger=Opaque(num_samples=1)).replay(tmp_path / "run")
+
+
+def test_warm_up_takes_everything_first(stream, tmp_path):
+    selection = Warmup(warmup_triggers=2, selection=LabelBalanced(ratio=50, tail_triggers=0))
+
+    run = pipeline(stream, selection=selection).replay(tmp_path / "run")
+
+    assert run.triggers["samples"] == [150, 150, 74, 74]  # 75 of two classes
+
+
+def test_time_triggers_and_years_work_before_1970(tmp_path):
+    dataset = modyn.Dataset.create(tmp_path / "old", schema={"x": "float32"}, timestamp_unit="ms")
+    times = np.arange("1950-01-01", "1954-01-01", dtype="datetime64[D]").astype(np.int64)
+    x = np.linspace(-1, 1, len(times), dtype=np.float32)
+    dataset.append({"x": x}, labels=(x > 0).astype(int), timestamps=times * 86_400_000)
+    handler = EvalHandler(
+        strategy=SlicingEvalStrategy(eval_every="1y", eval_start_from="1950-01-01"),
+        models="active",
+    )
+
+    run = pipeline(
+        dataset,
+        trigger=TimeTrigger(every="1y"),
+        evaluation=Evaluation(handlers=(handler,), datasets=(EvalDataset(metrics=(Accuracy(),)),)),
+    ).replay(tmp_path / "run")
+
+    assert run.triggers["samples"] == [365] * 4
+    assert run.composite("accuracy")["trigger"] == [None, 0, 1, 2, 3]
+    assert run.timestamp_unit == "ms"
+
+
+@pytest.mark.parametrize("models", ["active", "training"])
+def test_only_the_current_models_are_measured_where_that_is_asked(stream, tmp_path, models):
+    run = pipeline(stream, evaluation=slices(models=models)).replay(tmp_path / "run")
+    matrix = pipeline(stream).replay(tmp_path / "matrix")
+
+    kind = "active" if models == "active" else "trained"
+    assert len(run.evaluations) == 2 * (4 if models == "active" else 6)
+    assert all(run.evaluations[f"currently_{kind}"])
+    assert run.composite("ROC-AUC", kind).rows() == matrix.composite("ROC-AUC", kind).rows()
+
+
+def test_after_training_measures_each_model_on_its_own_windows(stream, tmp_path):
+    offset = OffsetEvalStrategy(offsets=("-inf", "0s", "50s"))
+    evaluation = slices(strategy=offset, execution_time="after_training")
+
+    run = pipeline(stream, evaluation=evaluation).replay(tmp_path / "run")
+
+    found = {(r["trigger"], r["start"], r["end"]) for r in run.evaluations}
+    assert {place for place in found if place[0] == 1} == {
+        *[(1, -100, 50), (1, 50, 200), (1, 200, 250)]
+    }
+    assert (0, -100, 50) in found  # its own time; before it there was nothing
+    assert len(found) == 2 + 3 * 3
+
+
+def test_several_handlers_share_results(stream, tmp_path):
+    handlers = (
+        EvalHandler(strategy=SlicingEvalStrategy(eval_every="100s"), models="matrix"),
+        EvalHandler(strategy=StaticEvalStrategy(intervals=((-100, 0), (0, 600))), models="matrix"),
+        EvalHandler(strategy=BetweenTwoTriggersEvalStrategy(), models="training"),
+    )
+    evaluation = Evaluation(handlers=handlers, datasets=slices().datasets)
+
+    run = pipeline(stream, evaluation=evaluation).replay(tmp_path / "run")
+
+    assert [w["handler"] for w in run.windows] == [0] * 6 + [1] * 2 + [2] * 4
+    assert run.composite("accuracy", handler=2, kind="trained")["trigger"] == [0, 1, 2, 3]
+    assert run.composite("accuracy", handler=1, kind="trained")["count"] == [100, 500]
+    first = [r["value"] for r in run.evaluations if r["window"] == 0]
+    shared = [r["value"] for r in run.evaluations if r["window"] == 6]
+    assert first == shared
+
+
+def test_another_dataset_can_be_measured_on(stream, late, tmp_path):
+    evaluation = Evaluation(
+        handlers=(EvalHandler(strategy=SlicingEvalStrategy(eval_every="1h"), models="matrix"),),
+        datasets=(
+            EvalDataset(metrics=(Accuracy(),)),
+            EvalDataset(metrics=(Accuracy(),), dataset=late),
+        ),
+    )
+
+    run = pipeline(stream, evaluation=evaluation).replay(tmp_path / "run")
+
+    assert run.windows["dataset"] == ["stream", "late"]
+    assert run.windows["count"] == [600, 600]
+    assert len(run.composite("accuracy", dataset="late")) == 1
+
+
+def test_what_is_missing_is_told_before_anything_begins(stream, tmp_path):
+    empty = modyn.Dataset.create(tmp_path / "empty", schema={"dense": "float32[4]"})
+    bare = modyn.Dataset.create(tmp_path / "bare", schema={"dense": "float32[4]"}, labels=False)
+    bare.append({"dense": np.zeros((3, 4), dtype=np.float32)}, timestamps=[1, 2, 3])
+    other = modyn.Dataset.create(tmp_path / "other", schema={"x": "float32[4]"})
+
+    with pytest.raises(ConfigError, match="the dataset is empty"):
+        pipeline(empty).replay(tmp_path / "run")
+    with pytest.raises(ConfigError, match="the dataset has no labels to train on"):
+        pipeline(bare).replay(tmp_path / "run")
+    foreign = EvalDataset(metrics=(Accuracy(),), dataset=other)
+    evaluation = Evaluation(handlers=slices().handlers, datasets=(foreign,))
+    with pytest.raises(ConfigError, match="evaluation dataset 'other' has the fields"):
+        pipeline(stream, evaluation=evaluation)
+    missing = Training(batch_size=1, device="cuda:99", optimizers=sgd())
+    with pytest.raises(ConfigError, match="PyTorch sees"):
+        pipeline(stream, training=missing).replay(tmp_path / "run")
+    assert not (tmp_path / "run" / "pipeline.yaml").exists()
+
+
+YAML = """\
+pipeline: {{name: from a file, order: {order}}}
+model: {{id: MLP, config: {{num_classes: 2, hidden: [8]}}}}
+training:
+  batch_size: 32
+  epochs_per_trigger: 2
+  use_previous_model: false
+  shuffle: true
+  seed: 3
+  optimizers:
+    - name: default
+      algorithm: SGD
+      source: PyTorch
+      param_groups: [{{module: model, config: {{lr: 0.1, momentum: 0.9}}}}]
+  optimization_criterion: {{name: CrossEntropyLoss}}
+data: {{dataset_id: {dataset}}}
+trigger: {{id: DataAmountTrigger, num_samples: 150}}
+selection_strategy: {{name: NewDataStrategy, tail_triggers: 0}}
+evaluation:
+  handlers:
+    - execution_time: after_pipeline
+      models: matrix
+      strategy: {{type: SlicingEvalStrategy, eval_every: 100s}}
+      datasets: [{dataset}]
+  device: cpu
+  datasets:
+    - {{dataset_id: {dataset}, batch_size: 128, metrics: [{{name: Accuracy}}, {{name: RocAuc}}]}}
+"""
+
+
+def test_a_file_and_python_make_the_same_pipeline(stream, tmp_path):
+    file = tmp_path / "file.yaml"
+    file.write_text("# a comment\n" + YAML.format(dataset="stream", order="time"))
+
+    from_file = Pipeline.from_yaml(file, datasets=tmp_path)
+    run = from_file.replay(tmp_path / "run")
+    other = pipeline(stream, name="from a file").replay(tmp_path / "other")
+
+    assert from_file.describe() == pipeline(stream, name="from a file").describe()
+    assert run.digest() == other.digest()
+    assert (run.path / "pipeline.yaml").read_bytes() == file.read_bytes()
+    assert run.config["pipeline"]["name"] == "from a file"
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [
+        NewData(tail_triggers=None, limit=70, limit_reset="sampleUAR"),
+        NewData(tail_triggers=0),
+        Random(ratio=30, ratio_max=60, tail_triggers=1),
+        LabelBalanced(ratio=50, tail_triggers=None, limit=20, force_column_balancing=True),
+        Warmup(warmup_triggers=2, selection=Random(ratio=50, tail_triggers=0)),
+        Warmup(warmup_triggers=1, selection=NewData(tail_triggers=3)),
+    ],
+)
+@pytest.mark.parametrize(
+    "trigger", [DataAmountTrigger(num_samples=7), TimeTrigger(every="1d", start_timestamp=-5)]
+)
+def test_what_is_made_in_python_can_be_run_as_a_file(stream, tmp_path, selection, trigger):
+    handlers = (
+        EvalHandler(strategy=SlicingEvalStrategy(eval_every="100s"), models="matrix"),
+        EvalHandler(strategy=StaticEvalStrategy(intervals=((0, 5), ("1970-01-02", None)))),
+        EvalHandler(strategy=BetweenTwoTriggersEvalStrategy(), models="training"),
+        EvalHandler(
+            strategy=OffsetEvalStrategy(offsets=("-inf",)),
+            models="matrix",
+            execution_time="after_training",
+        ),
+    )
+    metrics = (Accuracy(topn=2), F1Score(num_classes=2, average="binary"), RocAuc())
+    evaluation = Evaluation(handlers=handlers, datasets=(EvalDataset(metrics=metrics),))
+    scheduler = LrScheduler(name="StepLR", step_every="epoch", config={"step_size": 1})
+    training = Training(batch_size=5, optimizers=sgd(), seed=9, lr_scheduler=scheduler)
+    one = pipeline(
+        stream,
+        selection=selection,
+        trigger=trigger,
+        evaluation=evaluation,
+        training=training,
+        stop_replay_at="2000-01-01",
+    )
+    file = tmp_path / "file.yaml"
+    file.write_bytes(one.config_text())
+
+    assert Pipeline.from_yaml(file, datasets=tmp_path).describe() == one.describe()
+
+
+def test_labels_that_fit_neither_model_nor_metric_are_told_at_once(stream, tmp_path):
+    data = modyn.Dataset.create(tmp_path / "three", schema={"dense": "float32[4]"})
+    x = np.zeros((3, 4), dtype=np.float32)
+    data.append({"dense": x}, labels=[0, 1, 2], timestamps=[1, 2, 3])
+    model = Model(id="MLP", config={"num_classes": 3})
+
+    with pytest.raises(ConfigError, match=r"sample 2 has the label 2; model.config.num_classes is"):
+        pipeline(data).replay(tmp_path / "run")
+    with pytest.raises(ConfigError, match="sample 2 has the label 2; ROC-AUC has 2 classes"):
+        pipeline(data, model=model).replay(tmp_path / "run")
+    accuracy = Evaluation(
+        handlers=slices().handlers, datasets=(EvalDataset(metrics=(Accuracy(),)),)
+    )
+    assert pipeline(data, model=model, evaluation=accuracy).replay(tmp_path / "run").finished
+
+
+def test_a_file_that_names_a_missing_dataset_is_told_so(tmp_path):
+    file = tmp_path / "file.yaml"
+    file.write_text(YAML.format(dataset="nowhere", order="time"))
+
+    with pytest.raises(ConfigError) as caught:
+        Pipeline.from_yaml(file, datasets=tmp_path)
+
+    assert str(caught.value) == (
+        f"{file}: data.dataset_id: there is no dataset 'nowhere' in {tmp_path}"
+    )
+
+
+def test_progress_hears_of_everything(stream, tmp_path):
+    heard = []
+
+    class Ear:
+        def __getattr__(self, name):
+            return lambda *args: heard.append((name, *args))
+
+    pipeline(stream).replay(tmp_path / "run", progress=Ear())
+
+    assert heard[0] == ("pipeline", "pipeline", 600)
+    assert heard[-1] == ("done",)
+    assert [h[1] for h in heard if h[0] == "trigger"] == [0, 1, 2, 3]
+    assert [h[1:] for h in heard if h[0] == "epoch"][:3] == [(0, 2), (1, 2), (0, 2)]
+    assert [h[1:] for h in heard if h[0] == "batch"][:8] == [(n, 8) for n in range(1, 9)]
+    assert [h for h in heard if h[0] == "evaluate"][-1] == ("evaluate", 2400, 2400)
+    assert max(h[1] for h in heard if h[0] == "position") == 600
+
+
+def test_tables_become_pandas_frames(stream, tmp_path, monkeypatch):
+    class Pandas:
+        DataFrame = dict  # what a frame is made of is enough
+
+    run = pipeline(stream).replay(tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "pandas", Pandas)
+
+    assert run.triggers.to_pandas()["position"] == [150, 300, 450, 600]
