@@ -7,9 +7,10 @@
 
 #include "storage/dataset.h"
 
-#define FIXED "a: int32\nb: float64[3]\n"                    /* 28 bytes */
-#define RAGGED "s: bytes\na: int32\nt: bytes\nc: uint8[2]\n" /* 0 to 96 more   \
-                                                              */
+#define FIXED "a: int32\nb: float64[3]\n" /* 28 bytes */
+#define RAGGED                                                                 \
+    "s: bytes\na: int32\nt: bytes\nc: uint8[2]\n" /* 0 to 96 more              \
+                                                   */
 
 /* A new directory name below /dev/shm or /tmp, without a directory. */
 const char *samples_path(void);
