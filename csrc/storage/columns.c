@@ -68,13 +68,17 @@ check_header(const mdn_file *file, const mdn_layout *layout, uint64_t segment,
     if (memcmp(head, right, HEADER_SIZE) == 0)
         return MDN_OK;
     if (memcmp(head, MAGIC, sizeof MAGIC) == 0
+        && mdn_load_u32(head + 8) != VERSION)
+        return mdn_fail(err, MDN_UNSUPPORTED,
+                        "%s: format version %u; this modyn reads version %u",
+                        file->path, mdn_load_u32(head + 8), VERSION);
+    if (memcmp(head, MAGIC, sizeof MAGIC) == 0
         && mdn_load_u32(head + HEADER_CRC_AT)
                == mdn_crc32c(0, head, HEADER_CRC_AT))
         return mdn_fail(err, MDN_CORRUPT,
-                        "%s: belongs to another dataset or place (version %u, "
-                        "segment %llu; expected version %u, segment %llu)",
-                        file->path, mdn_load_u32(head + 8),
-                        (unsigned long long)mdn_load_u64(head + 32), VERSION,
+                        "%s: belongs to another dataset, or to segment %llu "
+                        "and not to %llu",
+                        file->path, (unsigned long long)mdn_load_u64(head + 32),
                         (unsigned long long)segment);
     return mdn_fail(err, MDN_CORRUPT, "%s: the header is damaged (checksum)",
                     file->path);

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modyn._core import CorruptError
 from modyn.dataset import Dataset
 from tests.conftest import Rand
 from tests.reference.format import Reference, crc32c
@@ -114,3 +115,13 @@ def test_a_reader_made_from_the_page_agrees(
     for name in schema:
         for mine, theirs in zip(got[name], reference.samples, strict=True):
             assert np.array_equal(mine, theirs[name])
+
+
+@pytest.mark.parametrize("name", ["manifest", "000000.col"])
+def test_another_version_is_refused_by_name(example: Path, name: str) -> None:
+    data = bytearray((example / name).read_bytes())
+    data[8] = 2
+    (example / name).write_bytes(data)
+
+    with pytest.raises(CorruptError, match=rf"{name}.*version 2"):
+        Dataset.open(example).fetch([0])
