@@ -479,24 +479,26 @@ def test_a_model_can_be_a_callable_an_id_or_settings():
 
 
 def test_an_import_path_runs_only_where_it_is_allowed(tmp_path, monkeypatch):
-    (tmp_path / "own_models.py").write_text(
+    (tmp_path / "models_of_ours.py").write_text(
         "from pathlib import Path\nfrom torch import nn\n"
         "Path(__file__).with_name('imported').touch()\n"
         "def make(width):\n    return nn.Linear(width, 2)\n"
         "nothing = 5\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    model = Model(id="own_models:make", config={"width": 7})
+    model = Model(id="models_of_ours:make", config={"width": 7})
 
-    with pytest.raises(ConfigError, match="code of own_models runs only with --allow own_models"):
+    with pytest.raises(
+        ConfigError, match="code of models_of_ours runs only with --allow models_of_ours"
+    ):
         maker(model, allow=["own"])
     assert not (tmp_path / "imported").exists()
 
-    assert maker(model, allow=["own_models"])().in_features == 7
-    with pytest.raises(ConfigError, match="own_models has no function other"):
-        maker(Model(id="own_models:other"), allow=["own_models"])
+    assert maker(model, allow=["models_of_ours"])().in_features == 7
+    with pytest.raises(ConfigError, match="models_of_ours has no function other"):
+        maker(Model(id="models_of_ours:other"), allow=["models_of_ours"])
     with pytest.raises(ConfigError, match="cannot be made from its config: "):
-        maker(Model(id="own_models:make", config={"w": 1}), allow=["own_models"])()
+        maker(Model(id="models_of_ours:make", config={"w": 1}), allow=["models_of_ours"])()
 
 
 def test_settings_are_described_as_plain_values():
