@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+
+# In the background of a shell SIGINT is ignored, and would be in every process that a test starts
+# in order to interrupt it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_configure(config: pytest.Config) -> None:
