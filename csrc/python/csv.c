@@ -5,7 +5,7 @@
  * time: a second one is refused, since the GIL is not held while parsing. */
 #include "python/python.h"
 
-#include "storage/csv.h"
+#include "ingest/csv.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -4,9 +4,9 @@
  * here are the places where memory and disks matter. */
 #include "check.h"
 #include "faulty_io.h"
-#include "storage/csv.h"
-#include "storage/csv_rows.h"
-#include "storage/number.h"
+#include "ingest/csv.h"
+#include "ingest/csv_rows.h"
+#include "ingest/number.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -3,7 +3,7 @@
  * The first byte of the input chooses options; the rest is the file, served
  * from memory in short reads.  Parsing twice, whole and in small blocks, must
  * give the same samples and the same outcome, and checking must agree. */
-#include "storage/csv.h"
+#include "ingest/csv.h"
 #include "storage/schema.h"
 
 #include <stdlib.h>

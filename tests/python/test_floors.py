@@ -17,11 +17,12 @@ ROOT = Path(__file__).parents[2]
 BELOW = {
     "base": "",
     "storage": "base",
+    "ingest": "base storage",
     "metadata": "base storage",
     "selector": "base storage metadata",
     "prefetch": "base storage metadata",
     "orchestrator": "base storage metadata selector prefetch",
-    "python": "base storage metadata selector prefetch orchestrator",
+    "python": "base storage ingest metadata selector prefetch orchestrator",
 }
 # Where a foreign header may be included: the beginnings of the files' names.
 ONLY_IN = {

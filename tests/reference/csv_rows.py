@@ -1,4 +1,4 @@
-"""Twin of csrc/storage/csv_rows.c and number.c, written for clarity alone."""
+"""Twin of csrc/ingest/csv_rows.c and number.c, written for clarity alone."""
 
 from __future__ import annotations
 

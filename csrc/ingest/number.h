@@ -5,8 +5,8 @@
  * one point and an optional exponent, or nan, inf, infinity in any case; it is
  * rounded correctly (to the nearest, ties to even) whatever its type.  A bool
  * is 0, 1, true or false, also True and TRUE.  At most 1,024 characters. */
-#ifndef MDN_STORAGE_NUMBER_H
-#define MDN_STORAGE_NUMBER_H
+#ifndef MDN_INGEST_NUMBER_H
+#define MDN_INGEST_NUMBER_H
 
 #include "storage/schema.h"
 

@@ -1,5 +1,5 @@
 /* csv_header.c - finding columns, and saying which one is meant. */
-#include "storage/csv_header.h"
+#include "ingest/csv_header.h"
 
 #include <stdio.h>
 #include <stdlib.h>

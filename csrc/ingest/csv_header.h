@@ -1,9 +1,9 @@
 /* csv_header.h - the columns of a CSV file: how many, their names if they have
  * any, and how messages speak of them and of what stands in them. */
-#ifndef MDN_STORAGE_CSV_HEADER_H
-#define MDN_STORAGE_CSV_HEADER_H
+#ifndef MDN_INGEST_CSV_HEADER_H
+#define MDN_INGEST_CSV_HEADER_H
 
-#include "storage/csv_rows.h"
+#include "ingest/csv_rows.h"
 
 typedef struct {
     uint32_t count;

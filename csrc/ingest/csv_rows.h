@@ -10,8 +10,8 @@
  * between a closing quote and the next separator is an error.  Lines with
  * nothing in them are skipped.  Nothing is said about encodings: what is not a
  * separator, a quote or a line end is passed on as it is. */
-#ifndef MDN_STORAGE_CSV_ROWS_H
-#define MDN_STORAGE_CSV_ROWS_H
+#ifndef MDN_INGEST_CSV_ROWS_H
+#define MDN_INGEST_CSV_ROWS_H
 
 #include "base/file.h"
 

@@ -9,7 +9,7 @@
  * wrong only if the double lies exactly between two of the narrower floats
  * while the decimal lies beside it; then the decimal is read once more: for
  * float32 by strtof, for float16 to a double that is rounded to odd. */
-#include "storage/number.h"
+#include "ingest/number.h"
 
 #include <assert.h>
 #include <fenv.h>

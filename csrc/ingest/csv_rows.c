@@ -5,7 +5,7 @@
  * of the buffer is filled, and the row is scanned again.  A row that fills the
  * whole buffer doubles it, up to MDN_CSV_ROW_MAX: each byte is scanned a few
  * times at most, and cells always point to one piece of memory. */
-#include "storage/csv_rows.h"
+#include "ingest/csv_rows.h"
 
 #include <fcntl.h>
 #include <stdlib.h>

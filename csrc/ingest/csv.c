@@ -4,12 +4,12 @@
  * timestamp.  Targets are sorted by the column of the file that feeds them, so
  * that a row is one walk over its cells.  One column may feed several targets
  * (a timestamp that is a feature, too). */
-#include "storage/csv.h"
+#include "ingest/csv.h"
 
 #include "base/bytes.h"
-#include "storage/csv_header.h"
-#include "storage/csv_rows.h"
-#include "storage/number.h"
+#include "ingest/csv_header.h"
+#include "ingest/csv_rows.h"
+#include "ingest/number.h"
 
 #include <stdlib.h>
 #include <string.h>

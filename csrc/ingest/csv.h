@@ -17,8 +17,8 @@
  *
  * Errors are MDN_INVALID and name file, line, column and value:
  *     a.csv: line 7, column 'temp': 'warm' is not a float32 */
-#ifndef MDN_STORAGE_CSV_H
-#define MDN_STORAGE_CSV_H
+#ifndef MDN_INGEST_CSV_H
+#define MDN_INGEST_CSV_H
 
 #include "base/io.h"
 #include "storage/dataset.h"
