@@ -1,0 +1,185 @@
+"""The rules: what of which file is new, and what is not to be read again.
+
+For every file there are four answers: all of it is in the dataset (`known`); it is known, and
+only its new name, time or inode is to be written down (`noted`); it is to be read from some
+position on (`take`); or it is refused (`rejected`). docs/ingest.md says the rules in the words of
+users; this module is all that decides.
+
+A path stands for what was read under it until that file has got another name: a log that is
+rotated is a known file under a new name, and a new file under the old one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from modyn.ingest.facts import Facts, Rejected, check, read_bytes
+from modyn.ingest.sources import INODE, NEW, PATH, Record, Sources
+
+__all__ = ["Plan", "Rules", "make_plan"]
+
+GIVE_ANOTHER_NAME = "its samples stay; give the new content another name"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What there is to know of a format.
+
+    Parameters
+    ----------
+    kind : str
+        Its name; a file is not gone on with as another kind.
+    append_only : bool
+        Files may grow at their end; otherwise a file is whole, or changed.
+    lines : bool
+        Samples end with a line.
+    growing : bool
+        Somebody follows: an unfinished sample at the end of a file waits.
+    """
+
+    kind: str
+    append_only: bool
+    lines: bool
+    growing: bool
+
+
+@dataclass
+class Plan:
+    """What to do with the files at `facts.paths`, by their places there."""
+
+    facts: Facts
+    take: list[int] = field(default_factory=list)
+    noted: list[int] = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    links: dict[int, int] = field(default_factory=dict)  # those that are not NEW
+    records: dict[int, Record] = field(default_factory=dict)  # of those
+    renamed: list[tuple[str, str]] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)  # further names of what is taken now
+    known: int = 0
+
+    def start(self, place: int) -> int:
+        """Return the position at which reading begins."""
+        record = self.records.get(place)
+        return record.end if record else 0
+
+
+def make_plan(facts: Facts, sources: Sources, rules: Rules) -> Plan:
+    """Decide about all files."""
+    plan = Plan(facts, rejected=list(facts.errors))
+    inodes = list(zip(facts.device, facts.inode, facts.born, strict=True))
+    rows = [sources.by_path.get(path, -1) for path in facts.paths]
+    moved: set[int] = set()
+    for place, inode in enumerate(inodes):
+        row = sources.by_inode.get(inode, -1)
+        if row >= 0 and row != rows[place] and _is_renamed(facts, place, sources.record(row), rules):
+            plan.links[place] = INODE
+            plan.renamed.append((facts.paths[place], sources.names[row]))
+            rows[place] = row
+            moved.add(row)
+    taken: set[object] = set()
+    for place, row in enumerate(rows):
+        known = row >= 0 and (
+            place in plan.links
+            or sources.by_inode.get(inodes[place], -1) == row
+            or (row not in moved and sources.names[row] == facts.paths[place])
+        )
+        if known and not _decide(plan, place, sources.record(row), rules):
+            continue
+        name: object = row if known else inodes[place]
+        if name in taken:
+            plan.later.append(facts.paths[place])
+        else:
+            taken.add(name)
+            plan.take.append(place)
+    return plan
+
+
+def _is_renamed(facts: Facts, place: int, record: Record, rules: Rules) -> bool:
+    """Whether a file whose inode is known is the one that had this inode before."""
+    size, mtime = facts.size[place], facts.mtime[place]
+    if record.kind != rules.kind:
+        return (size, mtime) == (record.size, record.mtime)
+    length = _length(record, rules)
+    if size < length or (size > length and not rules.append_only):
+        return False
+    # Where files have no time of birth, the inode of one that is gone may have passed on to
+    # another with the same content, which has a time of its own.
+    if not record.born and not rules.append_only and mtime != record.mtime:
+        return False
+    return check(facts.paths[place], length) == (record.head, record.tail)
+
+
+def _length(record: Record, rules: Rules) -> int:
+    """Return how many bytes at the beginning of a file are known by their check."""
+    return record.end if rules.append_only else record.size
+
+
+def _decide(plan: Plan, place: int, record: Record, rules: Rules) -> bool:
+    """Whether a known file is to be read on; otherwise it is put where it belongs."""
+    facts = plan.facts
+    plan.links.setdefault(place, PATH)
+    plan.records[place] = record
+    try:
+        if record.kind != rules.kind:
+            raise ValueError(
+                f"{facts.paths[place]}: was ingested as {record.kind}, and so it cannot be "
+                f"ingested as {rules.kind}"
+            )
+        if _is_as_it_was(facts, place, record):
+            more = _has_more(record, rules)
+        else:
+            more = _has_grown(facts.paths[place], facts.size[place], record, rules)
+    except (ValueError, OSError) as error:
+        plan.rejected.append((facts.order[place], facts.paths[place], error))
+        return False
+    if more:
+        return True
+    plan.known += 1
+    inode = (facts.device[place], facts.inode[place], facts.born[place])
+    is_new = inode != (record.device, record.inode, record.born)
+    if is_new or plan.links[place] == INODE or not _is_as_it_was(facts, place, record):
+        plan.noted.append(place)
+    return False
+
+
+def _is_as_it_was(facts: Facts, place: int, record: Record) -> bool:
+    return (facts.size[place], facts.mtime[place]) == (record.size, record.mtime)
+
+
+def _has_more(record: Record, rules: Rules) -> bool:
+    """Whether a file that is as it was has something that was not taken."""
+    if not record.whole:
+        return True  # the work ended in the middle of it
+    return rules.append_only and not rules.growing and record.end < record.size
+
+
+def _has_grown(path: str, size: int, record: Record, rules: Rules) -> bool:
+    """Whether a file that is not as it was has more at its end; ValueError if it is another."""
+    length = _length(record, rules)
+    if size < length:
+        raise ValueError(
+            f"{path}: has shrunk from {length} bytes to {size} since it was ingested; "
+            f"{GIVE_ANOTHER_NAME}"
+        )
+    is_same = check(path, length) == (record.head, record.tail)
+    if not is_same or (size > length and not rules.append_only):
+        raise ValueError(f"{path}: has changed since it was ingested; {GIVE_ANOTHER_NAME}")
+    if not rules.append_only:
+        return not record.whole
+    return size > length and (not rules.lines or _line_ended(path, length))
+
+
+def _line_ended(path: str, end: int) -> bool:
+    """Whether there is more after the last line that was taken, and it had ended there."""
+    if end == 0:
+        return True
+    around = read_bytes(path, end - 1, 3)
+    last, rest = around[:1], around[1:]
+    if last == b"\n" or rest.startswith((b"\n", b"\r\n")):
+        return True
+    if rest == b"\r":
+        return False  # half a line end
+    raise ValueError(
+        f"{path}: its last line had no end when it was ingested, at byte {end}, and has grown "
+        f"since: that sample stays as it was read; {GIVE_ANOTHER_NAME}"
+    )

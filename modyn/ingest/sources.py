@@ -1,0 +1,187 @@
+"""What a dataset has taken from which file: the entries of its sources journal.
+
+An entry is committed with the samples of its batch, in the same record of the manifest. It is
+one JSON object, in ASCII:
+
+    version    1
+    format     of the files: its kind and the digest of its settings, "CSV:0f1e..."
+    key        of the first sample of the batch
+    prefix     what all paths of the entry begin with
+    paths      the rest of each path; bytes that are no UTF-8 as \\udcXX
+    COLUMNS    a list with a number per path, or one number that holds for all
+
+The samples of the files follow each other in the order of the paths, `count` of each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+__all__ = ["INODE", "NEW", "PATH", "Entry", "Record", "Sources"]
+
+VERSION = 1
+NEW, PATH, INODE = 0, 1, 2
+"""How a row is tied to what is known: a file of its own, the one of this path, of this inode."""
+
+COLUMNS = {
+    "link": "B",
+    "device": "Q",
+    "inode": "Q",
+    "born": "q",  # ns since 1970; 0 where the file system does not say
+    "size": "Q",
+    "mtime": "q",  # ns since 1970
+    "end": "Q",  # where the first sample begins that was not taken
+    "head": "L",  # CRC-32C of the first bytes that were taken
+    "tail": "L",  # and of the last
+    "whole": "B",  # nothing was left of it then
+    "count": "Q",  # samples of this batch
+}
+
+
+class Record(NamedTuple):
+    """What is known of one file."""
+
+    device: int
+    inode: int
+    born: int
+    size: int
+    mtime: int
+    end: int
+    head: int
+    tail: int
+    whole: int
+    count: int
+    kind: str
+
+
+@dataclass
+class Entry:
+    """What one commit says of files; see the head of this module."""
+
+    format: str
+    key: int
+    paths: list[str] = field(default_factory=list)
+    columns: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
+
+    def add(self, path: str, **values: int) -> None:
+        """Say something of one file."""
+        self.paths.append(path)
+        for name, column in self.columns.items():
+            column.append(values[name])
+
+    def extend(self, paths: list[str], **values: list[int] | int) -> None:
+        """Say something of many files; a number holds for all of them."""
+        self.paths += paths
+        for name, column in self.columns.items():
+            value = values[name]
+            column += [value] * len(paths) if isinstance(value, int) else value
+
+    def encode(self) -> bytes:
+        prefix = os.path.commonprefix(self.paths) if len(self.paths) > 1 else ""
+        entry: dict[str, object] = {"version": VERSION, "format": self.format, "key": self.key}
+        entry["prefix"] = prefix
+        entry["paths"] = [path[len(prefix) :] for path in self.paths]
+        for name, column in self.columns.items():
+            same = bool(column) and column.count(column[0]) == len(column)
+            entry[name] = column[0] if same else column
+        return json.dumps(entry, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Entry:
+        """Read what `encode` wrote.
+
+        Raises
+        ------
+        ValueError
+            It is of a later version, or no entry at all.
+        """
+        data = json.loads(payload)
+        if not isinstance(data, dict) or data.get("version") != VERSION:
+            raise ValueError(
+                f"an entry of the sources journal has version {data.get('version')!r}; "
+                f"this modyn knows {VERSION}"
+            )
+        entry = cls(data["format"], data["key"])
+        paths = [data["prefix"] + path for path in data["paths"]]
+        entry.extend(paths, **{name: data[name] for name in COLUMNS})
+        return entry
+
+
+class Sources:
+    """The files that a dataset has taken, by path and by inode, after all its entries.
+
+    One row per file, in arrays: a file that has several names (links) has one.
+    """
+
+    def __init__(self, payloads: Iterable[bytes] = ()) -> None:
+        self.by_path: dict[str, int] = {}
+        self.by_inode: dict[tuple[int, int, int], int] = {}
+        self._columns = {name: array(code) for name, code in COLUMNS.items() if name != "link"}
+        self.names: list[str] = []  # by row: the path seen last
+        self._kinds: list[str] = []
+        self._kind = array("L")
+        for payload in payloads:
+            self.apply(Entry.decode(payload))
+
+    def __len__(self) -> int:
+        return len(self._kind)
+
+    def record(self, row: int) -> Record:
+        values = [column[row] for column in self._columns.values()]
+        return Record(*values, self._kinds[self._kind[row]])
+
+    def apply(self, entry: Entry) -> None:
+        """Take in what was committed."""
+        links = entry.columns["link"]
+        if not any(links):
+            self._add(entry, 0, len(links))
+            return
+        first = 0
+        for place, link in enumerate(links):
+            if link == NEW:
+                continue
+            self._add(entry, first, place)
+            self._update(entry, place)
+            first = place + 1
+        self._add(entry, first, len(links))
+
+    def _add(self, entry: Entry, first: int, stop: int) -> None:
+        """Take in files that were unknown."""
+        if first == stop:
+            return
+        rows = range(len(self), len(self) + stop - first)
+        for name, column in self._columns.items():
+            column.extend(entry.columns[name][first:stop])
+        self._kind.extend([self._kind_number(entry.format)] * len(rows))
+        self.names += entry.paths[first:stop]
+        self.by_path.update(zip(entry.paths[first:stop], rows, strict=True))
+        names = [entry.columns[name][first:stop] for name in ("device", "inode", "born")]
+        self.by_inode.update(zip(zip(*names, strict=True), rows, strict=True))
+
+    def _update(self, entry: Entry, place: int) -> None:
+        """Take in what is new of a file that is known."""
+        path = entry.paths[place]
+        values = {name: column[place] for name, column in entry.columns.items()}
+        inode = (values["device"], values["inode"], values["born"])
+        row = self.by_inode[inode] if values["link"] == INODE else self.by_path[path]
+        old = self.record(row)
+        before = (old.device, old.inode, old.born)
+        if before != inode and self.by_inode.get(before) == row:
+            del self.by_inode[before]
+        for name, column in self._columns.items():
+            column[row] = values[name] + (old.count if name == "count" else 0)
+        self._kind[row] = self._kind_number(entry.format)
+        self.names[row] = path
+        self.by_path[path] = row
+        self.by_inode[inode] = row
+
+    def _kind_number(self, format: str) -> int:
+        kind = format.partition(":")[0]
+        if kind not in self._kinds:
+            self._kinds.append(kind)
+        return self._kinds.index(kind)
