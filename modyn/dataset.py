@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
-from modyn.formats import CSV
-from modyn.ingest import Files, IngestReport, ingest
+from modyn.ingest import IngestReport, ingest
+from modyn.ingest.batch import Column, Piece
+from modyn.ingest.names import Files
+from modyn.ingest.sources import Sources
+from modyn.ingest.times import Times
 from modyn.inputs import Field, Ragged, as_column, as_int64, as_keys, as_timestamps
 
 __all__ = ["Dataset", "Ragged"]
@@ -51,6 +54,7 @@ class Dataset:
         self._core = core
         self._writable = writable
         self._current: _core.View | None = None
+        self._taken: Sources | None = None
         view = core.view()
         self._path = view.path
         self._fields = tuple(Field.parse(line) for line in view.schema.splitlines())
@@ -164,27 +168,45 @@ class Dataset:
         self,
         files: Files,
         *,
-        format: CSV,
+        format: object,
         mode: Literal["copy"] = "copy",
         on_error: Literal["stop", "skip"] = "stop",
+        threads: int | None = None,
+        timestamps: Times | None = None,
+        labels: object = None,
     ) -> IngestReport:
-        r"""Append the samples of files and return what was added; they are durable then.
+        r"""Append what is new in files and return what was added; it is durable then.
 
-        Each file is one batch, all of it or nothing. A file with more than 256 MiB
-        of samples is checked to its end first, and then appended in several batches,
-        each of them durable: a crash in between leaves the first ones.
+        Every sample of every file is taken once. A file that is known is not read
+        again; one that has grown is read from where it ended; one that was renamed
+        is known. docs/ingest.md has the rules.
+
+        Small files share a commit. A file with more than 64 MiB of samples is
+        taken in several; after a crash, or a bad line in the middle, the next
+        ingest goes on behind the last of them.
 
         Parameters
         ----------
         files : path, or sequence of paths
-            Plain files. A pattern such as `incoming/*.csv` means all files that
-            match, sorted by name.
-        format : modyn.formats.CSV
-            How they look, and which column is what.
+            Files, folders and patterns such as `incoming/*.csv`. A folder means
+            all files in it and below it. Names that begin with `.` or end like
+            those of half-written files (`~`, `.tmp`, `.part`, ...) are left out
+            of folders and patterns.
+        format : one of modyn.formats
+            How the files look, and what in them is what.
         mode : {"copy"}
             The samples are copied; the files are not needed afterwards.
         on_error : {"stop", "skip"}
-            Whether a bad file ends the work or is left out and reported.
+            Whether a bad file ends the work or is left out and reported. An error
+            of the dataset or of its disk always ends it.
+        threads : int, optional
+            How many threads parse; the result is the same for any number.
+        timestamps : "mtime", FileNameTime or function, optional
+            Where timestamps come from if not from the files themselves: a
+            function is called with the path and the count of samples, and gives
+            one integer for all of them, or one for each.
+        labels : optional
+            Where the labels of single files come from.
 
         Raises
         ------
@@ -200,14 +222,47 @@ class Dataset:
         >>> from pathlib import Path
         >>> from modyn.formats import CSV
         >>> home = Path(tempfile.mkdtemp())
-        >>> _ = (home / "june.csv").write_text("day,temp,rain\n151,19.5,0\n152,17,1\n")
+        >>> june = home / "june.csv"
+        >>> _ = june.write_text("day,temp,rain\n151,19.5,0\n152,17,1\n")
         >>> days = Dataset.create(home / "days", schema={"temp": "float32"})
-        >>> days.ingest(home / "*.csv", format=CSV(timestamp="day", label="rain")).samples
+        >>> format = CSV(timestamp="day", label="rain")
+        >>> days.ingest(home / "*.csv", format=format).samples
         2
-        >>> days.fetch([1])["temp"]
-        array([17.], dtype=float32)
+        >>> _ = june.write_text(june.read_text() + "153,18,0\n")
+        >>> days.ingest(home / "*.csv", format=format).samples
+        1
+        >>> days.fetch([2])["temp"]
+        array([18.], dtype=float32)
         """
-        return ingest(self, files, format=format, mode=mode, on_error=on_error)
+        return ingest(
+            self,
+            files,
+            format=format,
+            mode=mode,
+            on_error=on_error,
+            threads=threads,
+            timestamps=timestamps,
+            labels=labels,
+        )
+
+    def _commit(self, piece: Piece | None, source: bytes) -> None:
+        """Append what a reader gave, and write down where it is from, in one commit."""
+        if piece is None:
+            piece = Piece([_nothing(field) for field in self._fields], None, np.empty(0, np.int64))
+            piece.labels = piece.timestamps if self.view.has_labels else None
+        columns = tuple(c if isinstance(c, tuple) else (c, None) for c in piece.columns)
+        self._core.append(piece.count, columns, piece.labels, piece.timestamps, source)
+        self._current = None
+
+    def _sources(self) -> Sources:
+        """Return what was taken from which file, as of the last commit."""
+        if self._taken is None:
+            self._taken = Sources(self._core.sources())
+        return self._taken
+
+    def _forget_sources(self) -> None:
+        """Read anew what was taken, before the next ingest: a commit failed, or may have."""
+        self._taken = None
 
     def _check_names(self, fields: Mapping[str, Any]) -> None:
         names = [field.name for field in self._fields]
@@ -378,6 +433,13 @@ class Dataset:
     def __repr__(self) -> str:
         mode = "w" if self._writable else "r"
         return f"<Dataset {self._path!r}, mode {mode!r}, fields {self.schema}>"
+
+
+def _nothing(field: Field) -> Column:
+    """Return a column without samples."""
+    if field.dtype is None:
+        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+    return np.empty((0, *field.shape), field.dtype)
 
 
 def _reopen(path: str) -> Dataset:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["CSV", "Column"]
+__all__ = ["CSV", "Column", "FileNameTime"]
 
 Column = str | int
 """A column of a file: its name in the header, or its index from 0."""
@@ -36,8 +37,9 @@ class CSV:
 
     Parameters
     ----------
-    timestamp : str or int
+    timestamp : str or int, optional
         The column of the timestamp: an int64 in the unit of the dataset.
+        Without it, say where timestamps come from when ingesting.
     label : str or int, optional
         The column of the label, an int64. Needed if the dataset has labels.
     columns : mapping of field name to columns, optional
@@ -60,7 +62,7 @@ class CSV:
 separator=',', quote='"')
     """
 
-    timestamp: Column
+    timestamp: Column | None = None
     label: Column | None = None
     columns: Mapping[str, Column | Sequence[Column]] | None = None
     header: bool = True
@@ -73,7 +75,8 @@ separator=',', quote='"')
             _check_byte("quote", self.quote)
         if self.quote == self.separator:
             raise ValueError(f"separator and quote must differ, both are {self.quote!r}")
-        _check_column("timestamp", self.timestamp, self.header)
+        if self.timestamp is not None:
+            _check_column("timestamp", self.timestamp, self.header)
         if self.label is not None:
             _check_column("label", self.label, self.header)
         if self.columns is None:
@@ -86,3 +89,39 @@ separator=',', quote='"')
             for source in sources:
                 _check_column(f"a column of field {field!r}", source, self.header)
         object.__setattr__(self, "columns", columns)
+
+
+@dataclass(frozen=True)
+class FileNameTime:
+    r"""The time in the name of a file is the timestamp of its samples.
+
+    Parameters
+    ----------
+    pattern : str
+        A regular expression that is looked for in the name, without its folder.
+        Its group `time`, or its only one, is the time.
+    format : str, optional
+        How the time is written, as `datetime.strptime` reads it; UTC unless it
+        says otherwise. Without it the time is an integer in the unit of the dataset.
+
+    Examples
+    --------
+    >>> FileNameTime(r"(\d{4}-\d{2}-\d{2})", "%Y-%m-%d")
+    FileNameTime(pattern='(\\d{4}-\\d{2}-\\d{2})', format='%Y-%m-%d')
+    """
+
+    pattern: str
+    format: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            found = re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(
+                f"pattern {self.pattern!r} is no regular expression: {error}"
+            ) from None
+        if "time" not in found.groupindex and found.groups != 1:
+            raise ValueError(
+                f"pattern {self.pattern!r} must have one group, or one named 'time', "
+                f"got {found.groups}"
+            )

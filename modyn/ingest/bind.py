@@ -52,5 +52,3 @@ def _in_order(format: CSV, fields: Sequence[Field]) -> tuple[Column, ...]:
     count = sum(_size(field) for field in fields)
     free = (i for i in range(count + 2) if i not in (format.label, format.timestamp))
     return tuple(next(free) for _ in range(count))
-
-

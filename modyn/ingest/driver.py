@@ -1,244 +1,295 @@
-"""From files to samples of a dataset."""
+"""The work: plan, read, append, write down; one commit per batch."""
 
 from __future__ import annotations
 
-import glob
-import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from modyn import _core
-from modyn.formats import CSV, Column
-from modyn.inputs import Field, Ragged
+from modyn.errors import CorruptError
+from modyn.ingest.ahead import ahead
+from modyn.ingest.batch import Batch, Columns, Piece
+from modyn.ingest.facts import Rejected, check, look, read_bytes
+from modyn.ingest.names import Files, expand
+from modyn.ingest.plan import Plan, make_plan
+from modyn.ingest.readers import Target, digest_of, opener, rules_of
+from modyn.ingest.report import IngestReport, Tally
+from modyn.ingest.sources import PATH, Entry
+from modyn.ingest.times import Times, times_rule
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
 
-__all__ = ["IngestReport", "ingest"]
+__all__ = ["BATCH_BYTES", "Intake", "ingest"]
 
-Files = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
-Columns = tuple[npt.NDArray[Any] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]], ...]
+BATCH_BYTES = 64 << 20
+"""Samples up to this size become one commit; a file that holds fewer is never cut."""
 
-BATCH_BYTES = 256 << 20
-"""Samples of a file up to this size become one batch: all of them, or none."""
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What an ingest has added.
-
-    Parameters
-    ----------
-    files : tuple of str
-        Files whose samples are in the dataset now, in this order.
-    samples : int
-        How many samples they held.
-    keys : range
-        Their keys, in the order of the files and of their rows.
-    skipped : tuple of (str, str)
-        With on_error="skip", the files that were not taken, and why.
-    """
-
-    files: tuple[str, ...]
-    samples: int
-    keys: range
-    skipped: tuple[tuple[str, str], ...] = ()
+HEADER_MAX = 1 << 20
+"""How far the end of the first line of a file is looked for that still grows."""
 
 
 def ingest(
     dataset: Dataset,
     files: Files,
     *,
-    format: CSV,
+    format: object,
     mode: Literal["copy"] = "copy",
     on_error: Literal["stop", "skip"] = "stop",
+    threads: int | None = None,
+    timestamps: Times | None = None,
+    labels: object = None,
     batch_bytes: int = BATCH_BYTES,
 ) -> IngestReport:
-    """Append the samples of files; `Dataset.ingest` says it all."""
+    """Append what is new in files; `Dataset.ingest` says it all."""
     if mode != "copy":
         raise ValueError(f"mode must be 'copy', got {mode!r}")
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error must be 'stop' or 'skip', got {on_error!r}")
-    if not isinstance(format, CSV):
-        raise TypeError(f"format must be a modyn.formats.CSV, got {format!r}")
-    _check_labels(dataset, format)
-    elements = bind_elements(format, schema_fields(dataset))
-    paths = expand(files)
-    progress = _Progress(dataset, len(dataset))
-    for path in paths:
-        try:
-            reader = open_csv(path, dataset.view.schema, format, elements)
-            _ingest_file(progress, path, reader, batch_bytes)
-        except (ValueError, OSError) as error:
-            if on_error == "skip" and progress.is_at_fault(error):
-                progress.skipped.append((path, str(error)))
-                continue
-            error.add_note(progress.note())
-            raise
-    return progress.report()
-
-
-def schema_fields(dataset: Dataset) -> list[Field]:
-    """Return the fields of a dataset in the order of its schema."""
-    return [Field.parse(line) for line in dataset.view.schema.splitlines()]
-
-
-def expand(files: Files) -> list[str]:
-    """Return the paths that are meant; a pattern gives its matches sorted by name.
-
-    Raises
-    ------
-    FileNotFoundError
-        Nothing matches a pattern, or there are no files at all.
-    """
-    given = [files] if isinstance(files, (str, os.PathLike)) else list(files)
-    paths: list[str] = []
-    for item in (os.fspath(path) for path in given):
-        if not glob.has_magic(item) or os.path.exists(item):
-            paths.append(item)
-            continue
-        matches = sorted(glob.glob(item, recursive=True))
-        if not matches:
-            raise FileNotFoundError(f"no file matches {item!r}")
-        paths.extend(matches)
-    if not paths:
-        raise FileNotFoundError("there are no files to ingest")
-    return paths
-
-
-def bind_elements(format: CSV, fields: Sequence[Field]) -> tuple[Column, ...]:
-    """Return the column of every element of every field, in schema order."""
-    if format.columns is None:
-        return _by_name(fields) if format.header else _in_order(format, fields)
-    names = [field.name for field in fields]
-    for name in format.columns:
-        if name not in names:
-            raise ValueError(f"columns names field {name!r}; the schema has {names}")
-    elements: list[Column] = []
-    for field in fields:
-        given = format.columns.get(field.name)
-        if given is None:
-            raise ValueError(f"columns has no entry for field {field.name!r}")
-        columns = (given,) if isinstance(given, (str, int)) else tuple(given)
-        if len(columns) != _size(field):
-            raise ValueError(
-                f"field {field.name!r} is {field.type}: {_size(field)} columns are needed, "
-                f"got {len(columns)}"
-            )
-        elements.extend(columns)
-    return tuple(elements)
-
-
-def open_csv(path: str, schema: str, format: CSV, elements: tuple[Column, ...]) -> _core.Reader:
-    """Return a reader of one file."""
-    quote = -1 if format.quote is None else ord(format.quote)
-    return _core.read_csv(
-        path,
-        schema,
-        format.header,
-        ord(format.separator),
-        quote,
-        elements,
-        format.label,
-        format.timestamp,
-        1,
-        False,
+    intake = Intake(
+        dataset, format, timestamps=timestamps, threads=threads, batch_bytes=batch_bytes
     )
+    return intake.take(expand(files), on_error=on_error)
 
 
-def _size(field: Field) -> int:
-    return math.prod(field.shape)
+class Intake:
+    """Takes files of one format into one dataset, again and again."""
 
-
-def _by_name(fields: Sequence[Field]) -> tuple[Column, ...]:
-    names: list[Column] = []
-    for field in fields:
-        if _size(field) == 1:
-            names.append(field.name)
-        else:
-            names.extend(f"{field.name}_{i}" for i in range(_size(field)))
-    return tuple(names)
-
-
-def _in_order(format: CSV, fields: Sequence[Field]) -> tuple[Column, ...]:
-    count = sum(_size(field) for field in fields)
-    free = (i for i in range(count + 2) if i not in (format.label, format.timestamp))
-    return tuple(next(free) for _ in range(count))
-
-
-def _check_labels(dataset: Dataset, format: CSV) -> None:
-    if dataset.view.has_labels and format.label is None:
-        raise ValueError(f"{dataset.path} has labels; give the label column of the files")
-    if not dataset.view.has_labels and format.label is not None:
-        raise ValueError(f"{dataset.path} has no labels, but label is {format.label!r}")
-
-
-class _Progress:
-    """What has been appended so far."""
-
-    def __init__(self, dataset: Dataset, first: int) -> None:
-        self.dataset = dataset
-        self.fields = schema_fields(dataset)
-        self.files: list[str] = []
-        self.skipped: list[tuple[str, str]] = []
-        self.keys = range(first, first)
-        self.samples = 0
-        self.partial = 0  # samples of the file that is being appended
-        self.appending = False
-
-    def append(
+    def __init__(
         self,
+        dataset: Dataset,
+        format: object,
+        *,
+        timestamps: Times | None = None,
+        threads: int | None = None,
+        growing: bool = False,
+        batch_bytes: int = BATCH_BYTES,
+    ) -> None:
+        self._dataset = dataset
+        self._rules = rules_of(format, growing)
+        _check_labels(dataset, format)
+        own = _has_own_times(format, timestamps)
+        self._times_of = times_rule(timestamps, dataset.timestamp_unit)
+        self._open = opener(
+            format,
+            Target(
+                dataset.view.schema,
+                dataset.view.has_labels,
+                own,
+                _thread_count(threads),
+                growing,
+            ),
+        )
+        self._format = digest_of(format)
+        self._batch_bytes = batch_bytes
+
+    def take(
+        self,
+        paths: Sequence[str],
+        *,
+        on_error: Literal["stop", "skip"] = "skip",
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> IngestReport:
+        """Append what is new in these files, until `stopped` after some commit."""
+        tally = Tally()
+        rejected: list[Rejected] = []
+        while paths:
+            plan = make_plan(look(paths), self._dataset._sources(), self._rules)
+            rejected += plan.rejected
+            if plan.rejected and on_error == "stop":
+                _cut(plan, min(rejected, key=lambda one: one[0])[0])
+            rejected += self._work(plan, tally, on_error, stopped)
+            if stopped() or (rejected and on_error == "stop"):
+                break
+            paths = plan.later
+        if rejected and on_error == "stop":
+            error = min(rejected, key=lambda one: one[0])[2]
+            error.add_note(tally.note())
+            raise error
+        tally.skipped += [(path, _reason(error)) for _, path, error in sorted(rejected, key=_order)]
+        return tally.report()
+
+    def _work(
+        self, plan: Plan, tally: Tally, on_error: str, stopped: Callable[[], bool]
+    ) -> list[Rejected]:
+        """Read and commit what a plan says."""
+        rejected: list[Rejected] = []
+        tally.known += plan.known
+        tally.renamed += plan.renamed
+        for batch in ahead(self._batches(plan, on_error)):
+            rejected += batch.rejected
+            self._commit(batch, tally)
+            if stopped():
+                break
+        return rejected
+
+    def _commit(self, batch: Batch, tally: Tally) -> None:
+        """Make a batch durable, with what it says of its files."""
+        if not batch.entry.paths:
+            return
+        batch.entry.key = first = len(self._dataset)
+        piece = batch.joined() if batch.pieces else None
+        try:
+            self._dataset._commit(piece, batch.entry.encode())
+        except BaseException as error:
+            self._dataset._forget_sources()
+            error.add_note(tally.note())
+            raise
+        self._dataset._sources().apply(batch.entry)
+        tally.add(batch.files, first, batch.count)
+
+    def _batches(self, plan: Plan, on_error: str) -> Iterator[Batch]:
+        """Yield what is to be committed, a batch at a time; made in a thread of its own."""
+        batch = self._noted(plan)
+        for place in plan.take:
+            path = plan.facts.paths[place]
+            try:
+                for part in self._parts(plan, place):
+                    if batch.count and batch.nbytes + part.piece.nbytes > self._batch_bytes:
+                        yield batch
+                        batch = Batch(Entry(self._format, 0))
+                    batch.add(part.piece)
+                    batch.files.append(path)
+                    batch.entry.add(path, **part.row)
+            except (ValueError, OSError, CorruptError) as error:
+                batch.rejected.append((plan.facts.order[place], path, error))
+                if on_error == "stop":
+                    break
+        yield batch
+
+    def _noted(self, plan: Plan) -> Batch:
+        """Return a batch that writes down names, times and inodes of known files."""
+        batch = Batch(Entry(self._format, 0))
+        for place in plan.noted:
+            record = plan.records[place]
+            row = plan.row(place, record.end, (record.head, record.tail), True, 0)
+            batch.entry.add(plan.facts.paths[place], **row)
+        return batch
+
+    def _parts(self, plan: Plan, place: int) -> Iterator[Part]:
+        """Yield the samples of one file, with what there is to write down about them."""
+        path = plan.facts.paths[place]
+        start = plan.start(place)
+        if start == 0 and self._rules.growing and not self._is_begun(path):
+            return
+        reader = self._open(path)
+        if start:
+            reader.seek(start)
+        ended, first = False, True
+        while not ended:
+            columns, labels, times, ended = reader.read(self._batch_bytes)
+            piece = self._piece(plan, place, columns, labels, times)
+            end = reader.position
+            checked = self._verified(plan, place, end)
+            if (
+                piece.count == 0
+                and end == start
+                and place in plan.records
+                and plan.is_as_it_was(place)
+            ):
+                return
+            row = plan.row(place, end, checked, ended, piece.count)
+            if not first:
+                row["link"] = PATH
+            yield Part(piece, row)
+            first = False
+
+    def _is_begun(self, path: str) -> bool:
+        """Whether there is a first line, if there are lines, of a file that still grows."""
+        if not self._rules.append_only:
+            return True
+        begin = read_bytes(path, 0, HEADER_MAX if self._rules.lines else 1)
+        return b"\n" in begin if self._rules.lines and len(begin) < HEADER_MAX else bool(begin)
+
+    def _piece(
+        self,
+        plan: Plan,
+        place: int,
         columns: Columns,
         labels: npt.NDArray[np.int64] | None,
-        timestamps: npt.NDArray[np.int64] | None,
-    ) -> None:
-        if timestamps is None or len(timestamps) == 0:  # every CSV format has a timestamp column
-            return
-        fields = {
-            field.name: Ragged(*column) if isinstance(column, tuple) else column
-            for field, column in zip(self.fields, columns, strict=True)
-        }
-        self.appending = True
-        keys = self.dataset.append(fields, labels=labels, timestamps=timestamps)
-        self.appending = False
-        start = self.keys.start if self.samples else int(keys[0])
-        self.keys = range(start, int(keys[-1]) + 1)
-        self.samples += len(keys)
-        self.partial += len(keys)
+        times: npt.NDArray[np.int64] | None,
+    ) -> Piece:
+        if times is None:
+            count = _count(columns)
+            times = self._times_of(plan.facts.paths[place], plan.facts.mtime[place], count)
+        return Piece(columns, labels, times)
 
-    def is_at_fault(self, error: Exception) -> bool:
-        """Whether the file is wrong, rather than the dataset or the disk under it."""
-        return not self.appending and self.partial == 0
-
-    def note(self) -> str:
-        if not self.samples:
-            return "no sample of these files was added"
-        text = f"{self.samples} samples were added before"
-        if self.partial:
-            text += f", {self.partial} of them of this file"
-        return f"{text}; their keys are {self.keys.start} to {self.keys.stop - 1}"
-
-    def report(self) -> IngestReport:
-        return IngestReport(tuple(self.files), self.samples, self.keys, tuple(self.skipped))
+    def _verified(self, plan: Plan, place: int, end: int) -> tuple[int, int]:
+        """Return the check of what was read; ValueError if the file is no longer the same."""
+        path = plan.facts.paths[place]
+        now = look([path])
+        if now.errors:
+            raise now.errors[0][2]
+        before = plan.facts.at(place)
+        if now.at(0)[:3] != before[:3]:
+            raise ValueError(f"{path}: was replaced by another file while it was read")
+        if not self._rules.append_only and now.at(0) != before:
+            raise ValueError(f"{path}: has changed while it was read; ingest it when it is whole")
+        length = end if self._rules.append_only else before[3]
+        if now.size[0] < length:
+            raise ValueError(f"{path}: has shrunk while it was read")
+        return check(path, length)
 
 
-def _ingest_file(progress: _Progress, path: str, reader: _core.Reader, batch_bytes: int) -> None:
-    progress.partial = 0
-    columns, labels, timestamps, ended = reader.read(batch_bytes)
-    if not ended:
-        # Too large for one batch: nothing is kept before all of it is known to be sound.
-        del columns, labels, timestamps
-        reader.check()
-        reader.seek(0)
-        while not ended:
-            columns, labels, timestamps, ended = reader.read(batch_bytes)
-            progress.append(columns, labels, timestamps)
-    else:
-        progress.append(columns, labels, timestamps)
-    progress.files.append(path)
-    progress.partial = 0
+@dataclass
+class Part:
+    """Samples of one file, and its row of the entry."""
+
+    piece: Piece
+    row: dict[str, int]
+
+
+def _count(columns: Columns) -> int:
+    first = columns[0]
+    return len(first[1]) - 1 if isinstance(first, tuple) else len(first)
+
+
+def _cut(plan: Plan, order: int) -> None:
+    """Leave out what comes behind a file that ends the work."""
+    plan.take = [place for place in plan.take if plan.facts.order[place] < order]
+    plan.noted = [place for place in plan.noted if plan.facts.order[place] < order]
+
+
+def _order(rejected: Rejected) -> int:
+    return rejected[0]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror.lower()}"
+    return str(error)
+
+
+def _thread_count(threads: int | None) -> int:
+    if threads is None:
+        return min(len(os.sched_getaffinity(0)), 8)
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    return threads
+
+
+def _check_labels(dataset: Dataset, format: object) -> None:
+    label = getattr(format, "label", None)
+    if dataset.view.has_labels and label is None:
+        raise ValueError(f"{dataset.path} has labels; give the label column of the files")
+    if not dataset.view.has_labels and label is not None:
+        raise ValueError(f"{dataset.path} has no labels, but label is {label!r}")
+
+
+def _has_own_times(format: object, timestamps: Times | None) -> bool:
+    """Whether the timestamps come from the files."""
+    own = getattr(format, "timestamp", None)
+    if own is not None and timestamps is not None:
+        raise ValueError(
+            f"the timestamp of the format is {own!r}, and timestamps are given, too: which?"
+        )
+    if own is None and timestamps is None:
+        raise ValueError(
+            "where do the timestamps come from? Give a timestamp to the format, or "
+            "timestamps='mtime', a modyn.formats.FileNameTime or a function"
+        )
+    return own is not None

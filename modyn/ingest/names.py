@@ -34,8 +34,6 @@ def expand(files: Files) -> list[str]:
     given = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     paths: dict[str, None] = {}
     for item in (os.fspath(path) for path in given):
-        if isinstance(item, bytes):
-            raise TypeError(f"files must be str or paths of str, got {item!r}")
         if os.path.isdir(item):
             paths.update(dict.fromkeys(walk(os.path.abspath(item))))
         elif not glob.has_magic(item) or os.path.lexists(item):

@@ -62,6 +62,31 @@ class Plan:
         record = self.records.get(place)
         return record.end if record else 0
 
+    def is_as_it_was(self, place: int) -> bool:
+        """Whether nothing about a known file is new, its name and inode neither."""
+        record = self.records[place]
+        same = self.facts.at(place) == record[:5]
+        return same and bool(record.whole) and self.links[place] == PATH
+
+    def row(
+        self, place: int, end: int, checked: tuple[int, int], whole: bool, count: int
+    ) -> dict[str, int]:
+        """Return what an entry says of a file after this."""
+        facts = self.facts
+        return {
+            "link": self.links.get(place, NEW),
+            "device": facts.device[place],
+            "inode": facts.inode[place],
+            "born": facts.born[place],
+            "size": facts.size[place],
+            "mtime": facts.mtime[place],
+            "end": end,
+            "head": checked[0],
+            "tail": checked[1],
+            "whole": int(whole),
+            "samples": count,
+        }
+
 
 def make_plan(facts: Facts, sources: Sources, rules: Rules) -> Plan:
     """Decide about all files."""
@@ -71,7 +96,11 @@ def make_plan(facts: Facts, sources: Sources, rules: Rules) -> Plan:
     moved: set[int] = set()
     for place, inode in enumerate(inodes):
         row = sources.by_inode.get(inode, -1)
-        if row >= 0 and row != rows[place] and _is_renamed(facts, place, sources.record(row), rules):
+        if (
+            row >= 0
+            and row != rows[place]
+            and _is_renamed(facts, place, sources.record(row), rules)
+        ):
             plan.links[place] = INODE
             plan.renamed.append((facts.paths[place], sources.names[row]))
             rows[place] = row

@@ -1,4 +1,4 @@
-"""What a dataset has taken from which file: the entries of its sources journal.
+r"""What a dataset has taken from which file: the entries of its sources journal.
 
 An entry is committed with the samples of its batch, in the same record of the manifest. It is
 one JSON object, in ASCII:
@@ -7,16 +7,15 @@ one JSON object, in ASCII:
     format     of the files: its kind and the digest of its settings, "CSV:0f1e..."
     key        of the first sample of the batch
     prefix     what all paths of the entry begin with
-    paths      the rest of each path; bytes that are no UTF-8 as \\udcXX
+    paths      the rest of each path; bytes that are no UTF-8 as \udcXX
     COLUMNS    a list with a number per path, or one number that holds for all
 
-The samples of the files follow each other in the order of the paths, `count` of each.
+The samples of the files follow each other in the order of the paths, `samples` of each.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -39,7 +38,7 @@ COLUMNS = {
     "head": "L",  # CRC-32C of the first bytes that were taken
     "tail": "L",  # and of the last
     "whole": "B",  # nothing was left of it then
-    "count": "Q",  # samples of this batch
+    "samples": "Q",  # samples of this batch
 }
 
 
@@ -55,7 +54,7 @@ class Record(NamedTuple):
     head: int
     tail: int
     whole: int
-    count: int
+    samples: int
     kind: str
 
 
@@ -82,7 +81,7 @@ class Entry:
             column += [value] * len(paths) if isinstance(value, int) else value
 
     def encode(self) -> bytes:
-        prefix = os.path.commonprefix(self.paths) if len(self.paths) > 1 else ""
+        prefix = _common(self.paths)
         entry: dict[str, object] = {"version": VERSION, "format": self.format, "key": self.key}
         entry["prefix"] = prefix
         entry["paths"] = [path[len(prefix) :] for path in self.paths]
@@ -112,6 +111,15 @@ class Entry:
         return entry
 
 
+def _common(paths: list[str]) -> str:
+    """Return what all of several paths begin with."""
+    if len(paths) < 2:
+        return ""
+    first, last = min(paths), max(paths)
+    pairs = enumerate(zip(first, last, strict=False))
+    return first[: next((place for place, (a, b) in pairs if a != b), len(first))]
+
+
 class Sources:
     """The files that a dataset has taken, by path and by inode, after all its entries.
 
@@ -133,7 +141,7 @@ class Sources:
 
     def record(self, row: int) -> Record:
         values = [column[row] for column in self._columns.values()]
-        return Record(*values, self._kinds[self._kind[row]])
+        return Record._make([*values, self._kinds[self._kind[row]]])
 
     def apply(self, entry: Entry) -> None:
         """Take in what was committed."""
@@ -174,7 +182,7 @@ class Sources:
         if before != inode and self.by_inode.get(before) == row:
             del self.by_inode[before]
         for name, column in self._columns.items():
-            column[row] = values[name] + (old.count if name == "count" else 0)
+            column[row] = values[name] + (old.samples if name == "samples" else 0)
         self._kind[row] = self._kind_number(entry.format)
         self.names[row] = path
         self.by_path[path] = row

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from modyn import _core
 from modyn.dataset import Dataset
 from modyn.formats import CSV
-from modyn.ingest import BATCH_BYTES, expand, ingest
+from modyn.ingest.driver import BATCH_BYTES
+from modyn.ingest import ingest
+from modyn.ingest.names import expand
 from tests.reference import csv_rows
 
 FLOATS = ["float16", "float32", "float64"]
