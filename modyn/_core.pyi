@@ -184,26 +184,30 @@ class Orchestrator:
     def next(self) -> tuple[int, int, int, int, int, str] | None: ...
     def timestamp_at(self, position: int, /) -> int: ...
 
-class Csv:
-    def __new__(
-        cls,
-        path: str,
-        schema: str,
-        header: bool,
-        separator: int,
-        quote: int,
-        elements: tuple[str | int, ...],
-        label: str | int | None,
-        timestamp: str | int,
-        /,
-    ) -> Csv: ...
+class Reader:
+    @property
+    def position(self) -> int: ...
     def read(
         self, size_max: int, /
     ) -> tuple[
         tuple[npt.NDArray[Any] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]], ...],
         npt.NDArray[np.int64] | None,
-        npt.NDArray[np.int64],
+        npt.NDArray[np.int64] | None,
         bool,
     ]: ...
     def check(self) -> None: ...
-    def rewind(self) -> None: ...
+    def seek(self, position: int, /) -> None: ...
+
+def read_csv(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    header: bool,
+    separator: int,
+    quote: int,
+    elements: tuple[str | int, ...],
+    label: str | int | None,
+    timestamp: str | int | None,
+    threads: int,
+    growing: bool,
+    /,
+) -> Reader: ...
