@@ -150,6 +150,20 @@ mdn_file_size(const mdn_file *file, uint64_t *out, mdn_error *err)
 }
 
 mdn_status
+mdn_file_facts_of(const mdn_file *file, mdn_file_facts *out, mdn_error *err)
+{
+    int result;
+
+    do
+        result = file->io->stat(file->io->self, file->fd, out);
+    while (result == -EINTR);
+    if (result < 0)
+        return mdn_fail_errno(
+            err, -result, "%s: its size and time cannot be read", file->path);
+    return MDN_OK;
+}
+
+mdn_status
 mdn_file_truncate(mdn_file *file, uint64_t size, mdn_error *err)
 {
     int result;
