@@ -53,7 +53,7 @@ def ingest(
     intake = Intake(
         dataset, format, timestamps=timestamps, threads=threads, batch_bytes=batch_bytes
     )
-    return intake.take(expand(files), on_error=on_error)
+    return intake.take(expand(files, without=dataset.path), on_error=on_error)
 
 
 class Intake:

@@ -19,8 +19,8 @@ def is_half_written(name: str) -> bool:
     return name.startswith(".") or name.endswith(HALF_WRITTEN)
 
 
-def expand(files: Files) -> list[str]:
-    """Return the absolute paths that are meant, each once.
+def expand(files: Files, *, without: str = "") -> list[str]:
+    """Return the absolute paths that are meant, each once, but none in folder `without`.
 
     A folder gives all files in it and below it, a pattern all that match,
     both sorted by name and without those that are half-written. A folder that
@@ -35,7 +35,7 @@ def expand(files: Files) -> list[str]:
     paths: dict[str, None] = {}
     for item in (os.fspath(path) for path in given):
         if os.path.isdir(item):
-            paths.update(dict.fromkeys(walk(os.path.abspath(item))))
+            paths.update(dict.fromkeys(walk(os.path.abspath(item), without)))
         elif not glob.has_magic(item) or os.path.lexists(item):
             paths[os.path.abspath(item)] = None
         else:
@@ -45,7 +45,7 @@ def expand(files: Files) -> list[str]:
     return list(paths)
 
 
-def walk(folder: str) -> Iterator[str]:
+def walk(folder: str, without: str = "") -> Iterator[str]:
     """Yield the files in a folder and below it, sorted by name within each.
 
     Links to files are followed and links to folders are not, so that no
@@ -57,7 +57,8 @@ def walk(folder: str) -> Iterator[str]:
         if is_half_written(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
-            yield from walk(entry.path)
+            if entry.path != without:
+                yield from walk(entry.path, without)
         elif entry.is_file():
             yield entry.path
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["INODE", "NEW", "PATH", "Entry", "Record", "Sources"]
+__all__ = ["INODE", "NEW", "PATH", "Entry", "Record", "Sources", "keys_of_file"]
 
 VERSION = 1
 NEW, PATH, INODE = 0, 1, 2
@@ -193,3 +193,24 @@ class Sources:
         if kind not in self._kinds:
             self._kinds.append(kind)
         return self._kinds.index(kind)
+
+
+def keys_of_file(payloads: Iterable[bytes], path: str) -> list[range]:
+    """Return the keys of all samples of a file, whatever its name was when they were taken.
+
+    Raises
+    ------
+    KeyError
+        Nothing is known of a file with this path.
+    """
+    sources = Sources()
+    parts: dict[int, list[range]] = {}
+    for payload in payloads:
+        entry = Entry.decode(payload)
+        sources.apply(entry)
+        key = entry.key
+        for name, count in zip(entry.paths, entry.columns["samples"], strict=True):
+            if count:
+                parts.setdefault(sources.by_path[name], []).append(range(key, key + count))
+            key += count
+    return parts.get(sources.by_path[path], [])
