@@ -50,7 +50,8 @@ class Plan:
     facts: Facts
     take: list[int] = field(default_factory=list)
     noted: list[int] = field(default_factory=list)
-    rejected: list[Rejected] = field(default_factory=list)
+    refused: dict[int, Exception] = field(default_factory=dict)
+    rejected: list[Rejected] = field(default_factory=list)  # and those without facts
     links: dict[int, int] = field(default_factory=dict)  # those that are not NEW
     records: dict[int, Record] = field(default_factory=dict)  # of those
     renamed: list[tuple[str, str]] = field(default_factory=list)
@@ -93,34 +94,52 @@ def make_plan(facts: Facts, sources: Sources, rules: Rules) -> Plan:
     plan = Plan(facts, rejected=list(facts.errors))
     inodes = list(zip(facts.device, facts.inode, facts.born, strict=True))
     rows = [sources.by_path.get(path, -1) for path in facts.paths]
-    moved: set[int] = set()
+    living: set[int] = set()  # what is known and seen here by its inode
     for place, inode in enumerate(inodes):
         row = sources.by_inode.get(inode, -1)
-        if (
-            row >= 0
-            and row != rows[place]
-            and _is_renamed(facts, place, sources.record(row), rules)
-        ):
+        if row < 0:
+            continue
+        if row == rows[place]:
+            living.add(row)
+        elif _is_renamed(facts, place, sources.record(row), rules):
             plan.links[place] = INODE
             plan.renamed.append((facts.paths[place], sources.names[row]))
             rows[place] = row
-            moved.add(row)
-    taken: set[object] = set()
+            living.add(row)
+    new = []
+    claimed: set[tuple[int, int, int]] = set()  # inodes that are written down by this plan
     for place, row in enumerate(rows):
         known = row >= 0 and (
             place in plan.links
             or sources.by_inode.get(inodes[place], -1) == row
-            or (row not in moved and sources.names[row] == facts.paths[place])
+            or (row not in living and sources.names[row] == facts.paths[place])
         )
-        if known and not _decide(plan, place, sources.record(row), rules):
-            continue
-        name: object = row if known else inodes[place]
-        if name in taken:
+        if not known:
+            new.append(place)
+        elif _decide(plan, place, sources.record(row), rules):
+            _claim(plan, place, claimed, inodes[place])
+        elif place in plan.noted[-1:]:
+            claimed.add(inodes[place])
+    for place in new:
+        _claim(plan, place, claimed, inodes[place])
+    for place, error in plan.refused.items():
+        if inodes[place] in claimed:  # it is another name of a file that is taken now
             plan.later.append(facts.paths[place])
         else:
-            taken.add(name)
-            plan.take.append(place)
+            plan.rejected.append((facts.order[place], facts.paths[place], error))
+    plan.take.sort()
     return plan
+
+
+def _claim(
+    plan: Plan, place: int, claimed: set[tuple[int, int, int]], inode: tuple[int, int, int]
+) -> None:
+    """Take a file, or look at it again when it is known under its other name."""
+    if inode in claimed:
+        plan.later.append(plan.facts.paths[place])
+    else:
+        claimed.add(inode)
+        plan.take.append(place)
 
 
 def _is_renamed(facts: Facts, place: int, record: Record, rules: Rules) -> bool:
@@ -159,7 +178,7 @@ def _decide(plan: Plan, place: int, record: Record, rules: Rules) -> bool:
         else:
             more = _has_grown(facts.paths[place], facts.size[place], record, rules)
     except (ValueError, OSError) as error:
-        plan.rejected.append((facts.order[place], facts.paths[place], error))
+        plan.refused[place] = error
         return False
     if more:
         return True
