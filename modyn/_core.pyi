@@ -209,5 +209,6 @@ def read_csv(
     timestamp: str | int | None,
     threads: int,
     growing: bool,
+    piece_size: int = 0,
     /,
 ) -> Reader: ...
