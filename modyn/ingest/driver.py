@@ -13,7 +13,8 @@ import numpy.typing as npt
 from modyn.errors import CorruptError
 from modyn.ingest.ahead import ahead
 from modyn.ingest.batch import Batch, Columns, Piece
-from modyn.ingest.facts import Rejected, check, look, read_bytes
+from modyn.ingest.facts import Rejected, check, look
+from modyn.ingest.lines import begins_with_line, next_line
 from modyn.ingest.names import Files, expand
 from modyn.ingest.plan import Plan, make_plan
 from modyn.ingest.readers import Target, digest_of, opener, rules_of
@@ -28,9 +29,6 @@ __all__ = ["BATCH_BYTES", "Intake", "ingest"]
 
 BATCH_BYTES = 64 << 20
 """Samples up to this size become one commit; a file that holds fewer is never cut."""
-
-HEADER_MAX = 1 << 20
-"""How far the end of the first line of a file is looked for that still grows."""
 
 
 def ingest(
@@ -174,11 +172,12 @@ class Intake:
         """Yield the samples of one file, with what there is to write down about them."""
         path = plan.facts.paths[place]
         start = plan.start(place)
-        if start == 0 and self._rules.growing and not self._is_begun(path):
+        if start == 0 and self._rules.growing and not self._is_begun(plan, place):
             return
         reader = self._open(path)
         if start:
-            reader.seek(start)
+            next_start = next_line(path, start) if self._rules.lines else start
+            reader.seek(next_start or start)
         ended, first = False, True
         while not ended:
             columns, labels, times, ended = reader.read(self._batch_bytes)
@@ -198,12 +197,11 @@ class Intake:
             yield Part(piece, row)
             first = False
 
-    def _is_begun(self, path: str) -> bool:
-        """Whether there is a first line, if there are lines, of a file that still grows."""
-        if not self._rules.append_only:
-            return True
-        begin = read_bytes(path, 0, HEADER_MAX if self._rules.lines else 1)
-        return b"\n" in begin if self._rules.lines and len(begin) < HEADER_MAX else bool(begin)
+    def _is_begun(self, plan: Plan, place: int) -> bool:
+        """Whether there is something to read of a file that still grows."""
+        if self._rules.lines:
+            return begins_with_line(plan.facts.paths[place])
+        return plan.facts.size[place] > 0 or not self._rules.append_only
 
     def _piece(
         self,

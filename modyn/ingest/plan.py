@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modyn.ingest.facts import Facts, Rejected, check, read_bytes
+from modyn.ingest.facts import Facts, Rejected, check
+from modyn.ingest.lines import GIVE_ANOTHER_NAME, next_line
 from modyn.ingest.sources import INODE, NEW, PATH, Record, Sources
 
 __all__ = ["Plan", "Rules", "make_plan"]
-
-GIVE_ANOTHER_NAME = "its samples stay; give the new content another name"
 
 
 @dataclass(frozen=True)
@@ -214,20 +213,4 @@ def _has_grown(path: str, size: int, record: Record, rules: Rules) -> bool:
         raise ValueError(f"{path}: has changed since it was ingested; {GIVE_ANOTHER_NAME}")
     if not rules.append_only:
         return not record.whole
-    return size > length and (not rules.lines or _line_ended(path, length))
-
-
-def _line_ended(path: str, end: int) -> bool:
-    """Whether there is more after the last line that was taken, and it had ended there."""
-    if end == 0:
-        return True
-    around = read_bytes(path, end - 1, 3)
-    last, rest = around[:1], around[1:]
-    if last == b"\n" or rest.startswith((b"\n", b"\r\n")):
-        return True
-    if rest == b"\r":
-        return False  # half a line end
-    raise ValueError(
-        f"{path}: its last line had no end when it was ingested, at byte {end}, and has grown "
-        f"since: that sample stays as it was read; {GIVE_ANOTHER_NAME}"
-    )
+    return size > length and (not rules.lines or next_line(path, length) is not None)

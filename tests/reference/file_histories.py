@@ -216,8 +216,8 @@ class World:
                     refused.append(name)
                     continue
                 if not more:
-                    notes.append((name, taken))
                     if self._is_news(name, taken):
+                        notes.append((name, taken))
                         claimed.add(inode)
                     continue
             if inode in claimed:
@@ -228,8 +228,7 @@ class World:
         for name in refused:
             (later if self.files[name] in claimed else rejected).append(name)
         for name, taken in notes:
-            if self._is_news(name, taken):
-                self._note(name, taken)
+            self._note(name, taken)
         for name, taken in sorted(work, key=lambda one: one[0]):
             self._take(name, taken, growing, rejected)
         return later
