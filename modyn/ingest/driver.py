@@ -153,6 +153,7 @@ class Intake:
                     batch.add(part.piece)
                     batch.files.append(path)
                     batch.entry.add(path, **part.row)
+                    batch.entry.gone += plan.gone.pop(place, [])
             except (ValueError, OSError, CorruptError) as error:
                 batch.rejected.append((plan.facts.order[place], path, error))
                 if on_error == "stop":
@@ -166,6 +167,7 @@ class Intake:
             record = plan.records[place]
             row = plan.row(place, record.end, (record.head, record.tail), True, 0)
             batch.entry.add(plan.facts.paths[place], **row)
+            batch.entry.gone += plan.gone.pop(place, [])
         return batch
 
     def _parts(self, plan: Plan, place: int) -> Iterator[Part]:
@@ -223,11 +225,11 @@ class Intake:
         if now.errors:
             raise now.errors[0][2]
         before = plan.facts.at(place)
-        if now.at(0)[:3] != before[:3]:
+        if now.at(0)[:2] != before[:2]:
             raise ValueError(f"{path}: was replaced by another file while it was read")
         if not self._rules.append_only and now.at(0) != before:
             raise ValueError(f"{path}: has changed while it was read; ingest it when it is whole")
-        length = end if self._rules.append_only else before[3]
+        length = end if self._rules.append_only else before[2]
         if now.size[0] < length:
             raise ValueError(f"{path}: has shrunk while it was read")
         return check(path, length)

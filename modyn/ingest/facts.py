@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from zlib import crc32 as crc32c  # TODO
 
-__all__ = ["CHECKED", "Facts", "Rejected", "check", "look", "read_bytes"]
+__all__ = ["CHECKED", "Facts", "Rejected", "check", "is_at", "look", "read_bytes"]
 
 Rejected = tuple[int, str, Exception]
 """The place of a file among those that were given, its path, and what is wrong with it."""
@@ -24,18 +24,16 @@ class Facts:
     paths: list[str] = field(default_factory=list)
     device: list[int] = field(default_factory=list)
     inode: list[int] = field(default_factory=list)
-    born: list[int] = field(default_factory=list)
     size: list[int] = field(default_factory=list)
     mtime: list[int] = field(default_factory=list)
     order: list[int] = field(default_factory=list)  # the place among those asked for
     errors: list[Rejected] = field(default_factory=list)
 
-    def at(self, place: int) -> tuple[int, int, int, int, int]:
+    def at(self, place: int) -> tuple[int, int, int, int]:
         """Return all of one file, to be compared."""
         return (
             self.device[place],
             self.inode[place],
-            self.born[place],
             self.size[place],
             self.mtime[place],
         )
@@ -56,11 +54,19 @@ def look(paths: Sequence[str]) -> Facts:
         facts.paths.append(path)
         facts.device.append(found.st_dev)
         facts.inode.append(found.st_ino)
-        facts.born.append(0)
         facts.size.append(found.st_size)
         facts.mtime.append(found.st_mtime_ns)
         facts.order.append(order)
     return facts
+
+
+def is_at(path: str, device: int, inode: int) -> bool:
+    """Whether this file is found under a path."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return False
+    return (found.st_dev, found.st_ino) == (device, inode)
 
 
 def check(path: str, end: int) -> tuple[int, int]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from modyn.ingest.facts import Facts, Rejected, check
+from modyn.ingest.facts import Facts, Rejected, check, is_at
 from modyn.ingest.lines import GIVE_ANOTHER_NAME, next_line
 from modyn.ingest.sources import INODE, NEW, PATH, Record, Sources
 
@@ -54,6 +54,7 @@ class Plan:
     links: dict[int, int] = field(default_factory=dict)  # those that are not NEW
     records: dict[int, Record] = field(default_factory=dict)  # of those
     renamed: list[tuple[str, str]] = field(default_factory=list)
+    gone: dict[int, list[str]] = field(default_factory=dict)  # names that a renamed file had
     later: list[str] = field(default_factory=list)  # further names of what is taken now
     known: int = 0
 
@@ -65,7 +66,7 @@ class Plan:
     def is_as_it_was(self, place: int) -> bool:
         """Whether nothing about a known file is new, its name and inode neither."""
         record = self.records[place]
-        same = self.facts.at(place) == record[:5]
+        same = self.facts.at(place) == record[:4]
         return same and bool(record.whole) and self.links[place] == PATH
 
     def row(
@@ -77,7 +78,6 @@ class Plan:
             "link": self.links.get(place, NEW),
             "device": facts.device[place],
             "inode": facts.inode[place],
-            "born": facts.born[place],
             "size": facts.size[place],
             "mtime": facts.mtime[place],
             "end": end,
@@ -91,7 +91,7 @@ class Plan:
 def make_plan(facts: Facts, sources: Sources, rules: Rules) -> Plan:
     """Decide about all files."""
     plan = Plan(facts, rejected=list(facts.errors))
-    inodes = list(zip(facts.device, facts.inode, facts.born, strict=True))
+    inodes = list(zip(facts.device, facts.inode, strict=True))
     rows = [sources.by_path.get(path, -1) for path in facts.paths]
     living: set[int] = set()  # what is known and seen here by its inode
     for place, inode in enumerate(inodes):
@@ -102,16 +102,19 @@ def make_plan(facts: Facts, sources: Sources, rules: Rules) -> Plan:
             living.add(row)
         elif _is_renamed(facts, place, sources.record(row), rules):
             plan.links[place] = INODE
-            plan.renamed.append((facts.paths[place], sources.names[row]))
+            names = sources.names(row)
+            plan.gone[place] = [path for path in names if not is_at(path, *inode)]
+            former = [*plan.gone[place], *names, sources.first_name(row)][0]
+            plan.renamed.append((facts.paths[place], former))
             rows[place] = row
             living.add(row)
     new = []
-    claimed: set[tuple[int, int, int]] = set()  # inodes that are written down by this plan
+    claimed: set[tuple[int, int]] = set()  # inodes that are written down by this plan
     for place, row in enumerate(rows):
         known = row >= 0 and (
             place in plan.links
             or sources.by_inode.get(inodes[place], -1) == row
-            or (row not in living and sources.names[row] == facts.paths[place])
+            or row not in living
         )
         if not known:
             new.append(place)
@@ -130,9 +133,7 @@ def make_plan(facts: Facts, sources: Sources, rules: Rules) -> Plan:
     return plan
 
 
-def _claim(
-    plan: Plan, place: int, claimed: set[tuple[int, int, int]], inode: tuple[int, int, int]
-) -> None:
+def _claim(plan: Plan, place: int, claimed: set[tuple[int, int]], inode: tuple[int, int]) -> None:
     """Take a file, or look at it again when it is known under its other name."""
     if inode in claimed:
         plan.later.append(plan.facts.paths[place])
@@ -149,9 +150,9 @@ def _is_renamed(facts: Facts, place: int, record: Record, rules: Rules) -> bool:
     length = _length(record, rules)
     if size < length or (size > length and not rules.append_only):
         return False
-    # Where files have no time of birth, the inode of one that is gone may have passed on to
-    # another with the same content, which has a time of its own.
-    if not record.born and not rules.append_only and mtime != record.mtime:
+    # The inode of a file that is gone may have passed on to another one with the same content;
+    # that one has a time of its own, and a file that was only renamed has not.
+    if not rules.append_only and mtime != record.mtime:
         return False
     return check(facts.paths[place], length) == (record.head, record.tail)
 
@@ -182,8 +183,8 @@ def _decide(plan: Plan, place: int, record: Record, rules: Rules) -> bool:
     if more:
         return True
     plan.known += 1
-    inode = (facts.device[place], facts.inode[place], facts.born[place])
-    is_new = inode != (record.device, record.inode, record.born)
+    inode = (facts.device[place], facts.inode[place])
+    is_new = inode != (record.device, record.inode)
     if is_new or plan.links[place] == INODE or not _is_as_it_was(facts, place, record):
         plan.noted.append(place)
     return False

@@ -8,6 +8,7 @@ one JSON object, in ASCII:
     key        of the first sample of the batch
     prefix     what all paths of the entry begin with
     paths      the rest of each path; bytes that are no UTF-8 as \udcXX
+    gone       paths under which a file is known no more, since it has another name
     COLUMNS    a list with a number per path, or one number that holds for all
 
 The samples of the files follow each other in the order of the paths, `samples` of each.
@@ -31,7 +32,6 @@ COLUMNS = {
     "link": "B",
     "device": "Q",
     "inode": "Q",
-    "born": "q",  # ns since 1970; 0 where the file system does not say
     "size": "Q",
     "mtime": "q",  # ns since 1970
     "end": "Q",  # where the first sample begins that was not taken
@@ -47,7 +47,6 @@ class Record(NamedTuple):
 
     device: int
     inode: int
-    born: int
     size: int
     mtime: int
     end: int
@@ -65,6 +64,7 @@ class Entry:
     format: str
     key: int
     paths: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
     columns: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
 
     def add(self, path: str, **values: int) -> None:
@@ -85,6 +85,8 @@ class Entry:
         entry: dict[str, object] = {"version": VERSION, "format": self.format, "key": self.key}
         entry["prefix"] = prefix
         entry["paths"] = [path[len(prefix) :] for path in self.paths]
+        if self.gone:
+            entry["gone"] = self.gone
         for name, column in self.columns.items():
             same = bool(column) and column.count(column[0]) == len(column)
             entry[name] = column[0] if same else column
@@ -105,7 +107,7 @@ class Entry:
                 f"an entry of the sources journal has version {data.get('version')!r}; "
                 f"this modyn knows {VERSION}"
             )
-        entry = cls(data["format"], data["key"])
+        entry = cls(data["format"], data["key"], gone=data.get("gone", []))
         paths = [data["prefix"] + path for path in data["paths"]]
         entry.extend(paths, **{name: data[name] for name in COLUMNS})
         return entry
@@ -128,9 +130,10 @@ class Sources:
 
     def __init__(self, payloads: Iterable[bytes] = ()) -> None:
         self.by_path: dict[str, int] = {}
-        self.by_inode: dict[tuple[int, int, int], int] = {}
+        self.by_inode: dict[tuple[int, int], int] = {}
         self._columns = {name: array(code) for name, code in COLUMNS.items() if name != "link"}
-        self.names: list[str] = []  # by row: the path seen last
+        self._names: list[str] = []  # by row
+        self._more_names: dict[int, list[str]] = {}
         self._kinds: list[str] = []
         self._kind = array("L")
         for payload in payloads:
@@ -143,9 +146,19 @@ class Sources:
         values = [column[row] for column in self._columns.values()]
         return Record._make([*values, self._kinds[self._kind[row]]])
 
+    def first_name(self, row: int) -> str:
+        """Return the path under which a file was seen first."""
+        return self._names[row]
+
+    def names(self, row: int) -> list[str]:
+        """Return the paths under which a file is known."""
+        names = [self._names[row], *self._more_names.get(row, ())]
+        return [path for path in names if self.by_path.get(path) == row]
+
     def apply(self, entry: Entry) -> None:
         """Take in what was committed."""
         links = entry.columns["link"]
+        self._drop(entry)
         if not any(links):
             self._add(entry, 0, len(links))
             return
@@ -158,6 +171,18 @@ class Sources:
             first = place + 1
         self._add(entry, first, len(links))
 
+    def _drop(self, entry: Entry) -> None:
+        """Forget the names that renamed files had."""
+        if not entry.gone:
+            return
+        inodes = zip(*(entry.columns[name] for name in ("link", "device", "inode")), strict=True)
+        rows = {
+            self.by_inode.get((device, inode)) for link, device, inode in inodes if link == INODE
+        }
+        for path in entry.gone:
+            if self.by_path.get(path) in rows:
+                del self.by_path[path]
+
     def _add(self, entry: Entry, first: int, stop: int) -> None:
         """Take in files that were unknown."""
         if first == stop:
@@ -166,25 +191,26 @@ class Sources:
         for name, column in self._columns.items():
             column.extend(entry.columns[name][first:stop])
         self._kind.extend([self._kind_number(entry.format)] * len(rows))
-        self.names += entry.paths[first:stop]
+        self._names += entry.paths[first:stop]
         self.by_path.update(zip(entry.paths[first:stop], rows, strict=True))
-        names = [entry.columns[name][first:stop] for name in ("device", "inode", "born")]
+        names = [entry.columns[name][first:stop] for name in ("device", "inode")]
         self.by_inode.update(zip(zip(*names, strict=True), rows, strict=True))
 
     def _update(self, entry: Entry, place: int) -> None:
         """Take in what is new of a file that is known."""
         path = entry.paths[place]
         values = {name: column[place] for name, column in entry.columns.items()}
-        inode = (values["device"], values["inode"], values["born"])
+        inode = (values["device"], values["inode"])
         row = self.by_inode[inode] if values["link"] == INODE else self.by_path[path]
         old = self.record(row)
-        before = (old.device, old.inode, old.born)
+        before = (old.device, old.inode)
         if before != inode and self.by_inode.get(before) == row:
             del self.by_inode[before]
         for name, column in self._columns.items():
             column[row] = values[name] + (old.samples if name == "samples" else 0)
         self._kind[row] = self._kind_number(entry.format)
-        self.names[row] = path
+        if path not in self.names(row):
+            self._more_names.setdefault(row, []).append(path)
         self.by_path[path] = row
         self.by_inode[inode] = row
 

@@ -26,7 +26,6 @@ class File:
 class Taken:
     """What was taken of one file."""
 
-    name: str
     inode: File
     consumed: bytes = b""
     samples: list[int] = field(default_factory=list)
@@ -250,8 +249,7 @@ class World:
             taken = self.by_path.get(name)
             if name in known or taken is None:
                 continue
-            owner = taken not in living and taken.name == name
-            if owner or self.by_inode.get(self.files[name]) is taken:
+            if taken not in living or self.by_inode.get(self.files[name]) is taken:
                 known[name] = taken
         return known
 
@@ -278,7 +276,11 @@ class World:
         inode = self.files[name]
         if taken.inode is not inode and self.by_inode.get(taken.inode) is taken:
             del self.by_inode[taken.inode]
-        taken.name, taken.inode, taken.seen = name, inode, self._seen(name)
+        if self.by_path.get(name) is not taken:
+            for old, other in list(self.by_path.items()):
+                if other is taken and self.files.get(old) is not inode:
+                    del self.by_path[old]
+        taken.inode, taken.seen = inode, self._seen(name)
         self.by_path[name] = self.by_inode[inode] = taken
 
     def _take(self, name: str, taken: Taken | None, growing: bool, rejected: list[str]) -> None:
@@ -288,7 +290,7 @@ class World:
         end = max(end, start)
         rows = content[start:end].split(b"\n")[start == 0 :]
         if taken is None:
-            taken = Taken(name, self.files[name])
+            taken = Taken(self.files[name])
             self.taken.append(taken)
         taken.samples += [int(row.split(b",")[1]) for row in rows if row]
         taken.consumed = content[:end]
