@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -15,9 +16,11 @@ from modyn import _core
 from modyn.erasure import Compaction, Erasure, Event, check_reason, whoami
 from modyn.ingest import IngestReport, ingest
 from modyn.ingest.batch import Column, Piece
+from modyn.ingest.driver import Intake
 from modyn.ingest.names import Files
 from modyn.ingest.sources import Sources
 from modyn.ingest.times import Times
+from modyn.ingest.watch import Watch
 from modyn.inputs import Field, Ragged, as_column, as_int64, as_keys, as_timestamps
 
 __all__ = ["Dataset", "Ragged"]
@@ -56,6 +59,7 @@ class Dataset:
         self._writable = writable
         self._current: _core.View | None = None
         self._taken: Sources | None = None
+        self._ingesting = threading.Lock()
         view = core.view()
         self._path = view.path
         self._fields = tuple(Field.parse(line) for line in view.schema.splitlines())
@@ -244,6 +248,72 @@ class Dataset:
             threads=threads,
             timestamps=timestamps,
             labels=labels,
+        )
+
+    def watch(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        format: object,
+        timestamps: Times | None = None,
+        labels: object = None,
+        threads: int | None = None,
+        settle: float = 0.3,
+        poll: float | None = None,
+        on_report: Callable[[IngestReport], None] | None = None,
+    ) -> Watch:
+        r"""Take what comes into a folder as it comes, until the watch that is returned is stopped.
+
+        Files are taken as `ingest` takes them, and by the same rules. An unfinished
+        line or record at the end of a file waits until it is finished; a file of a
+        format that does not grow waits until it is whole: closed by its writer,
+        moved here, or left alone for `settle` seconds. A file that is wrong, or a folder
+        that cannot be read, is reported once and tried again when it has changed.
+
+        A thread does the work. The package watchdog (`pip install 'modyn[watch]'`)
+        lets it know at once; without it, and on file systems that do not tell (network
+        shares), the folder is looked at again and again.
+
+        Parameters
+        ----------
+        folder : path
+            Looked into with all folders below. It need not exist yet.
+        format, timestamps, labels, threads
+            As for `ingest`.
+        settle : float
+            Seconds.
+        poll : float, optional
+            Seconds from one look to the next, instead of events.
+        on_report : function, optional
+            Called with an IngestReport, in the thread of the watch, whenever
+            something was added or rejected. Without it, iterate over the watch.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from modyn.formats import CSV
+        >>> home = Path(tempfile.mkdtemp())
+        >>> days = Dataset.create(home / "days", schema={"temp": "float32"}, labels=False)
+        >>> with days.watch(home / "in", format=CSV(timestamp="day"), poll=0.01) as watch:
+        ...     (home / "in").mkdir()
+        ...     _ = (home / "in" / "june.csv").write_text("day,temp\n151,19.5\n")
+        ...     for report in watch:
+        ...         if report.samples:
+        ...             break
+        >>> print(report)
+        1 sample of 1 file added
+        """
+        intake = Intake(
+            self, format, timestamps=timestamps, labels=labels, threads=threads, growing=True
+        )
+        return Watch(
+            intake,
+            os.path.abspath(os.fspath(folder)),
+            without=self._path,
+            settle=settle,
+            poll=poll,
+            on_report=on_report,
         )
 
     def _commit(self, piece: Piece | None, source: bytes) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from modyn.errors import CorruptError
 from modyn.ingest.ahead import ahead
 from modyn.ingest.batch import Batch, Columns, Piece
-from modyn.ingest.facts import Rejected, check, look
+from modyn.ingest.facts import Facts, Rejected, check, look
 from modyn.ingest.lines import begins_with_line, next_line
 from modyn.ingest.names import Files, expand
 from modyn.ingest.plan import Plan, make_plan
@@ -49,7 +49,12 @@ def ingest(
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error must be 'stop' or 'skip', got {on_error!r}")
     intake = Intake(
-        dataset, format, timestamps=timestamps, threads=threads, batch_bytes=batch_bytes
+        dataset,
+        format,
+        timestamps=timestamps,
+        labels=labels,
+        threads=threads,
+        batch_bytes=batch_bytes,
     )
     return intake.take(expand(files, without=dataset.path), on_error=on_error)
 
@@ -63,12 +68,13 @@ class Intake:
         format: object,
         *,
         timestamps: Times | None = None,
+        labels: object = None,
         threads: int | None = None,
         growing: bool = False,
         batch_bytes: int = BATCH_BYTES,
     ) -> None:
         self._dataset = dataset
-        self._rules = rules_of(format, growing)
+        self.rules = rules_of(format, growing)
         _check_labels(dataset, format)
         own = _has_own_times(format, timestamps)
         self._times_of = times_rule(timestamps, dataset.timestamp_unit)
@@ -85,18 +91,42 @@ class Intake:
         self._format = digest_of(format)
         self._batch_bytes = batch_bytes
 
+    def is_known(self, path: str, size: int, mtime: int) -> bool:
+        """Whether a file is known as it is, so that there is nothing to do about it."""
+        sources = self._dataset._sources()
+        row = sources.by_path.get(path)
+        if row is None:
+            return False
+        record = sources.record(row)
+        return (record.size, record.mtime) == (size, mtime) and bool(record.whole)
+
     def take(
         self,
         paths: Sequence[str],
         *,
         on_error: Literal["stop", "skip"] = "skip",
         stopped: Callable[[], bool] = lambda: False,
+        waiting: Callable[[Facts], Container[str]] = lambda facts: (),
     ) -> IngestReport:
-        """Append what is new in these files, until `stopped` after some commit."""
+        """Append what is new in these files, until `stopped` after some commit.
+
+        Those that are `waiting` are left for another time.
+        """
+        with self._dataset._ingesting:
+            return self._take(paths, on_error, stopped, waiting)
+
+    def _take(
+        self,
+        paths: Sequence[str],
+        on_error: Literal["stop", "skip"],
+        stopped: Callable[[], bool],
+        waiting: Callable[[Facts], Container[str]],
+    ) -> IngestReport:
         tally = Tally()
         rejected: list[Rejected] = []
         while paths:
-            plan = make_plan(look(paths), self._dataset._sources(), self._rules)
+            facts = look(paths)
+            plan = make_plan(facts, self._dataset._sources(), self.rules, waiting(facts))
             rejected += plan.rejected
             if plan.rejected and on_error == "stop":
                 _cut(plan, min(rejected, key=lambda one: one[0])[0])
@@ -174,11 +204,11 @@ class Intake:
         """Yield the samples of one file, with what there is to write down about them."""
         path = plan.facts.paths[place]
         start = plan.start(place)
-        if start == 0 and self._rules.growing and not self._is_begun(plan, place):
+        if start == 0 and self.rules.growing and not self._is_begun(plan, place):
             return
         reader = self._open(path)
         if start:
-            next_start = next_line(path, start) if self._rules.lines else start
+            next_start = next_line(path, start) if self.rules.lines else start
             reader.seek(next_start or start)
         ended, first = False, True
         while not ended:
@@ -201,9 +231,9 @@ class Intake:
 
     def _is_begun(self, plan: Plan, place: int) -> bool:
         """Whether there is something to read of a file that still grows."""
-        if self._rules.lines:
+        if self.rules.lines:
             return begins_with_line(plan.facts.paths[place])
-        return plan.facts.size[place] > 0 or not self._rules.append_only
+        return plan.facts.size[place] > 0 or not self.rules.append_only
 
     def _piece(
         self,
@@ -227,9 +257,9 @@ class Intake:
         before = plan.facts.at(place)
         if now.at(0)[:2] != before[:2]:
             raise ValueError(f"{path}: was replaced by another file while it was read")
-        if not self._rules.append_only and now.at(0) != before:
+        if not self.rules.append_only and now.at(0) != before:
             raise ValueError(f"{path}: has changed while it was read; ingest it when it is whole")
-        length = end if self._rules.append_only else before[2]
+        length = end if self.rules.append_only else before[2]
         if now.size[0] < length:
             raise ValueError(f"{path}: has shrunk while it was read")
         return check(path, length)

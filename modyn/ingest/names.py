@@ -45,20 +45,27 @@ def expand(files: Files, *, without: str = "") -> list[str]:
     return list(paths)
 
 
-def walk(folder: str, without: str = "") -> Iterator[str]:
+def walk(folder: str, without: str = "", errors: list[OSError] | None = None) -> Iterator[str]:
     """Yield the files in a folder and below it, sorted by name within each.
 
     Links to files are followed and links to folders are not, so that no
-    ring of links is walked for ever.
+    ring of links is walked for ever. Folders that cannot be read are put to
+    `errors`, if it is given.
     """
-    with os.scandir(folder) as entries:
-        here = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            here = sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        if errors is None:
+            raise
+        errors.append(error)
+        return
     for entry in here:
         if is_half_written(entry.name):
             continue
         if entry.is_dir(follow_symlinks=False):
             if entry.path != without:
-                yield from walk(entry.path, without)
+                yield from walk(entry.path, without, errors)
         elif entry.is_file():
             yield entry.path
 

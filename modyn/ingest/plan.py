@@ -11,6 +11,7 @@ rotated is a known file under a new name, and a new file under the old one.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from modyn.ingest.facts import Facts, Rejected, check, is_at
@@ -88,8 +89,8 @@ class Plan:
         }
 
 
-def make_plan(facts: Facts, sources: Sources, rules: Rules) -> Plan:
-    """Decide about all files."""
+def make_plan(facts: Facts, sources: Sources, rules: Rules, waiting: Container[str] = ()) -> Plan:
+    """Decide about all files but those that are to wait."""
     plan = Plan(facts, rejected=list(facts.errors))
     inodes = list(zip(facts.device, facts.inode, strict=True))
     rows = [sources.by_path.get(path, -1) for path in facts.paths]
@@ -111,6 +112,8 @@ def make_plan(facts: Facts, sources: Sources, rules: Rules) -> Plan:
     new = []
     claimed: set[tuple[int, int]] = set()  # inodes that are written down by this plan
     for place, row in enumerate(rows):
+        if facts.paths[place] in waiting:
+            continue
         known = row >= 0 and (
             place in plan.links
             or sources.by_inode.get(inodes[place], -1) == row

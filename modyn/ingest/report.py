@@ -36,11 +36,11 @@ class IngestReport:
     renamed: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        text = f"{self.samples} samples of {_files(len(self.files))} added"
+        text = f"{_some(self.samples, 'sample')} of {_some(len(self.files), 'file')} added"
         if self.known:
-            text += f", {_files(self.known)} known before"
+            text += f", {_some(self.known, 'file')} known before"
         if self.skipped:
-            text += f", {_files(len(self.skipped))} rejected"
+            text += f", {_some(len(self.skipped), 'file')} rejected"
         return text
 
 
@@ -83,5 +83,5 @@ class Tally:
         )
 
 
-def _files(count: int) -> str:
-    return f"{count} file" if count == 1 else f"{count} files"
+def _some(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
