@@ -114,17 +114,16 @@ def make_plan(facts: Facts, sources: Sources, rules: Rules, waiting: Container[s
     for place, row in enumerate(rows):
         if facts.paths[place] in waiting:
             continue
-        known = row >= 0 and (
-            place in plan.links
-            or sources.by_inode.get(inodes[place], -1) == row
-            or row not in living
-        )
-        if not known:
+        by_inode = place in plan.links or sources.by_inode.get(inodes[place], -1) == row
+        if row < 0 or (row in living and not by_inode):
             new.append(place)
-        elif _decide(plan, place, sources.record(row), rules):
+            continue
+        if _decide(plan, place, sources.record(row), rules):
             _claim(plan, place, claimed, inodes[place])
         elif place in plan.noted[-1:]:
             claimed.add(inodes[place])
+        if place not in plan.refused:
+            living.add(row)  # no other file goes on with it
     for place in new:
         _claim(plan, place, claimed, inodes[place])
     for place, error in plan.refused.items():

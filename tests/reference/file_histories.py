@@ -200,58 +200,56 @@ class World:
         return sorted(x for taken in self.taken for x in taken.samples)
 
     def _round(self, names: list[str], growing: bool, rejected: list[str]) -> list[str]:
-        known = self._known(names)
+        by_inode, living = self._by_inode(names)
         work: list[tuple[str, Taken | None]] = []
         notes: list[tuple[str, Taken]] = []
+        new: list[str] = []
         later: list[str] = []
-        claimed: set[File] = set()
         refused: list[str] = []
-        for name in sorted(names, key=lambda name: name not in known):
-            taken, inode = known.get(name), self.files[name]
-            if taken is not None:
-                try:
-                    more = self._has_more(name, taken, growing)
-                except ValueError:
-                    refused.append(name)
-                    continue
-                if not more:
-                    if self._is_news(name, taken):
-                        notes.append((name, taken))
-                        claimed.add(inode)
-                    continue
-            if inode in claimed:
+        claimed: set[File] = set()
+
+        def claim(name: str, taken: Taken | None) -> None:
+            if self.files[name] in claimed:
                 later.append(name)
+            else:
+                claimed.add(self.files[name])
+                work.append((name, taken))
+
+        for name in names:
+            taken = by_inode.get(name) or self.by_path.get(name)
+            if taken is None or (name not in by_inode and taken in living):
+                new.append(name)
                 continue
-            claimed.add(inode)
-            work.append((name, taken))
+            try:
+                if self._has_more(name, taken, growing):
+                    claim(name, taken)
+                elif self._is_news(name, taken):
+                    notes.append((name, taken))
+                    claimed.add(self.files[name])
+                living.add(taken)
+            except ValueError:
+                refused.append(name)
+        for name in new:
+            claim(name, None)
         for name in refused:
             (later if self.files[name] in claimed else rejected).append(name)
         for name, taken in notes:
             self._note(name, taken)
-        for name, taken in sorted(work, key=lambda one: one[0]):
-            self._take(name, taken, growing, rejected)
+        for name, known in sorted(work, key=lambda one: one[0]):
+            self._take(name, known, growing)
         return later
 
-    def _known(self, names: list[str]) -> dict[str, Taken]:
+    def _by_inode(self, names: list[str]) -> tuple[dict[str, Taken], set[Taken]]:
+        """Return the files that are known by their inode."""
         known: dict[str, Taken] = {}
-        living: set[Taken] = set()
         for name in names:
             taken = self.by_inode.get(self.files[name])
             if taken is None:
                 continue
             is_new_name = taken is not self.by_path.get(name)
-            if is_new_name and not self.files[name].content.startswith(taken.consumed):
-                continue
-            living.add(taken)
-            if is_new_name:
+            if not is_new_name or self.files[name].content.startswith(taken.consumed):
                 known[name] = taken
-        for name in names:
-            taken = self.by_path.get(name)
-            if name in known or taken is None:
-                continue
-            if taken not in living or self.by_inode.get(self.files[name]) is taken:
-                known[name] = taken
-        return known
+        return known, set(known.values())
 
     def _has_more(self, name: str, taken: Taken, growing: bool) -> bool:
         content, consumed = self.files[name].content, taken.consumed
@@ -283,7 +281,7 @@ class World:
         taken.inode, taken.seen = inode, self._seen(name)
         self.by_path[name] = self.by_inode[inode] = taken
 
-    def _take(self, name: str, taken: Taken | None, growing: bool, rejected: list[str]) -> None:
+    def _take(self, name: str, taken: Taken | None, growing: bool) -> None:
         content = self.files[name].content
         end = content.rfind(b"\n") + 1 if growing else len(content)
         start = 0 if taken is None else len(taken.consumed)
