@@ -19,6 +19,7 @@ from modyn.ingest.batch import Column, Piece
 from modyn.ingest.driver import Intake
 from modyn.ingest.names import Files
 from modyn.ingest.sources import Sources
+from modyn.ingest.tables import append_from
 from modyn.ingest.times import Times
 from modyn.ingest.watch import Watch
 from modyn.inputs import Field, Ragged, as_column, as_int64, as_keys, as_timestamps
@@ -250,6 +251,63 @@ class Dataset:
             labels=labels,
         )
 
+    def append_from(
+        self,
+        rows: Any,
+        *,
+        columns: Mapping[str, str] | None = None,
+        label: str | None = None,
+        timestamp: str | None = None,
+        timestamps: Any = None,
+    ) -> npt.NDArray[np.uint64]:
+        """Add the rows of a table that another library holds, and return their keys.
+
+        Unlike files, rows have no name by which they are known: what is given
+        twice is added twice.
+
+        Parameters
+        ----------
+        rows : pandas.DataFrame, Hugging Face dataset, pyarrow table
+            Also a pyarrow RecordBatch or RecordBatchReader, and an iterable
+            Hugging Face dataset, of which only a part is in memory at a time.
+        columns : mapping of field name to column, optional
+            For fields whose column has another name.
+        label : str, optional
+            The column of the label. Needed if the dataset has labels.
+        timestamp : str, optional
+            The column of the timestamp.
+        timestamps : int or int64, shape (n,), unit of the dataset, optional
+            Instead of a column: one for all rows, or one for each.
+
+        Raises
+        ------
+        ValueError
+            A column is missing, or a value is missing or does not fit: the message
+            names row and column. Missing values are NaN in float fields. Up to
+            64 MiB at a time are added; a note says what was.
+        ImportError
+            pyarrow is needed; the message says which extra of modyn has it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import pandas
+        >>> days = Dataset.create(tempfile.mkdtemp() + "/days", schema={"temp": "float32"})
+        >>> table = pandas.DataFrame({"temp": [19.5, None], "rain": [0, 1], "day": [151, 152]})
+        >>> days.append_from(table, label="rain", timestamp="day")
+        array([0, 1], dtype=uint64)
+        >>> days.fetch([0, 1])["temp"]
+        array([19.5,  nan], dtype=float32)
+        """
+        return append_from(
+            self,
+            rows,
+            columns=columns,
+            label=label,
+            timestamp=timestamp,
+            timestamps=timestamps,
+        )
+
     def watch(
         self,
         folder: str | os.PathLike[str],
@@ -316,7 +374,7 @@ class Dataset:
             on_report=on_report,
         )
 
-    def _commit(self, piece: Piece | None, source: bytes) -> None:
+    def _commit(self, piece: Piece | None, source: bytes | None) -> None:
         """Append what a reader gave, and write down where it is from, in one commit."""
         if piece is None:
             piece = Piece([_nothing(field) for field in self._fields], None, np.empty(0, np.int64))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["CSV", "Column", "FileNameTime"]
+__all__ = ["CSV", "Arrow", "Column", "FileNameTime", "Parquet"]
 
 Column = str | int
 """A column of a file: its name in the header, or its index from 0."""
@@ -125,3 +125,42 @@ class FileNameTime:
                 f"pattern {self.pattern!r} must have one group, or one named 'time', "
                 f"got {found.groups}"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet:
+    """Parquet files, read by pyarrow: `pip install 'modyn[arrow]'`.
+
+    A field takes the column of its name: numbers that cast safely to its type, lists of
+    the right length for a shape, strings or binary values for bytes. A missing value is
+    NaN in a float field and an error in any other.
+
+    Parameters
+    ----------
+    label : str, optional
+        The column of the label. Needed if the dataset has labels.
+    timestamp : str, optional
+        The column of the timestamp: integers in the unit of the dataset, or times.
+    columns : mapping of field name to column, optional
+        For fields whose column has another name.
+
+    Examples
+    --------
+    >>> Parquet(label="rain", columns={"dense": "embedding"}).label
+    'rain'
+    """
+
+    label: str | None = None
+    timestamp: str | None = None
+    columns: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrow(Parquet):
+    """Arrow IPC files, which are Feather files of version 2; otherwise like `Parquet`.
+
+    Examples
+    --------
+    >>> Arrow(timestamp="day").timestamp
+    'day'
+    """

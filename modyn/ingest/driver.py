@@ -83,6 +83,7 @@ class Intake:
             Target(
                 dataset.view.schema,
                 dataset.view.has_labels,
+                dataset.timestamp_unit,
                 own,
                 _thread_count(threads),
                 growing,

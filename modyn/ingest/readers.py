@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
-from modyn.formats import CSV
+from modyn.formats import CSV, Arrow, Parquet
+from modyn.ingest.arrow import ArrowReader, import_pyarrow
 from modyn.ingest.batch import Columns
 from modyn.ingest.bind import bind_elements
 from modyn.ingest.plan import Rules
@@ -37,6 +38,7 @@ class Target:
 
     schema: str
     has_labels: bool
+    unit: str
     own_times: bool  # timestamps come from the file
     threads: int
     growing: bool
@@ -69,6 +71,11 @@ def _open_csv(format: CSV, target: Target) -> Open:
     return open_file
 
 
+def _open_arrow(format: Parquet, target: Target) -> Open:
+    import_pyarrow(type(format).__name__)
+    return lambda path: ArrowReader(path, format, target.fields, target.unit, target.own_times)
+
+
 @dataclass(frozen=True)
 class _Kind:
     open: Callable[[Any, Target], Open]
@@ -78,6 +85,8 @@ class _Kind:
 
 KINDS: dict[type, _Kind] = {
     CSV: _Kind(_open_csv, append_only=True, lines=True),
+    Parquet: _Kind(_open_arrow),
+    Arrow: _Kind(_open_arrow),
 }
 
 
