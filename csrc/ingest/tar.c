@@ -93,10 +93,9 @@ find_slot(const tar_reader *self, const char *extension)
     for (uint32_t s = 0; s < self->slot_count; s++) {
         const slot *one = &self->slots[s];
 
-        for (const char *at = one->extensions;
-             at < one->extensions + one->extensions_size;
-             at += strlen(at) + 1) {
-            if (strcasecmp(at, extension) == 0)
+        for (uint64_t at = 0; at < one->extensions_size;
+             at += strlen(one->extensions + at) + 1) {
+            if (strcasecmp(one->extensions + at, extension) == 0)
                 return s;
         }
     }

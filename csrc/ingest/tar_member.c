@@ -18,6 +18,7 @@
 
 #define WINDOW_SIZE (UINT64_C(256) << 10)
 #define PAX_MAX (UINT64_C(1) << 20)
+#define PADDING_MAX (UINT64_C(16) << 20) /* behind the end of the archive */
 #define NS INT64_C(1000000000)
 
 typedef unsigned long long ull;
@@ -441,8 +442,7 @@ mdn_tar_next(mdn_tar *tar, uint64_t at, mdn_tar_member *member, mdn_error *err)
             member->size = 0; /* whatever it says: nothing follows */
         member->data_at = at + MDN_TAR_BLOCK;
         if (!step(at, member->size, &member->next)
-            || !reaches(tar, at, MDN_TAR_BLOCK)
-            || !reaches(tar, member->data_at, member->size))
+            || member->next > tar->input->facts.size)
             return MDN_OK; /* cut */
         if (extension) {
             st = take_extension(tar, at, kind, member->size, member, &e, err);
@@ -464,8 +464,12 @@ mdn_tar_next(mdn_tar *tar, uint64_t at, mdn_tar_member *member, mdn_error *err)
 mdn_status
 mdn_tar_check_rest(mdn_tar *tar, uint64_t at, mdn_error *err)
 {
+    static const char what[] = "something stands behind the end of the "
+                               "archive; are these two archives in one file?";
     uint64_t size = tar->input->facts.size;
 
+    if (size - at > PADDING_MAX)
+        return fail(tar, at, what, err);
     while (at < size) {
         uint64_t part = size - at < WINDOW_SIZE ? size - at : WINDOW_SIZE;
         const uint8_t *bytes = NULL;
@@ -474,10 +478,7 @@ mdn_tar_check_rest(mdn_tar *tar, uint64_t at, mdn_error *err)
         if (st != MDN_OK)
             return st;
         if (!is_zero(bytes, part))
-            return fail(tar, at,
-                        "something stands behind the end of the archive; are "
-                        "these two archives in one file?",
-                        err);
+            return fail(tar, at, what, err);
         at += part;
     }
     return MDN_OK;

@@ -46,7 +46,8 @@ mdn_status mdn_tar_next(mdn_tar *tar, uint64_t at, mdn_tar_member *member,
                         mdn_error *err);
 void mdn_tar_member_clear(mdn_tar_member *member);
 
-/* From the end of the archive on there are only zeros; otherwise MDN_INVALID:
+/* From the end of the archive on there are only zeros, and no more than
+ * programs pad archives with; otherwise MDN_INVALID:
  * something was appended that would be lost. */
 mdn_status mdn_tar_check_rest(mdn_tar *tar, uint64_t at, mdn_error *err);
 
