@@ -535,8 +535,9 @@ open_either(npy *self, const mdn_npy_options *options, mdn_error *err)
 
     if (st != MDN_OK)
         return st;
-    return memcmp(magic, "PK", 2) == 0 ? open_archive(self, options, err)
-                                       : open_array(self, options, err);
+    return size > 0 && memcmp(magic, "PK", size) == 0
+               ? open_archive(self, options, err)
+               : open_array(self, options, err);
 }
 
 mdn_status

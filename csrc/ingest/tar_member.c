@@ -33,8 +33,11 @@ typedef struct {
 mdn_status
 mdn_tar_init(mdn_tar *tar, const mdn_input *input, mdn_error *err)
 {
-    *tar = (mdn_tar){.input = input, .window = malloc(WINDOW_SIZE)};
-    return tar->window ? MDN_OK : mdn_fail_nomem(err, WINDOW_SIZE);
+    uint64_t size = input->facts.size;
+
+    size = size < WINDOW_SIZE ? size : WINDOW_SIZE;
+    *tar = (mdn_tar){.input = input, .window = malloc(size + 1)};
+    return tar->window ? MDN_OK : mdn_fail_nomem(err, size);
 }
 
 void
