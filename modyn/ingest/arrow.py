@@ -7,7 +7,7 @@ core takes. Types must cast safely, as those of arrays do in `Dataset.append`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,8 @@ class ArrowReader:
         _check_columns(
             self._path, reader.schema.names, self._names.needed(self._label, self._timestamp)
         )
-        self._batch = lambda i: pyarrow.Table.from_batches([reader.get_batch(i)])
+        table_of: Callable[..., Any] = pyarrow.Table.from_batches
+        self._batch = lambda i: table_of([reader.get_batch(i)])
 
     def seek(self, position: int, /) -> None:
         if position > self.count:
