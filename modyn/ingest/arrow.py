@@ -7,7 +7,7 @@ core takes. Types must cast safely, as those of arrays do in `Dataset.append`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
