@@ -108,6 +108,10 @@ class Intake:
         record = sources.record(row)
         return (record.size, record.mtime) == (size, mtime) and bool(record.whole)
 
+    def plan(self, paths: Sequence[str]) -> Plan:
+        """Return what `take` would do with these files, and do nothing."""
+        return make_plan(look(paths), self._dataset._sources(), self.rules)
+
     def take(
         self,
         paths: Sequence[str],
