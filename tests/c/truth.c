@@ -1,0 +1,433 @@
+#include "truth.h"
+
+#include "base/bytes.h"
+#include "base/random.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define CELL 32
+#define LARGE_ONE_IN 64 /* payloads, if there are large ones */
+
+typedef unsigned long long ull;
+
+static const char MARK[8] = "MdNcEl\r\n";
+
+static void *
+allocate(uint64_t size)
+{
+    void *room = malloc(size + 1);
+
+    if (room == NULL)
+        abort();
+    return room;
+}
+
+/* Content. */
+
+/* size bytes of cells, the last of which may be cut. */
+static void
+fill(uint8_t *to, uint64_t size, uint64_t key, uint32_t take, uint32_t field)
+{
+    uint8_t cell[CELL];
+
+    memcpy(cell, MARK, sizeof MARK);
+    mdn_store_u64(cell + 8, key);
+    mdn_store_u32(cell + 16, take);
+    mdn_store_u32(cell + 20, field);
+    mdn_store_u64(cell + 24, mdn_mix(key * 1000003 + take * 8 + field));
+    for (uint64_t at = 0; at < size; at += CELL)
+        memcpy(to + at, cell, size - at < CELL ? size - at : CELL);
+}
+
+static uint64_t
+payload_size(const truth *t, uint64_t key, uint32_t take, uint32_t field)
+{
+    uint64_t draw = mdn_mix(mdn_mix(key * 16 + field) ^ take);
+
+    if (t->large_payload > 0 && draw % LARGE_ONE_IN == 1)
+        return t->large_payload;
+    if (draw % 4 == 0)
+        return 0;
+    return (draw >> 32) % 80;
+}
+
+static int32_t
+number(uint64_t key, uint32_t take)
+{
+    return (int32_t)(mdn_mix(key * 4 + 3) ^ take);
+}
+
+/* Timestamps and labels say whose they are, too, so that their bytes can be
+ * searched for; +1, so that none is zero. */
+static int64_t
+stamp(uint64_t tag, uint64_t key, uint32_t take)
+{
+    return (int64_t)(tag << 48 | (key & 0xffffff) << 24 | (take & 0xffffff));
+}
+
+#define TIMESTAMP_TAG UINT64_C(0x5453)
+#define LABEL_TAG UINT64_C(0x4c42)
+
+/* States. */
+
+static void
+reserve(truth_state *state, uint64_t count)
+{
+    if (count <= state->room)
+        return;
+    state->room = count * 2 + 64;
+    state->take = realloc(state->take, state->room * sizeof *state->take);
+    state->erased = realloc(state->erased, state->room);
+    if (state->take == NULL || state->erased == NULL)
+        abort();
+}
+
+void
+truth_copy(truth_state *to, const truth_state *from)
+{
+    reserve(to, from->count);
+    if (from->count > 0) {
+        memcpy(to->take, from->take, from->count * sizeof *to->take);
+        memcpy(to->erased, from->erased, from->count);
+    }
+    to->count = from->count;
+    to->erased_count = from->erased_count;
+}
+
+void
+truth_free_state(truth_state *state)
+{
+    free(state->take);
+    free(state->erased);
+    *state = (truth_state){0};
+}
+
+void
+truth_init(truth *t, bool ragged, bool labels)
+{
+    *t = (truth){.ragged = ragged, .labels = labels};
+}
+
+void
+truth_free(truth *t)
+{
+    truth_free_state(&t->now);
+    truth_free_state(&t->then);
+}
+
+mdn_dataset *
+truth_create(const truth *t, const mdn_io *io, const char *path)
+{
+    mdn_dataset_options options = {.schema =
+                                       t->ragged ? TRUTH_RAGGED : TRUTH_FIXED,
+                                   .has_labels = t->labels,
+                                   .time_unit = MDN_MS,
+                                   .segment_shift = 13};
+    mdn_dataset *dataset;
+    mdn_error err;
+
+    if (mdn_dataset_create(io, path, &options, &dataset, &err) != MDN_OK) {
+        fprintf(stderr, "%s\n", err.message);
+        abort();
+    }
+    return dataset;
+}
+
+void
+truth_append(const truth *t, uint64_t count, truth_state *out)
+{
+    truth_copy(out, &t->now);
+    reserve(out, t->now.count + count);
+    for (uint64_t i = 0; i < count; i++) {
+        out->take[out->count] = t->takes;
+        out->erased[out->count++] = 0;
+    }
+}
+
+void
+truth_erase(const truth *t, const uint64_t *keys, uint64_t count,
+            truth_state *out)
+{
+    truth_copy(out, &t->now);
+    for (uint64_t i = 0; i < count; i++) {
+        out->erased_count += !out->erased[keys[i]];
+        out->erased[keys[i]] = 1;
+    }
+}
+
+/* Batches. */
+
+static mdn_column
+draw_payloads(const truth *t, uint64_t count, uint32_t field)
+{
+    uint64_t first = t->now.count;
+    int64_t *ends = allocate((count + 1) * 8);
+    uint8_t *values;
+
+    ends[0] = 0;
+    for (uint64_t i = 0; i < count; i++)
+        ends[i + 1] =
+            ends[i] + (int64_t)payload_size(t, first + i, t->takes, field);
+    values = allocate((uint64_t)ends[count]);
+    for (uint64_t i = 0; i < count; i++)
+        fill(values + ends[i], (uint64_t)(ends[i + 1] - ends[i]), first + i,
+             t->takes, field);
+    return (mdn_column){values, ends};
+}
+
+static mdn_column
+draw_cells(const truth *t, uint64_t count)
+{
+    uint8_t *values = allocate(count * CELL);
+
+    for (uint64_t i = 0; i < count; i++)
+        fill(values + i * CELL, CELL, t->now.count + i, t->takes, 0);
+    return (mdn_column){values, NULL};
+}
+
+truth_batch
+truth_draw(truth *t, uint64_t count)
+{
+    uint64_t first = t->now.count;
+    int32_t *numbers = allocate(count * 4);
+    truth_batch batch = {.count = count,
+                         .labels = t->labels ? allocate(count * 8) : NULL,
+                         .timestamps = allocate(count * 8)};
+
+    t->takes++;
+    for (uint64_t i = 0; i < count; i++) {
+        numbers[i] = number(first + i, t->takes);
+        batch.timestamps[i] = stamp(TIMESTAMP_TAG, first + i, t->takes);
+        if (t->labels)
+            batch.labels[i] = stamp(LABEL_TAG, first + i, t->takes);
+    }
+    batch.columns[0] =
+        t->ragged ? draw_payloads(t, count, 0) : draw_cells(t, count);
+    batch.columns[1] = (mdn_column){numbers, NULL};
+    if (t->ragged)
+        batch.columns[2] = draw_payloads(t, count, 2);
+    return batch;
+}
+
+void
+truth_free_batch(truth_batch *batch)
+{
+    for (int f = 0; f < 3; f++) {
+        free((void *)(uintptr_t)batch->columns[f].values);
+        free((void *)(uintptr_t)batch->columns[f].offsets);
+    }
+    free(batch->labels);
+    free(batch->timestamps);
+    *batch = (truth_batch){0};
+}
+
+/* Comparing. */
+
+/* One fetch of some keys, into new arrays. */
+typedef struct {
+    mdn_target targets[3];
+    uint32_t target_count;
+    int64_t *labels, *timestamps;
+} fetched;
+
+static void
+free_fetched(fetched *f)
+{
+    for (uint32_t i = 0; i < f->target_count; i++) {
+        free(f->targets[i].values);
+        free(f->targets[i].offsets);
+    }
+    free(f->labels);
+    free(f->timestamps);
+}
+
+static mdn_status
+fetch(const truth *t, mdn_view *view, const uint64_t *keys, uint64_t count,
+      uint32_t threads, fetched *out, mdn_error *err)
+{
+    uint32_t fields = t->ragged ? 3 : 2;
+    mdn_status st = MDN_OK;
+
+    *out = (fetched){.labels = t->labels ? allocate(count * 8) : NULL,
+                     .timestamps = allocate(count * 8)};
+    for (uint32_t f = 0; f < fields && st == MDN_OK; f++) {
+        mdn_target *target = &out->targets[out->target_count++];
+        uint64_t size = f == 1 ? count * 4 : count * CELL;
+
+        *target = (mdn_target){.field = f};
+        if (t->ragged && f != 1) {
+            target->offsets = allocate((count + 1) * 8);
+            st = mdn_view_offsets(view, keys, count, f, target->offsets, err);
+            size = st == MDN_OK ? (uint64_t)target->offsets[count] : 0;
+        }
+        target->values = allocate(size);
+    }
+    if (st == MDN_OK)
+        st = mdn_view_fetch(view, keys, count, out->targets, fields,
+                            out->labels, out->timestamps, threads, err);
+    return st;
+}
+
+/* Field f of row i is that of this key. */
+static bool
+field_is_right(const truth *t, const mdn_target *target, uint64_t i,
+               uint64_t key, uint32_t take)
+{
+    const uint8_t *at = (const uint8_t *)target->values + i * CELL;
+    uint64_t size = CELL;
+    uint8_t cell[CELL];
+
+    if (target->field == 1)
+        return ((const int32_t *)target->values)[i] == number(key, take);
+    if (t->ragged) {
+        at = (const uint8_t *)target->values + target->offsets[i];
+        size = payload_size(t, key, take, target->field);
+        if (target->offsets[i + 1] - target->offsets[i] != (int64_t)size)
+            return false;
+    }
+    fill(cell, CELL, key, take, target->field);
+    for (; size > 0; at += CELL) {
+        uint64_t n = size < CELL ? size : CELL;
+
+        if (memcmp(at, cell, n) != 0)
+            return false;
+        size -= n;
+    }
+    return true;
+}
+
+static mdn_status
+compare_keys(const truth *t, const truth_state *state, mdn_view *view,
+             const uint64_t *keys, uint64_t count, uint32_t threads,
+             mdn_error *err)
+{
+    fetched got;
+    mdn_status st = fetch(t, view, keys, count, threads, &got, err);
+
+    for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
+        uint32_t take = state->take[keys[i]];
+        bool right =
+            got.timestamps[i] == stamp(TIMESTAMP_TAG, keys[i], take)
+            && (!t->labels || got.labels[i] == stamp(LABEL_TAG, keys[i], take));
+
+        for (uint32_t f = 0; f < got.target_count && right; f++)
+            right = field_is_right(t, &got.targets[f], i, keys[i], take);
+        if (!right)
+            st = mdn_fail(err, MDN_INVALID,
+                          "sample %llu is not that of append %u", (ull)keys[i],
+                          take);
+    }
+    free_fetched(&got);
+    return st;
+}
+
+/* The mapped columns say the same; 0 where a sample is erased. */
+static mdn_status
+compare_columns(const truth *t, const truth_state *state, mdn_view *view,
+                mdn_error *err)
+{
+    const int64_t *timestamps, *labels;
+    mdn_status st =
+        mdn_view_columns(view, 0, state->count, &timestamps, &labels, err);
+
+    for (uint64_t key = 0; key < state->count && st == MDN_OK; key++) {
+        uint32_t take = state->take[key];
+
+        if (state->erased[key])
+            continue;
+        if (timestamps[key] != stamp(TIMESTAMP_TAG, key, take)
+            || (t->labels && labels[key] != stamp(LABEL_TAG, key, take)))
+            st = mdn_fail(err, MDN_INVALID, "columns of sample %llu are wrong",
+                          (ull)key);
+    }
+    return st;
+}
+
+mdn_status
+truth_compare(const truth *t, const truth_state *state, mdn_view *view,
+              uint32_t threads, mdn_error *err)
+{
+    uint64_t *keys, live = 0, step = 7919;
+    mdn_status st;
+
+    if (mdn_view_count(view) != state->count)
+        return mdn_fail(err, MDN_INVALID, "%llu samples instead of %llu",
+                        (ull)mdn_view_count(view), (ull)state->count);
+    keys = allocate((2 * state->count + 1) * 8);
+    for (uint64_t key = 0; key < state->count; key++) {
+        if (!state->erased[key])
+            keys[live++] = key;
+    }
+    for (uint64_t i = 0; i < live; i++) /* scrambled, perhaps some twice */
+        keys[live + i] = keys[i * step % live];
+    st = compare_keys(t, state, view, keys, live + (live < 999 ? live : 99),
+                      threads, err);
+    if (st == MDN_OK)
+        st = compare_columns(t, state, view, err);
+    free(keys);
+    return st;
+}
+
+/* Which of the two states the counts of the view name. */
+static const truth_state *
+state_of(const truth *t, const mdn_view *view)
+{
+    return t->in_doubt && mdn_view_count(view) == t->then.count ? &t->then
+                                                                : &t->now;
+}
+
+mdn_status
+truth_check(const truth *t, mdn_view *view, uint32_t threads, mdn_error *err)
+{
+    return truth_compare(t, state_of(t, view), view, threads, err);
+}
+
+void
+truth_settle(truth *t, const mdn_view *view)
+{
+    if (state_of(t, view) == &t->then)
+        truth_copy(&t->now, &t->then);
+    t->in_doubt = false;
+}
+
+/* Files. */
+
+static bool
+name_is_known(const char *name)
+{
+    const char *at = name;
+
+    if (strcmp(name, "manifest") == 0 || strcmp(name, "lock") == 0)
+        return true;
+    while (isdigit((unsigned char)*at))
+        at++;
+    return at - name == 6
+           && (strcmp(at, ".seg") == 0 || strcmp(at, ".col") == 0);
+}
+
+mdn_status
+truth_check_files(const truth *t, const char *path, bool compacted,
+                  mdn_error *err)
+{
+    DIR *dir = opendir(path);
+    struct dirent *entry;
+    mdn_status st = MDN_OK;
+
+    (void)t, (void)compacted;
+    if (dir == NULL)
+        return mdn_fail(err, MDN_INVALID, "%s is gone", path);
+    while (st == MDN_OK && (entry = readdir(dir)) != NULL) {
+        if (entry->d_name[0] != '.' && !name_is_known(entry->d_name))
+            st = mdn_fail(err, MDN_INVALID, "stray file %s", entry->d_name);
+    }
+    closedir(dir);
+    return st;
+}
