@@ -58,4 +58,14 @@ campaign_arguments(int argc, char **argv, uint64_t count)
     return c;
 }
 
+/* The end of the line that a campaign prints last. */
+static inline void
+campaign_end(uint64_t wrong)
+{
+    if (wrong == 0)
+        printf("0 lost, 0 resurrected, 0 undetected, 0 crashes\n");
+    else
+        printf("%llu WRONG, listed above\n", (unsigned long long)wrong);
+}
+
 #endif

@@ -27,6 +27,10 @@ typedef enum {
 
 extern const char *const player_names[OPS];
 
+/* Whether this thread is in an operation of the core, for a test that lets
+ * memory run out there. */
+extern _Thread_local bool player_in_core;
+
 typedef struct {
     faulty *disk;
     const char *path;

@@ -14,10 +14,13 @@
 
 #include "base/random.h"
 
+#include <errno.h>
 #include <stdio.h>
 
 #define BASE_COUNT 20
-#define LONG_BASE_COUNT 8187 /* where the end of the segment is to be crossed */
+#define LONG_BASE_COUNT                                                        \
+    8187 /* where the end of the segment is to be crossed                      \
+          */
 #define STORY_MAX 3
 #define SECOND_CALLS 40 /* recovery makes about this many */
 
@@ -49,10 +52,53 @@ static const mode MODES[] = {
 };
 #define MODE_COUNT (sizeof MODES / sizeof MODES[0])
 
+/* Not the disk is at fault, but memory: at one call, or from it on. */
+static const mode NO_MEMORY, NO_MEMORY_LEFT;
+
 /* What recovery may meet: those that kill, and those that refuse. */
 static const faulty_fault SECOND[] = {FAULT_KILL,   FAULT_TORN,  FAULT_EIO,
                                       FAULT_ENOSPC, FAULT_EINTR, FAULT_SHORT};
 #define SECOND_COUNT (sizeof SECOND / sizeof SECOND[0])
+
+/* Memory that runs out at a chosen call inside of the core.  A sanitizer has an
+ * allocator of its own; there it never runs out. */
+static struct {
+    faulty *disk; /* NULL: there is enough */
+    int fail_at, calls;
+    bool sticky;
+} memory;
+
+#if CAMPAIGN_SHARE == 1
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t count, size_t size);
+
+static bool
+is_out(void)
+{
+    int n;
+
+    if (!player_in_core || memory.disk == NULL)
+        return false;
+    n = memory.calls++;
+    if (memory.sticky ? n < memory.fail_at : n != memory.fail_at)
+        return false;
+    memory.disk->fired = true;
+    errno = ENOMEM;
+    return true;
+}
+
+void *
+malloc(size_t size)
+{
+    return is_out() ? NULL : __libc_malloc(size);
+}
+
+void *
+calloc(size_t count, size_t size)
+{
+    return is_out() ? NULL : __libc_calloc(count, size);
+}
+#endif
 
 /* One story on one kind of dataset. */
 typedef struct {
@@ -65,7 +111,7 @@ typedef struct {
     uint64_t points; /* faults that had an effect */
     uint64_t plays, wrong;
     uint64_t by_fault[FAULT_FLIP + 1];
-    uint64_t cuts, seconds;
+    uint64_t cuts, seconds, without_memory;
 } tally;
 
 static uint64_t
@@ -145,11 +191,16 @@ play(const story *s, const mode *m, int n, uint64_t seed, bool second,
     player_start(&p, &disk, s->ragged, s->labels,
                  crosses(s) ? LONG_BASE_COUNT : BASE_COUNT, seed);
     p.about = about;
+    memory.disk = m == &NO_MEMORY || m == &NO_MEMORY_LEFT ? &disk : NULL;
+    memory.calls = 0;
+    memory.fail_at = n;
+    memory.sticky = m == &NO_MEMORY_LEFT;
     player_open(&p);
     for (int i = 0; i < s->length; i++)
         player_play(&p, s->ops[i]);
     player_close(&p);
-    calls = disk.calls;
+    calls = memory.disk != NULL ? memory.calls : disk.calls;
+    memory.disk = NULL;
     cut_power(&disk, m->cut, mdn_draw(stream, 0));
     if (second)
         recover_badly(&p, m, stream);
@@ -219,6 +270,24 @@ play_all(uint64_t seed, uint64_t count, tally *sum)
     }
 }
 
+/* Every call for memory of the stories of one and two operations. */
+static void
+play_without_memory(uint64_t seed, tally *sum)
+{
+    const mode *const modes[] = {&NO_MEMORY, &NO_MEMORY_LEFT};
+
+    for (uint64_t k = 0; k < 2 * 4 * (OPS + OPS * OPS); k++) {
+        story s = story_of(k / 2);
+        uint64_t before = UINT64_MAX;
+
+        for (int n = 0; sum->points != before; n++) {
+            before = sum->points;
+            play(&s, modes[k % 2], n, seed, false, "without memory", sum);
+            sum->without_memory += sum->points - before;
+        }
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -230,15 +299,19 @@ main(int argc, char **argv)
     if (c.only != UINT64_MAX) {
         play_drawn(c.seed, c.only, &sum);
     } else if (c.all) {
+        play_without_memory(c.seed, &sum);
         play_all(c.seed, c.count < 5001 ? UINT64_MAX : c.count, &sum);
     } else {
+        if (c.count >= 5000)
+            play_without_memory(c.seed, &sum);
         for (uint64_t i = 0; sum.points < c.count; i++)
             play_drawn(c.seed, i, &sum);
     }
-    printf("test_sweep: %llu crash points of %llu stories, %llu cuts, %llu "
-           "second faults; %llu lost, resurrected or undetected\n",
+    printf("test_sweep: %llu crash points of %llu stories (%llu of memory), "
+           "%llu cuts, %llu second faults; ",
            (unsigned long long)sum.points, (unsigned long long)sum.plays,
-           (unsigned long long)sum.cuts, (unsigned long long)sum.seconds,
-           (unsigned long long)sum.wrong);
+           (unsigned long long)sum.without_memory, (unsigned long long)sum.cuts,
+           (unsigned long long)sum.seconds);
+    campaign_end(sum.wrong);
     return sum.wrong > 0;
 }

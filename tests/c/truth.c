@@ -52,7 +52,7 @@ payload_size(const truth *t, uint64_t key, uint32_t take, uint32_t field)
 {
     uint64_t draw = mdn_mix(mdn_mix(key * 16 + field) ^ take);
 
-    if (t->large_payload > 0 && draw % LARGE_ONE_IN == 1)
+    if (t->large_payload > 0 && take > 1 && draw % LARGE_ONE_IN == 1)
         return t->large_payload;
     if (draw % 4 == 0)
         return 0;

@@ -29,7 +29,8 @@ typedef struct {
     bool in_doubt;          /* whether `then` is true or `now` */
     truth_state now, then;  /* then: if the operation in doubt was done */
     uint32_t takes;         /* appends tried so far */
-    uint64_t large_payload; /* size of a rare payload, 0: there is none */
+    uint64_t large_payload; /* size of a rare payload behind the first append;
+                               0: there is none */
 } truth;
 
 void truth_init(truth *t, bool ragged, bool labels);
