@@ -7,7 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const player_names[OPS] = {"append", "cross", "reopen", "refresh"};
+const char *const player_names[OPS] = {"append",  "cross",  "reopen",
+                                       "refresh", "source", "erase"};
 
 _Thread_local bool player_in_core;
 
@@ -55,10 +56,10 @@ look(player *p, mdn_dataset *dataset, const truth_state *state,
     mdn_view *view = NULL;
     mdn_status st = mdn_dataset_view(dataset, &view, &err);
 
-    if (st == MDN_OK)
-        st = state != NULL
-                 ? truth_compare(&p->truth, state, view, p->threads, &err)
-                 : truth_check(&p->truth, view, p->threads, &err);
+    if (st == MDN_OK && state == NULL)
+        state = truth_state_of(&p->truth, dataset, view);
+    if (st == MDN_OK && state != NULL)
+        st = truth_compare(&p->truth, state, dataset, view, p->threads, &err);
     if (st == MDN_INVALID)
         player_complain(p, what, &err);
     else if (st != MDN_OK)
@@ -66,39 +67,40 @@ look(player *p, mdn_dataset *dataset, const truth_state *state,
     mdn_view_release(view);
 }
 
-/* The counts of a handle's view say what became of an operation in doubt. */
-static void
-settle(player *p, mdn_dataset *dataset)
+/* The state that a handle shows is copied to *out: what became of an operation
+ * in doubt.  False when a fault is in the way. */
+static bool
+copy_shown(player *p, mdn_dataset *dataset, truth_state *out)
 {
-    mdn_error err = {.status = MDN_OK};
-    mdn_view *view;
+    mdn_error err = {.status = MDN_OK, .message = "the journal"};
+    mdn_view *view = NULL;
+    const truth_state *state = NULL;
 
-    if (mdn_dataset_view(dataset, &view, &err) == MDN_OK) {
-        truth_settle(&p->truth, view);
-        mdn_view_release(view);
-    } else {
-        player_complain(p, "no view", &err);
-    }
+    if (mdn_dataset_view(dataset, &view, &err) == MDN_OK)
+        state = truth_state_of(&p->truth, dataset, view);
+    if (state != NULL && state != out)
+        truth_copy(out, state);
+    if (state == NULL)
+        expect(p, p->disk->fired, "what is there cannot be read", &err);
+    mdn_view_release(view);
+    return state != NULL;
 }
 
 /* What the reader sees now is what it shows until it is refreshed. */
 static void
 note_seen(player *p)
 {
-    mdn_error err = {.status = MDN_OK};
-    mdn_view *view;
+    p->seen_known = copy_shown(p, p->reader, &p->seen);
+    if (p->seen_known)
+        look(p, p->reader, &p->seen, "the reader");
+}
 
-    if (mdn_dataset_view(p->reader, &view, &err) != MDN_OK) {
-        player_complain(p, "no view", &err);
-        return;
-    }
-    truth_copy(&p->seen,
-               p->truth.in_doubt && mdn_view_count(view) == p->truth.then.count
-                   ? &p->truth.then
-                   : &p->truth.now);
-    p->seen_known = true;
-    mdn_view_release(view);
-    look(p, p->reader, &p->seen, "the reader");
+/* What a writer found is durable, and so the truth is in doubt no more. */
+static void
+settle(player *p, mdn_dataset *dataset)
+{
+    if (copy_shown(p, dataset, &p->truth.now))
+        p->truth.in_doubt = false;
 }
 
 static bool
@@ -157,26 +159,77 @@ judge(player *p, mdn_status st, bool was_dead, const char *what,
 }
 
 static void
-append(player *p, uint64_t count)
+append(player *p, uint64_t count, bool with_source)
 {
     mdn_error err = {.status = MDN_OK};
-    bool was_dead = p->disk->dead, doubt = p->truth.in_doubt;
-    uint64_t first_key = UINT64_MAX;
+    bool was_dead = p->disk->dead;
+    uint64_t first_key = UINT64_MAX, size = 0;
     truth_batch batch = truth_draw(&p->truth, count);
+    uint8_t *source = truth_draw_source(&p->truth, &size);
     mdn_status st;
 
-    if (!doubt) /* else the handle refuses, and `then` is another story */
-        truth_append(&p->truth, count, &p->truth.then);
+    if (!p->truth.in_doubt) /* else the handle refuses */
+        truth_append(&p->truth, count, with_source, &p->truth.then);
     player_in_core = true;
-    st = mdn_dataset_append(p->writer, count, batch.columns, batch.labels,
-                            batch.timestamps, &first_key, &err);
+    st = mdn_dataset_append_from(p->writer, count, batch.columns, batch.labels,
+                                 batch.timestamps, with_source ? source : NULL,
+                                 size, &first_key, &err);
     player_in_core = false;
     truth_free_batch(&batch);
+    free(source);
     if (st == MDN_OK)
         expect(p, first_key == p->truth.now.count, "first key", &err);
     judge(p, st, was_dead, "append", &err);
     if (!p->truth.in_doubt)
         look(p, p->writer, &p->truth.now, "the writer, after an append");
+}
+
+/* Ascending keys to be erased: single ones, a range, or seldom all. */
+static uint64_t
+draw_keys(player *p, uint64_t *keys)
+{
+    uint64_t total = p->truth.now.count, count = 0;
+    uint64_t how = draw(p, 16), first = draw(p, total);
+    uint64_t length = how == 0 ? total : 1 + draw(p, 20);
+
+    if (how < 8) {
+        for (uint64_t key = how == 0 ? 0 : first; key < total && length-- > 0;)
+            keys[count++] = key++;
+        return count;
+    }
+    for (uint64_t key = first; key < total && count < 5;
+         key += 1 + draw(p, total / 4 + 2))
+        keys[count++] = key;
+    return count;
+}
+
+static void
+erase(player *p)
+{
+    mdn_error err = {.status = MDN_OK};
+    bool was_dead = p->disk->dead;
+    uint64_t erased = 0, count, before = p->truth.now.erased_count;
+    uint64_t *keys;
+    mdn_status st;
+
+    if (p->truth.now.count == 0)
+        return;
+    if ((keys = malloc(p->truth.now.count * sizeof *keys)) == NULL)
+        abort();
+    count = draw_keys(p, keys);
+    if (!p->truth.in_doubt)
+        truth_erase(&p->truth, keys, count, &p->truth.then);
+    player_in_core = true;
+    st = mdn_dataset_erase(p->writer, keys, count, "a test", "to see", &erased,
+                           &err);
+    player_in_core = false;
+    free(keys);
+    judge(p, st, was_dead, "erase", &err);
+    if (st == MDN_OK)
+        expect(p, erased == p->truth.now.erased_count - before,
+               "how many were erased", &err);
+    if (!p->truth.in_doubt)
+        look(p, p->writer, &p->truth.now, "the writer, after erasing");
 }
 
 static void
@@ -216,9 +269,11 @@ player_play(player *p, player_op op)
         refresh(p);
     } else if (p->writer != NULL) {
         switch (op) {
-        case OP_APPEND: append(p, 1 + draw(p, FEW)); break;
+        case OP_APPEND: append(p, 1 + draw(p, FEW), false); break;
+        case OP_SOURCE: append(p, draw(p, FEW), true); break;
+        case OP_ERASE: erase(p); break;
         case OP_CROSS:
-            append(p, SEGMENT - p->truth.now.count % SEGMENT + 2);
+            append(p, SEGMENT - p->truth.now.count % SEGMENT + 2, false);
             break;
         default: break;
         }
@@ -248,7 +303,7 @@ player_start(player *p, faulty *disk, bool ragged, bool labels, uint64_t count,
                            batch.timestamps, &first, &err)
         != MDN_OK)
         abort();
-    truth_append(&p->truth, count, &p->truth.then);
+    truth_append(&p->truth, count, false, &p->truth.then);
     truth_copy(&p->truth.now, &p->truth.then);
     truth_free_batch(&batch);
     mdn_dataset_free(dataset);
@@ -283,7 +338,7 @@ open_and_look(player *p, bool writable, const char *what)
     look(p, dataset, NULL, what);
     if (writable) {
         p->writer = dataset;
-        append(p, 1 + draw(p, FEW));
+        append(p, 1 + draw(p, FEW), draw(p, 2));
         p->writer = NULL;
     }
     mdn_dataset_free(dataset);

@@ -22,6 +22,8 @@ typedef enum {
     OP_CROSS,   /* as many as end the segment, and two more */
     OP_REOPEN,  /* the writer is closed and opened again */
     OP_REFRESH, /* of the reader */
+    OP_SOURCE,  /* a few samples or none, and an entry of `sources` */
+    OP_ERASE,   /* some samples, some of which may be erased already */
     OPS,
 } player_op;
 

@@ -73,6 +73,7 @@ stamp(uint64_t tag, uint64_t key, uint32_t take)
     return (int64_t)(tag << 48 | (key & 0xffffff) << 24 | (take & 0xffffff));
 }
 
+#define SOURCE_FIELD 100 /* for the content of entries of `sources` */
 #define TIMESTAMP_TAG UINT64_C(0x5453)
 #define LABEL_TAG UINT64_C(0x4c42)
 
@@ -90,6 +91,18 @@ reserve(truth_state *state, uint64_t count)
         abort();
 }
 
+static void
+reserve_sources(truth_state *state, uint64_t count)
+{
+    if (count <= state->source_room)
+        return;
+    state->source_room = count * 2 + 16;
+    state->sources =
+        realloc(state->sources, state->source_room * sizeof *state->sources);
+    if (state->sources == NULL)
+        abort();
+}
+
 void
 truth_copy(truth_state *to, const truth_state *from)
 {
@@ -100,6 +113,11 @@ truth_copy(truth_state *to, const truth_state *from)
     }
     to->count = from->count;
     to->erased_count = from->erased_count;
+    reserve_sources(to, from->source_count);
+    if (from->source_count > 0)
+        memcpy(to->sources, from->sources,
+               from->source_count * sizeof *to->sources);
+    to->source_count = from->source_count;
 }
 
 void
@@ -107,6 +125,7 @@ truth_free_state(truth_state *state)
 {
     free(state->take);
     free(state->erased);
+    free(state->sources);
     *state = (truth_state){0};
 }
 
@@ -142,13 +161,17 @@ truth_create(const truth *t, const mdn_io *io, const char *path)
 }
 
 void
-truth_append(const truth *t, uint64_t count, truth_state *out)
+truth_append(const truth *t, uint64_t count, bool source, truth_state *out)
 {
     truth_copy(out, &t->now);
     reserve(out, t->now.count + count);
     for (uint64_t i = 0; i < count; i++) {
         out->take[out->count] = t->takes;
         out->erased[out->count++] = 0;
+    }
+    if (source) {
+        reserve_sources(out, out->source_count + 1);
+        out->sources[out->source_count++] = t->takes;
     }
 }
 
@@ -229,6 +252,24 @@ truth_free_batch(truth_batch *batch)
     *batch = (truth_batch){0};
 }
 
+static uint64_t
+source_size(uint64_t index, uint32_t take)
+{
+    return mdn_mix(index * 77 + take) % 300;
+}
+
+uint8_t *
+truth_draw_source(const truth *t, uint64_t *size)
+{
+    uint64_t index = t->now.source_count;
+    uint8_t *source;
+
+    *size = source_size(index, t->takes);
+    source = allocate(*size);
+    fill(source, *size, index, t->takes, SOURCE_FIELD);
+    return source;
+}
+
 /* Comparing. */
 
 /* One fetch of some keys, into new arrays. */
@@ -276,6 +317,22 @@ fetch(const truth *t, mdn_view *view, const uint64_t *keys, uint64_t count,
     return st;
 }
 
+/* size bytes are those that fill would write. */
+static bool
+is_filled(const uint8_t *at, uint64_t size, uint64_t key, uint32_t take,
+          uint32_t field)
+{
+    uint8_t cell[CELL];
+
+    fill(cell, CELL, key, take, field);
+    for (uint64_t n; size > 0; at += n, size -= n) {
+        n = size < CELL ? size : CELL;
+        if (memcmp(at, cell, n) != 0)
+            return false;
+    }
+    return true;
+}
+
 /* Field f of row i is that of this key. */
 static bool
 field_is_right(const truth *t, const mdn_target *target, uint64_t i,
@@ -283,7 +340,6 @@ field_is_right(const truth *t, const mdn_target *target, uint64_t i,
 {
     const uint8_t *at = (const uint8_t *)target->values + i * CELL;
     uint64_t size = CELL;
-    uint8_t cell[CELL];
 
     if (target->field == 1)
         return ((const int32_t *)target->values)[i] == number(key, take);
@@ -293,15 +349,7 @@ field_is_right(const truth *t, const mdn_target *target, uint64_t i,
         if (target->offsets[i + 1] - target->offsets[i] != (int64_t)size)
             return false;
     }
-    fill(cell, CELL, key, take, target->field);
-    for (; size > 0; at += CELL) {
-        uint64_t n = size < CELL ? size : CELL;
-
-        if (memcmp(at, cell, n) != 0)
-            return false;
-        size -= n;
-    }
-    return true;
+    return is_filled(at, size, key, take, target->field);
 }
 
 static mdn_status
@@ -351,9 +399,86 @@ compare_columns(const truth *t, const truth_state *state, mdn_view *view,
     return st;
 }
 
+/* What is erased is said to be, and one of it is refused. */
+static mdn_status
+compare_erased(const truth_state *state, mdn_view *view, mdn_error *err)
+{
+    int64_t timestamp;
+
+    if (mdn_view_erased_count(view) != state->erased_count)
+        return mdn_fail(err, MDN_INVALID, "%llu samples erased, not %llu",
+                        (ull)mdn_view_erased_count(view),
+                        (ull)state->erased_count);
+    for (uint64_t key = 0, seen = 0; key < state->count; key++) {
+        if (mdn_view_is_erased(view, key) != (state->erased[key] != 0))
+            return mdn_fail(err, MDN_INVALID, "sample %llu is %serased",
+                            (ull)key, state->erased[key] ? "not " : "");
+        if (state->erased[key] && seen++ % 1024 == 0
+            && mdn_view_fetch(view, &key, 1, NULL, 0, NULL, &timestamp, 1, NULL)
+                   != MDN_NO_KEY)
+            return mdn_fail(err, MDN_INVALID, "erased sample %llu is fetched",
+                            (ull)key);
+    }
+    return MDN_OK;
+}
+
+/* What a journal was found to hold. */
+typedef struct {
+    const truth_state *state; /* NULL: only count */
+    uint64_t sources, erased;
+} found;
+
+static mdn_status
+visit_source(void *ctx, const mdn_entry *entry, mdn_error *err)
+{
+    found *f = ctx;
+    uint64_t index = f->sources++;
+
+    if (f->state == NULL)
+        return MDN_OK;
+    if (index >= f->state->source_count
+        || entry->payload_size != source_size(index, f->state->sources[index])
+        || !is_filled(entry->payload, entry->payload_size, index,
+                      f->state->sources[index], SOURCE_FIELD))
+        return mdn_fail(err, MDN_INVALID, "entry %llu of sources is wrong",
+                        (ull)index);
+    return MDN_OK;
+}
+
+static mdn_status
+visit_event(void *ctx, const mdn_entry *entry, mdn_error *err)
+{
+    found *f = ctx;
+
+    (void)err;
+    if (entry->kind == 1) /* an erasure */
+        f->erased += mdn_load_u64(entry->payload);
+    return MDN_OK;
+}
+
+static mdn_status
+compare_journals(const truth_state *state, mdn_dataset *dataset, mdn_error *err)
+{
+    found f = {.state = state};
+    mdn_status st =
+        mdn_dataset_journal(dataset, MDN_SOURCES, visit_source, &f, err);
+
+    if (st == MDN_OK)
+        st = mdn_dataset_journal(dataset, MDN_EVENTS, visit_event, &f, err);
+    if (st == MDN_OK
+        && (f.sources != state->source_count
+            || f.erased != state->erased_count))
+        st = mdn_fail(err, MDN_INVALID,
+                      "%llu sources and %llu erasures in the journals, not "
+                      "%llu and %llu",
+                      (ull)f.sources, (ull)f.erased, (ull)state->source_count,
+                      (ull)state->erased_count);
+    return st;
+}
+
 mdn_status
-truth_compare(const truth *t, const truth_state *state, mdn_view *view,
-              uint32_t threads, mdn_error *err)
+truth_compare(const truth *t, const truth_state *state, mdn_dataset *dataset,
+              mdn_view *view, uint32_t threads, mdn_error *err)
 {
     uint64_t *keys, live = 0, step = 7919;
     mdn_status st;
@@ -368,34 +493,33 @@ truth_compare(const truth *t, const truth_state *state, mdn_view *view,
     }
     for (uint64_t i = 0; i < live; i++) /* scrambled, perhaps some twice */
         keys[live + i] = keys[i * step % live];
-    st = compare_keys(t, state, view, keys, live + (live < 999 ? live : 99),
-                      threads, err);
+    st = compare_erased(state, view, err);
+    if (st == MDN_OK)
+        st = compare_keys(t, state, view, keys, live + (live < 999 ? live : 99),
+                          threads, err);
     if (st == MDN_OK)
         st = compare_columns(t, state, view, err);
+    if (st == MDN_OK)
+        st = compare_journals(state, dataset, err);
     free(keys);
     return st;
 }
 
-/* Which of the two states the counts of the view name. */
-static const truth_state *
-state_of(const truth *t, const mdn_view *view)
+const truth_state *
+truth_state_of(const truth *t, mdn_dataset *dataset, const mdn_view *view)
 {
-    return t->in_doubt && mdn_view_count(view) == t->then.count ? &t->then
-                                                                : &t->now;
-}
+    found f = {.state = NULL};
 
-mdn_status
-truth_check(const truth *t, mdn_view *view, uint32_t threads, mdn_error *err)
-{
-    return truth_compare(t, state_of(t, view), view, threads, err);
-}
-
-void
-truth_settle(truth *t, const mdn_view *view)
-{
-    if (state_of(t, view) == &t->then)
-        truth_copy(&t->now, &t->then);
-    t->in_doubt = false;
+    if (!t->in_doubt)
+        return &t->now;
+    if (mdn_dataset_journal(dataset, MDN_SOURCES, visit_source, &f, NULL)
+        != MDN_OK)
+        return NULL;
+    return mdn_view_count(view) == t->then.count
+                   && mdn_view_erased_count(view) == t->then.erased_count
+                   && f.sources == t->then.source_count
+               ? &t->then
+               : &t->now;
 }
 
 /* Files. */
@@ -405,12 +529,17 @@ name_is_known(const char *name)
 {
     const char *at = name;
 
-    if (strcmp(name, "manifest") == 0 || strcmp(name, "lock") == 0)
+    if (strcmp(name, "manifest") == 0 || strcmp(name, "lock") == 0
+        || strcmp(name, "events") == 0 || strcmp(name, "sources") == 0)
         return true;
     while (isdigit((unsigned char)*at))
         at++;
-    return at - name == 6
-           && (strcmp(at, ".seg") == 0 || strcmp(at, ".col") == 0);
+    if (at - name != 6)
+        return false;
+    if (*at == '-') /* its files have been written anew */
+        while (isdigit((unsigned char)*++at))
+            ;
+    return (strcmp(at, ".seg") == 0 || strcmp(at, ".col") == 0);
 }
 
 mdn_status

@@ -22,6 +22,9 @@ typedef struct {
     uint8_t *erased; /* by key: 0 or 1 */
     uint64_t erased_count;
     uint64_t room; /* of both arrays */
+    uint64_t source_count;
+    uint32_t *sources;    /* the take that each came with */
+    uint64_t source_room; /* of this array */
 } truth_state;
 
 typedef struct {
@@ -52,24 +55,28 @@ typedef struct {
 truth_batch truth_draw(truth *t, uint64_t count);
 void truth_free_batch(truth_batch *batch);
 
+/* The payload of the entry of `sources` that comes with the batch drawn last:
+ * malloc'd. */
+uint8_t *truth_draw_source(const truth *t, uint64_t *size);
+
 /* The states after such an operation, from t->now. */
-void truth_append(const truth *t, uint64_t count, truth_state *out);
+void truth_append(const truth *t, uint64_t count, bool source,
+                  truth_state *out);
 void truth_erase(const truth *t, const uint64_t *keys, uint64_t count,
                  truth_state *out);
 
-/* Compare all that a view shows with a state, by key in order and scrambled,
- * on so many threads.  MDN_OK; MDN_INVALID: something is wrong, which must not
- * be; otherwise the error of the view. */
+/* Compare all that a handle and its view show with a state: samples by key in
+ * order and scrambled, on so many threads; what is erased; the journals.
+ * MDN_OK; MDN_INVALID: something is wrong, which must not be; otherwise the
+ * error of the view. */
 mdn_status truth_compare(const truth *t, const truth_state *state,
-                         mdn_view *view, uint32_t threads, mdn_error *err);
+                         mdn_dataset *dataset, mdn_view *view, uint32_t threads,
+                         mdn_error *err);
 
-/* The same with the state or, in doubt, with the one of both that the counts
- * of the view name.  The truth is not changed. */
-mdn_status truth_check(const truth *t, mdn_view *view, uint32_t threads,
-                       mdn_error *err);
-
-/* What a view shows is true from now on. */
-void truth_settle(truth *t, const mdn_view *view);
+/* Of the truth, in doubt, that of the two states whose counts the handle and
+ * its view show; NULL where even they cannot be read. */
+const truth_state *truth_state_of(const truth *t, mdn_dataset *dataset,
+                                  const mdn_view *view);
 
 /* Look at the files of the dataset: none is there whose name is strange, and,
  * once compacted, none holds a byte of an erased sample. */
