@@ -1,6 +1,6 @@
 /* campaign.h - how a campaign is asked for: how much, and from which seed.
  *
- *     test_sweep [--count N] [--seed S] [--all]
+ *     test_sweep [--count N] [--seed S] [--all] [--only CASE] [--story WORDS]
  *
  * Without a count the program does what every commit can afford; the seed is
  * MODYN_SEED or drawn, and printed, so that a failure can be played again. */
@@ -25,6 +25,7 @@
 
 typedef struct {
     uint64_t count, seed, only; /* only: the one case to play, or UINT64_MAX */
+    const char *story;          /* NULL, or the one story to play */
     bool all;
 } campaign;
 
@@ -48,9 +49,12 @@ campaign_arguments(int argc, char **argv, uint64_t count)
             c.seed = strtoull(argv[++i], NULL, 0);
         else if (strcmp(argv[i], "--only") == 0 && i + 1 < argc)
             c.only = strtoull(argv[++i], NULL, 0);
+        else if (strcmp(argv[i], "--story") == 0 && i + 1 < argc)
+            c.story = argv[++i];
         else {
             fprintf(stderr,
-                    "usage: %s [--count N] [--seed S] [--all] [--only CASE]\n",
+                    "usage: %s [--count N] [--seed S] [--all] [--only CASE] "
+                    "[--story WORD,WORD,...]\n",
                     argv[0]);
             exit(2);
         }

@@ -2,13 +2,14 @@
 
 #include "base/random.h"
 #include "samples.h"
+#include "storage/compact.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-const char *const player_names[OPS] = {"append",  "cross",  "reopen",
-                                       "refresh", "source", "erase"};
+const char *const player_names[OPS] = {"append", "cross", "reopen", "refresh",
+                                       "source", "erase", "compact"};
 
 _Thread_local bool player_in_core;
 
@@ -224,12 +225,38 @@ erase(player *p)
                            &err);
     player_in_core = false;
     free(keys);
+    if (st == MDN_OK && erased == 0 && p->truth.in_doubt)
+        return; /* nothing was to be done */
     judge(p, st, was_dead, "erase", &err);
     if (st == MDN_OK)
         expect(p, erased == p->truth.now.erased_count - before,
                "how many were erased", &err);
     if (!p->truth.in_doubt)
         look(p, p->writer, &p->truth.now, "the writer, after erasing");
+}
+
+/* Nothing changes but the files, whatever comes of it. */
+static void
+compact(player *p)
+{
+    mdn_error err = {.status = MDN_OK};
+    bool was_dead = p->disk->dead;
+    mdn_compaction done;
+    mdn_status st;
+
+    if (!p->truth.in_doubt)
+        truth_copy(&p->truth.then, &p->truth.now);
+    player_in_core = true;
+    st = mdn_dataset_compact(p->writer, NULL, &done, &err);
+    player_in_core = false;
+    if (st == MDN_OK && done.segments == 0 && p->truth.in_doubt)
+        return; /* a handle that refuses to write, and nothing to be done */
+    judge(p, st, was_dead, "compact", &err);
+    if (st == MDN_OK
+        && truth_check_files(&p->truth, p->path, true, &err) != MDN_OK)
+        player_complain(p, "files, after compaction", &err);
+    if (!p->truth.in_doubt)
+        look(p, p->writer, &p->truth.now, "the writer, after compaction");
 }
 
 static void
@@ -272,6 +299,7 @@ player_play(player *p, player_op op)
         case OP_APPEND: append(p, 1 + draw(p, FEW), false); break;
         case OP_SOURCE: append(p, draw(p, FEW), true); break;
         case OP_ERASE: erase(p); break;
+        case OP_COMPACT: compact(p); break;
         case OP_CROSS:
             append(p, SEGMENT - p->truth.now.count % SEGMENT + 2, false);
             break;
@@ -291,11 +319,9 @@ player_start(player *p, faulty *disk, bool ragged, bool labels, uint64_t count,
     truth_batch batch;
     uint64_t first;
 
-    *p = (player){.disk = disk,
-                  .path = samples_path(),
-                  .threads = 1,
-                  .about = "",
-                  .stream = mdn_stream(seed, 3)};
+    *p = (player){
+        .disk = disk, .threads = 1, .about = "", .stream = mdn_stream(seed, 3)};
+    snprintf(p->path, sizeof p->path, "%s", samples_path());
     truth_init(&p->truth, ragged, labels);
     dataset = truth_create(&p->truth, &mdn_io_system, p->path);
     batch = truth_draw(&p->truth, count);
@@ -339,6 +365,8 @@ open_and_look(player *p, bool writable, const char *what)
     if (writable) {
         p->writer = dataset;
         append(p, 1 + draw(p, FEW), draw(p, 2));
+        if (draw(p, 2))
+            compact(p);
         p->writer = NULL;
     }
     mdn_dataset_free(dataset);

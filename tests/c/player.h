@@ -24,6 +24,7 @@ typedef enum {
     OP_REFRESH, /* of the reader */
     OP_SOURCE,  /* a few samples or none, and an entry of `sources` */
     OP_ERASE,   /* some samples, some of which may be erased already */
+    OP_COMPACT,
     OPS,
 } player_op;
 
@@ -35,7 +36,7 @@ extern _Thread_local bool player_in_core;
 
 typedef struct {
     faulty *disk;
-    const char *path;
+    char path[128];
     truth truth;
     mdn_dataset *writer, *reader; /* NULL where opening failed */
     truth_state seen;             /* by the reader at its last refresh */

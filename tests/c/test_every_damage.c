@@ -75,16 +75,16 @@ chosen(void)
 /* Files. */
 
 static void
-path_of(const subject *s, const char *name, char out[300])
+path_of(const subject *s, const char *name, char out[400])
 {
-    snprintf(out, 300, "%s/%s", s->p.path, name);
+    snprintf(out, 400, "%s/%s", s->p.path, name);
 }
 
 static content
 load(const subject *s, const char *name)
 {
     content c = {.bytes = NULL};
-    char path[300];
+    char path[400];
     struct stat st;
     int fd;
 
@@ -105,7 +105,7 @@ load(const subject *s, const char *name)
 static void
 put(const subject *s, const char *name, const void *bytes, uint64_t size)
 {
-    char path[300];
+    char path[400];
     int fd;
 
     path_of(s, name, path);
@@ -120,7 +120,7 @@ static void
 put_at(const subject *s, const char *name, const void *bytes, uint64_t size,
        uint64_t at)
 {
-    char path[300];
+    char path[400];
     int fd;
 
     path_of(s, name, path);
@@ -133,7 +133,7 @@ put_at(const subject *s, const char *name, const void *bytes, uint64_t size,
 static void
 cut(const subject *s, const char *name, uint64_t size)
 {
-    char path[300];
+    char path[400];
 
     path_of(s, name, path);
     if (truncate(path, (off_t)size) < 0)
@@ -371,7 +371,7 @@ static void
 exchange(subject *s, const content *c, const content *other, const char *what,
          const truth_state *state, tally *sum)
 {
-    char path[300];
+    char path[400];
 
     snprintf(s->about, sizeof s->about, "%s, %s %s", c->name, what,
              other ? other->name : "");

@@ -130,12 +130,12 @@ step(history *h, tally *sum)
     if (!planted)
         return;
     sum->faults += h->disk.fired;
+    /* For want of room it may not have been opened; and a compaction that
+     * fails may leave a handle that refuses to write. */
     if (h->disk.fired
-        && (fault == FAULT_KILL || fault == FAULT_TORN || fault == FAULT_EIO)) {
+        && (fault == FAULT_KILL || fault == FAULT_TORN || fault == FAULT_EIO
+            || h->p.writer == NULL || op == OP_COMPACT)) {
         end_process(h, sum);
-        start_again(h, sum);
-    } else if (h->disk.fired && h->p.writer == NULL) {
-        end_process(h, sum); /* it could not be opened for want of room */
         start_again(h, sum);
     } else {
         mend(&h->disk);

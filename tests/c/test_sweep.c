@@ -8,7 +8,8 @@
  *
  * Most bugs of file systems under crashes need no longer stories than these
  * (Mohan et al., OSDI 2018).  Without arguments: points drawn at random, for
- * every commit.  --all: every call of every story in every mode. */
+ * every commit.  --all: every call of every story in every mode; --story
+ * erase,compact,erase: the same of this story. */
 #include "campaign.h"
 #include "player.h"
 
@@ -249,18 +250,34 @@ play_drawn(uint64_t seed, uint64_t number, tally *sum)
          sum);
 }
 
-/* Every call of every story in every mode; count ends it early. */
+/* Whether the story is that of these words: erase,compact,erase. */
+static bool
+is_story(const story *s, const char *words)
+{
+    char own[STORY_MAX * 16] = "";
+
+    for (int i = 0; i < s->length; i++) {
+        strcat(own, i > 0 ? "," : "");
+        strcat(own, player_names[s->ops[i]]);
+    }
+    return strcmp(own, words) == 0;
+}
+
+/* Every call of every story, or of those with these words, in every mode. */
 static void
-play_all(uint64_t seed, uint64_t count, tally *sum)
+play_all(uint64_t seed, const char *words, tally *sum)
 {
     char about[80];
 
     for (uint64_t which = 0; which < story_count(); which++) {
         story s = story_of(which);
-        int calls = calls_of(which, sum);
+        int calls;
 
+        if (words != NULL && !is_story(&s, words))
+            continue;
+        calls = calls_of(which, sum);
         for (size_t m = 0; m < MODE_COUNT; m++) {
-            for (int n = 0; n < calls && sum->points < count; n++) {
+            for (int n = 0; n < calls; n++) {
                 snprintf(about, sizeof about, "story %llu mode %zu call %d",
                          (unsigned long long)which, m, n);
                 play(&s, &MODES[m], n, mdn_mix(seed + (uint64_t)n), n % 2,
@@ -270,13 +287,14 @@ play_all(uint64_t seed, uint64_t count, tally *sum)
     }
 }
 
-/* Every call for memory of the stories of one and two operations. */
+/* Every call for memory of the stories of one operation, or of two. */
 static void
-play_without_memory(uint64_t seed, tally *sum)
+play_without_memory(uint64_t seed, int length, tally *sum)
 {
     const mode *const modes[] = {&NO_MEMORY, &NO_MEMORY_LEFT};
+    uint64_t count = 4 * (length == 1 ? OPS : OPS + OPS * OPS);
 
-    for (uint64_t k = 0; k < 2 * 4 * (OPS + OPS * OPS); k++) {
+    for (uint64_t k = 0; k < 2 * count; k++) {
         story s = story_of(k / 2);
         uint64_t before = UINT64_MAX;
 
@@ -298,15 +316,14 @@ main(int argc, char **argv)
     fflush(stdout);
     if (c.only != UINT64_MAX) {
         play_drawn(c.seed, c.only, &sum);
-    } else if (c.all) {
-        play_without_memory(c.seed, &sum);
-        play_all(c.seed, c.count < 5001 ? UINT64_MAX : c.count, &sum);
+    } else if (c.all || c.story != NULL) {
+        play_all(c.seed, c.story, &sum);
     } else {
-        if (c.count >= 5000)
-            play_without_memory(c.seed, &sum);
         for (uint64_t i = 0; sum.points < c.count; i++)
             play_drawn(c.seed, i, &sum);
     }
+    if (c.only == UINT64_MAX && c.story == NULL)
+        play_without_memory(c.seed, c.all || c.count > 5000 ? 2 : 1, &sum);
     printf("test_sweep: %llu crash points of %llu stories (%llu of memory), "
            "%llu cuts, %llu second faults; ",
            (unsigned long long)sum.points, (unsigned long long)sum.plays,

@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -73,7 +72,9 @@ stamp(uint64_t tag, uint64_t key, uint32_t take)
     return (int64_t)(tag << 48 | (key & 0xffffff) << 24 | (take & 0xffffff));
 }
 
-#define SOURCE_FIELD 100 /* for the content of entries of `sources` */
+/* Added to the number of an entry of `sources`, whose content is no sample's.
+ */
+#define SOURCE_KEY (UINT64_C(1) << 40)
 #define TIMESTAMP_TAG UINT64_C(0x5453)
 #define LABEL_TAG UINT64_C(0x4c42)
 
@@ -266,7 +267,7 @@ truth_draw_source(const truth *t, uint64_t *size)
 
     *size = source_size(index, t->takes);
     source = allocate(*size);
-    fill(source, *size, index, t->takes, SOURCE_FIELD);
+    fill(source, *size, SOURCE_KEY + index, t->takes, 0);
     return source;
 }
 
@@ -438,8 +439,8 @@ visit_source(void *ctx, const mdn_entry *entry, mdn_error *err)
         return MDN_OK;
     if (index >= f->state->source_count
         || entry->payload_size != source_size(index, f->state->sources[index])
-        || !is_filled(entry->payload, entry->payload_size, index,
-                      f->state->sources[index], SOURCE_FIELD))
+        || !is_filled(entry->payload, entry->payload_size, SOURCE_KEY + index,
+                      f->state->sources[index], 0))
         return mdn_fail(err, MDN_INVALID, "entry %llu of sources is wrong",
                         (ull)index);
     return MDN_OK;
@@ -524,22 +525,84 @@ truth_state_of(const truth *t, mdn_dataset *dataset, const mdn_view *view)
 
 /* Files. */
 
-static bool
-name_is_known(const char *name)
+/* The segment that a file belongs to, NNNNNN.seg or NNNNNN-G.seg; -1: another
+ * known file, -2: none that is known. */
+static int64_t
+segment_of(const char *name)
 {
+    static const char *const known[] = {"manifest", "lock", "events",
+                                        "sources"};
     const char *at = name;
 
-    if (strcmp(name, "manifest") == 0 || strcmp(name, "lock") == 0
-        || strcmp(name, "events") == 0 || strcmp(name, "sources") == 0)
-        return true;
+    for (int i = 0; i < 4; i++) {
+        if (strcmp(name, known[i]) == 0)
+            return -1;
+    }
     while (isdigit((unsigned char)*at))
         at++;
     if (at - name != 6)
-        return false;
+        return -2;
     if (*at == '-') /* its files have been written anew */
         while (isdigit((unsigned char)*++at))
             ;
-    return (strcmp(at, ".seg") == 0 || strcmp(at, ".col") == 0);
+    if (strcmp(at, ".seg") != 0 && strcmp(at, ".col") != 0)
+        return -2;
+    return strtol(name, NULL, 10);
+}
+
+static bool
+is_erased(const truth_state *state, uint64_t key, uint32_t take)
+{
+    return key < state->count && state->erased[key] && state->take[key] == take;
+}
+
+/* Cells at any place, timestamps and labels at multiples of 8: the key of an
+ * erased sample that any of them names, or UINT64_MAX. */
+static uint64_t
+find_erased(const truth_state *state, const uint8_t *data, uint64_t size)
+{
+    const uint8_t *at = data, *end = data + size;
+
+    while ((at = memmem(at, (size_t)(end - at), MARK, sizeof MARK)) != NULL) {
+        if (end - at >= 20
+            && is_erased(state, mdn_load_u64(at + 8), mdn_load_u32(at + 16)))
+            return mdn_load_u64(at + 8);
+        at += sizeof MARK;
+    }
+    for (uint64_t i = 0; i + 8 <= size; i += 8) {
+        uint64_t word = mdn_load_u64(data + i), key = word >> 24 & 0xffffff;
+
+        if ((word >> 48 == TIMESTAMP_TAG || word >> 48 == LABEL_TAG)
+            && is_erased(state, key, word & 0xffffff))
+            return key;
+    }
+    return UINT64_MAX;
+}
+
+static mdn_status
+search_file(const truth_state *state, const char *path, const char *name,
+            mdn_error *err)
+{
+    char full[400];
+    struct stat st;
+    uint64_t key = UINT64_MAX;
+    void *data;
+    int fd;
+
+    snprintf(full, sizeof full, "%s/%s", path, name);
+    fd = open(full, O_RDONLY);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        abort();
+    data = allocate((uint64_t)st.st_size);
+    if (pread(fd, data, (size_t)st.st_size, 0) != st.st_size)
+        abort();
+    key = find_erased(state, data, (uint64_t)st.st_size);
+    free(data);
+    close(fd);
+    if (key == UINT64_MAX)
+        return MDN_OK;
+    return mdn_fail(err, MDN_INVALID, "%s holds bytes of erased sample %llu",
+                    name, (ull)key);
 }
 
 mdn_status
@@ -548,14 +611,25 @@ truth_check_files(const truth *t, const char *path, bool compacted,
 {
     DIR *dir = opendir(path);
     struct dirent *entry;
+    uint64_t seen[2] = {0, 0}; /* bits of segments, .seg and .col */
     mdn_status st = MDN_OK;
 
-    (void)t, (void)compacted;
     if (dir == NULL)
         return mdn_fail(err, MDN_INVALID, "%s is gone", path);
     while (st == MDN_OK && (entry = readdir(dir)) != NULL) {
-        if (entry->d_name[0] != '.' && !name_is_known(entry->d_name))
-            st = mdn_fail(err, MDN_INVALID, "stray file %s", entry->d_name);
+        const char *name = entry->d_name;
+        int64_t segment = segment_of(name);
+        uint64_t *bits = &seen[strstr(name, ".col") != NULL];
+
+        if (name[0] == '.')
+            continue;
+        if (segment == -2 || segment > 63
+            || (segment >= 0 && (*bits >> segment & 1)))
+            st = mdn_fail(err, MDN_INVALID, "stray file %s", name);
+        if (st == MDN_OK && segment >= 0)
+            *bits |= UINT64_C(1) << segment;
+        if (st == MDN_OK && compacted)
+            st = search_file(&t->now, path, name, err);
     }
     closedir(dir);
     return st;
