@@ -118,6 +118,7 @@ FLOORS = {
     "modyn.errors": 1,
     "modyn.binary": 2,
     "modyn.dataset": 2,
+    "modyn.erasure": 2,
     "modyn.formats": 2,
     "modyn.ingest": 2,
     "modyn.loader": 2,
