@@ -324,6 +324,41 @@ class Dataset:
         view = self.view
         return view.columns(0, view.count)[0]
 
+    def time_order(self, *, threads: int = 1) -> npt.NDArray[np.uint64] | None:
+        """Return all keys by (timestamp, key); None when arrival order is time order.
+
+        The first call sorts; the order is then kept in the file `time.order` of the
+        dataset, and later calls map it, or merge what has been appended since into it.
+        Where the file cannot be written the order is made in memory each time.
+
+        Parameters
+        ----------
+        threads : int
+            How many threads sort; the result is the same for any number.
+
+        Returns
+        -------
+        uint64, shape (len(self),), read-only, over the mapped file; or None
+
+        Raises
+        ------
+        CorruptError
+            Stored timestamps are damaged. (Damage of `time.order` itself is found,
+            and the order made anew.)
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> late = Dataset.create(tempfile.mkdtemp() + "/late", schema={"x": "int8"}, labels=False)
+        >>> _ = late.append({"x": [0, 1, 2]}, timestamps=[10, 20, 30])
+        >>> late.time_order() is None
+        True
+        >>> _ = late.append({"x": [3, 4]}, timestamps=[20, 5])
+        >>> late.time_order()
+        array([4, 0, 1, 3, 2], dtype=uint64)
+        """
+        return self.view.time_order(threads)
+
     @property
     def schema(self) -> dict[str, str]:
         """Types by field name."""

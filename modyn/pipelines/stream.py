@@ -1,5 +1,6 @@
 """Stream order: which samples a run follows, one after the other."""
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,26 +59,49 @@ def _within(dataset: Dataset, classes: int, why: str) -> None:
 
 def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     """Return the stream of a pipeline over the first `count` samples of its dataset."""
-    times = pipeline.dataset.timestamps[:count]
-    unit = pipeline.dataset.timestamp_unit
+    dataset = pipeline.dataset
+    times = dataset.timestamps[:count]
     start, stop = (
-        None if moment is None else timestamp(moment, unit)
+        None if moment is None else timestamp(moment, dataset.timestamp_unit)
         for moment in (pipeline.start_replay_at, pipeline.stop_replay_at)
     )
-    keys = None
-    if start is not None or stop is not None:
-        inside = np.ones(count, dtype=np.bool_)
-        inside &= True if start is None else times >= start
-        inside &= True if stop is None else times < stop
-        keys = np.flatnonzero(inside).astype(np.uint64)
-        times = times[keys]
-    ascending = is_ascending(times)
-    if pipeline.order == "time" and not ascending:
-        by_time = np.argsort(times, kind="stable").astype(np.uint64)
-        keys = by_time if keys is None else keys[by_time]
-        ascending = True
-    if keys is None and count < len(pipeline.dataset):
+    by_time = dataset.time_order(threads=os.cpu_count() or 1) if pipeline.order == "time" else None
+    if by_time is not None:
+        keys, ascending = _by_time(by_time, times, start, stop)
+    else:
+        keys, ascending = _by_arrival(times, start, stop)
+    if keys is None and count < len(dataset):
         keys = np.arange(count, dtype=np.uint64)
-    if len(times) == 0:
-        raise ConfigError(f"{pipeline.dataset.path}: no samples to follow ({count} in the dataset)")
-    return Stream(count=len(times), order=keys, ascending=ascending)
+    length = count if keys is None else len(keys)
+    if length == 0:
+        raise ConfigError(f"{dataset.path}: no samples to follow ({count} in the dataset)")
+    return Stream(count=length, order=keys, ascending=ascending)
+
+
+def _by_arrival(
+    times: npt.NDArray[np.int64], start: int | None, stop: int | None
+) -> tuple[npt.NDArray[np.uint64] | None, bool]:
+    """Return the keys with start <= time < stop, ascending, and whether their times ascend."""
+    if start is None and stop is None:
+        return None, is_ascending(times)
+    inside = np.ones(len(times), dtype=np.bool_)
+    inside &= True if start is None else times >= start
+    inside &= True if stop is None else times < stop
+    keys = np.flatnonzero(inside).astype(np.uint64)
+    return keys, is_ascending(times[keys])
+
+
+def _by_time(
+    order: npt.NDArray[np.uint64],
+    times: npt.NDArray[np.int64],
+    start: int | None,
+    stop: int | None,
+) -> tuple[npt.NDArray[np.uint64] | None, bool]:
+    """Return the keys below len(times) with start <= time < stop, in time order."""
+    if len(order) > len(times):
+        order = order[order < len(times)]
+    # The times in this order ascend; a search looks at few of them and gathers none.
+    sorter = order.view(np.int64)
+    first = 0 if start is None else int(np.searchsorted(times, start, sorter=sorter))
+    last = len(order) if stop is None else int(np.searchsorted(times, stop, sorter=sorter))
+    return order[first : max(first, last)], True
