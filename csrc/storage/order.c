@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MERGE_AHEAD 32 /* keys between prefetch and use */
 #define BLOCK_ROWS (UINT64_C(1) << MDN_COLUMN_BLOCK_SHIFT)
 
 struct mdn_order {
@@ -263,6 +264,8 @@ merge(const job *j, uint64_t keep, const uint64_t *fresh, uint64_t count,
     while (place < end && next < count) {
         uint64_t old = old_key(j, place);
 
+        if (place + MERGE_AHEAD < end)
+            __builtin_prefetch(j->times + old_key(j, place + MERGE_AHEAD));
         if (j->times[fresh[next]] < j->times[old]) {
             *out++ = fresh[next++];
         } else {
