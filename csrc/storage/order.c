@@ -452,3 +452,29 @@ mdn_order_count(const mdn_order *order)
 {
     return order->count;
 }
+
+mdn_status
+mdn_view_time_position(mdn_view *view, const uint64_t *keys, uint64_t count,
+                       int64_t moment, uint64_t *out, mdn_error *err)
+{
+    const int64_t *times = mdn_store_column(view->store, MDN_TIMESTAMPS);
+    uint64_t low = 0, high = count;
+    mdn_status st;
+
+    while (low < high) {
+        uint64_t middle = low + (high - low) / 2, key = keys[middle];
+
+        if (key >= view->tail.count)
+            return mdn_fail(err, MDN_NO_KEY, "no sample has key %llu",
+                            (unsigned long long)key);
+        st = mdn_verify_column(view, MDN_TIMESTAMPS, key, err);
+        if (st != MDN_OK)
+            return st;
+        if (times[key] < moment)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *out = low;
+    return MDN_OK;
+}

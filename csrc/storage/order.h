@@ -27,4 +27,10 @@ void mdn_order_free(mdn_order *order); /* accepts NULL */
 const uint64_t *mdn_order_keys(const mdn_order *order);
 uint64_t mdn_order_count(const mdn_order *order);
 
+/* How many of count keys in time order are of samples before a moment, by the
+ * timestamps as they are stored, those of erased samples too. */
+mdn_status mdn_view_time_position(mdn_view *view, const uint64_t *keys,
+                                  uint64_t count, int64_t moment, uint64_t *out,
+                                  mdn_error *err);
+
 #endif

@@ -60,31 +60,31 @@ def _within(dataset: Dataset, classes: int, why: str) -> None:
 def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     """Return the stream of a pipeline over the first `count` samples of its dataset."""
     dataset = pipeline.dataset
-    times = dataset.timestamps[:count]
+    view = dataset.view
     start, stop = (
-        None if moment is None else timestamp(moment, dataset.timestamp_unit)
+        None if moment is None else timestamp(moment, view.time_unit)
         for moment in (pipeline.start_replay_at, pipeline.stop_replay_at)
     )
-    by_time = dataset.time_order(threads=os.cpu_count() or 1) if pipeline.order == "time" else None
-    if by_time is not None:
-        keys, ascending = _by_time(by_time, times, start, stop)
+    if pipeline.order == "time":
+        keys, ascending = _by_time(dataset, count, start, stop), True
     else:
-        keys, ascending = _by_arrival(times, start, stop)
-    if keys is None and count < len(dataset):
+        keys, ascending = _by_arrival(dataset, count, start, stop)
+    if keys is None and count < view.count:
         keys = np.arange(count, dtype=np.uint64)
     length = count if keys is None else len(keys)
     if length == 0:
-        raise ConfigError(f"{dataset.path}: no samples to follow ({count} in the dataset)")
+        raise ConfigError(f"{view.path}: no samples to follow ({count} in the dataset)")
     return Stream(count=length, order=keys, ascending=ascending)
 
 
 def _by_arrival(
-    times: npt.NDArray[np.int64], start: int | None, stop: int | None
+    dataset: Dataset, count: int, start: int | None, stop: int | None
 ) -> tuple[npt.NDArray[np.uint64] | None, bool]:
     """Return the keys with start <= time < stop, ascending, and whether their times ascend."""
+    times, view = dataset.timestamps[:count], dataset.view
     if start is None and stop is None:
-        return None, is_ascending(times)
-    inside = np.ones(len(times), dtype=np.bool_)
+        return None, is_ascending(times[~dataset.erased[:count]] if view.erased_count else times)
+    inside = ~dataset.erased[:count] if view.erased_count else np.ones(count, dtype=np.bool_)
     inside &= True if start is None else times >= start
     inside &= True if stop is None else times < stop
     keys = np.flatnonzero(inside).astype(np.uint64)
@@ -92,16 +92,21 @@ def _by_arrival(
 
 
 def _by_time(
-    order: npt.NDArray[np.uint64],
-    times: npt.NDArray[np.int64],
-    start: int | None,
-    stop: int | None,
-) -> tuple[npt.NDArray[np.uint64] | None, bool]:
-    """Return the keys below len(times) with start <= time < stop, in time order."""
-    if len(order) > len(times):
-        order = order[order < len(times)]
-    # The times in this order ascend; a search looks at few of them and gathers none.
-    sorter = order.view(np.int64)
-    first = 0 if start is None else int(np.searchsorted(times, start, sorter=sorter))
-    last = len(order) if stop is None else int(np.searchsorted(times, stop, sorter=sorter))
-    return order[first : max(first, last)], True
+    dataset: Dataset, count: int, start: int | None, stop: int | None
+) -> npt.NDArray[np.uint64] | None:
+    """Return the keys with start <= time < stop in time order; None for all keys from 0 on.
+
+    Erased samples stay in it, where they were, so that erasing moves no position; who reads
+    the stream leaves them out.
+    """
+    view = dataset.view
+    order = view.time_order(os.cpu_count() or 1)
+    if order is None and start is None and stop is None:
+        return None
+    if order is None:
+        order = np.arange(count, dtype=np.uint64)
+    elif count < view.count:
+        order = order[order < count]
+    first = 0 if start is None else view.time_position(order, start)
+    last = len(order) if stop is None else view.time_position(order, stop)
+    return order[first : max(first, last)]

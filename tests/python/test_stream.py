@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from modyn.dataset import Dataset
 from modyn.errors import ConfigError
 from modyn.pipelines.stream import stream_of
 from tests.python.streams import drifting, pipeline
@@ -63,3 +64,25 @@ def test_all_keys_in_arrival_order_need_no_order(ascending):
 def test_an_interval_that_ends_before_it_begins_is_empty(late):
     with pytest.raises(ConfigError):
         stream_of(pipeline(late, start_replay_at=10, stop_replay_at=5), 600)
+
+
+@pytest.mark.parametrize("order", ["arrival", "time"])
+@pytest.mark.parametrize("made", ["late", "time"])
+@pytest.mark.parametrize(("start", "stop"), [(None, None), (0, None), (-20, 47)])
+def test_erasing_keeps_the_living_in_their_order(tmp_path, rand, order, made, start, stop):
+    path = tmp_path / "stream"
+    before = drifting(path, order=made)
+    interval = {"start_replay_at": start, "stop_replay_at": stop}
+    whole = keys_of(stream_of(pipeline(before, order=order, **interval), 600))
+    gone = np.sort(rand.numpy.choice(600, 90, replace=False)).astype(np.uint64)
+    with Dataset.open(path, mode="w") as dataset:
+        dataset.erase(gone, reason="test")
+
+    stream = stream_of(pipeline(Dataset.open(path), order=order, **interval), 600)
+
+    living = [key for key in whole if key not in set(gone.tolist())]
+    assert [key for key in keys_of(stream) if key not in set(gone.tolist())] == living
+    if order == "time":
+        assert keys_of(stream) == whole  # no position moved
+    times = before.timestamps[living]
+    assert stream.ascending == bool((times[1:] >= times[:-1]).all())

@@ -115,6 +115,37 @@ def test_the_file_is_what_the_documentation_says(tmp_path, rand):
             assert reference.stored(file.read_bytes(), uuid) == order
 
 
+@pytest.mark.parametrize("compacted", [False, True])
+def test_erased_samples_are_not_in_it(tmp_path, rand, compacted):
+    dataset = create(tmp_path / "d")
+    append(dataset, rand.integers(100, 10_000, 9000))
+    times = dataset.timestamps.copy()
+    whole = order_of(dataset)
+    gone = np.sort(rand.numpy.choice(9000, 500, replace=False)).astype(np.uint64)
+
+    dataset.erase(gone, reason="test")
+    if compacted and hasattr(dataset, "compact"):
+        dataset.compact()
+    living = [key for key in whole if key not in set(gone.tolist())]
+
+    assert order_of(dataset) == living
+    assert order_of(Dataset.open(tmp_path / "d")) == living
+    more = rand.integers(-10, 10_000, 50)
+    append(dataset, more)
+    times = np.concatenate([times, more])
+    assert order_of(dataset) == [
+        key for key in np.argsort(times, kind="stable").tolist() if key not in set(gone.tolist())
+    ]
+
+
+def test_living_samples_in_arrival_order_need_no_order(tmp_path):
+    with create(tmp_path / "d") as dataset:
+        append(dataset, np.array([10, 20, 5, 30]))
+        dataset.erase([2], reason="test")
+
+        assert dataset.time_order() is None
+
+
 def test_a_reader_behind_has_the_order_of_what_it_sees(tmp_path, rand):
     writer = create(tmp_path / "d")
     append(writer, rand.integers(0, 9, 1000))
