@@ -40,6 +40,7 @@ typedef struct {
     uint64_t count;
     uint32_t threads;
     mdn_orderfile file; /* covers file.head.count keys; 0: nothing usable */
+    int64_t latest;     /* time of the last of them */
     mdn_order *order;   /* filled */
 } job;
 
@@ -288,7 +289,7 @@ make_parts(const job *j, mdn_order_parts *parts, uint64_t **owned,
 
     *owned = fresh;
     *parts = (mdn_order_parts){j->file.keys, old, fresh, count};
-    if (st != MDN_OK || old == 0 || j->times[fresh[0]] >= j->file.head.latest)
+    if (st != MDN_OK || old == 0 || j->times[fresh[0]] >= j->latest)
         return st;
     *owned = NULL;
     if ((st = verify_times(j, 0, old, err)) == MDN_OK) {
@@ -315,8 +316,6 @@ store_parts(job *j, const mdn_order_parts *parts, bool identity)
 
     if (st != MDN_OK)
         return st;
-    head.latest =
-        j->times[identity ? j->count - 1 : parts->keys[parts->count - 1]];
     if (old > 0 && parts->keep == old
         && (identity || mdn_orderfile_has_room(&j->file, j->count)))
         return mdn_orderfile_extend(&j->file, &head, parts->keys, NULL);
@@ -367,10 +366,15 @@ make_order(job *j, bool may_store, mdn_error *err)
     mdn_order_parts parts = {.keep = old};
     mdn_status st = verify_times(j, old, j->count, err);
 
+    if (st == MDN_OK && old > 0) {
+        uint64_t last = old_key(j, old - 1);
+
+        st = verify_times(j, last, last + 1, err);
+        j->latest = st == MDN_OK ? j->times[last] : 0;
+    }
     if (st != MDN_OK)
         return st;
-    if (j->file.keys == NULL
-        && (old == 0 || j->times[old] >= j->file.head.latest)
+    if (j->file.keys == NULL && (old == 0 || j->times[old] >= j->latest)
         && is_ascending(j->times + old, j->count - old)) {
         if (may_store)
             store_parts(j, &parts, true);

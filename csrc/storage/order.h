@@ -3,8 +3,8 @@
  * Time order is by timestamp, then key.  It costs one sort, is kept in a file
  * of the dataset's directory (orderfile.h), and is extended by a merge when the
  * dataset has grown.  It is about the timestamps as they are stored: that a
- * sample was erased does not change its place.  (When a compaction takes the
- * timestamps of erased samples away, the order is made anew.)
+ * sample was erased does not change its place.  (A compaction
+ * takes the timestamps of erased samples away, and the order is made anew.)
  *
  * An order is right or there is none: whatever is wrong with the file makes
  * the order cost a sort again, and where the file cannot be written it is in

@@ -7,9 +7,8 @@
  *                            32  8  count of keys
  *                            40  8  K, a multiple of 65536; 0 if identity
  *                            48 16  digest of the timestamps
- *                            64  8  latest timestamp
- *                            72  4  checksum of the last, not full block
- *                            76     zero
+ *                            64  4  checksum of the last, not full block
+ *                            68     zero
  *                           508  4  crc32c of the bytes before
  *
  * A block is 4096 keys; u32 checksums of full blocks fill the room up to K.
@@ -91,8 +90,7 @@ build_slot(const uint8_t uuid[16], const mdn_order_head *head,
     mdn_store_u64(slot + 32, head->count);
     mdn_store_u64(slot + 40, head->keys_at);
     memcpy(slot + 48, head->digest, MDN_ORDER_DIGEST_SIZE);
-    mdn_store_u64(slot + 64, (uint64_t)head->latest);
-    mdn_store_u32(slot + 72, head->crc);
+    mdn_store_u32(slot + 64, head->crc);
     mdn_store_u32(slot + SLOT_CRC_AT, mdn_crc32c(0, slot, SLOT_CRC_AT));
 }
 
@@ -107,8 +105,7 @@ load_slot(const uint8_t uuid[16], const uint8_t slot[SLOT_SIZE],
                                 (mdn_load_u32(slot + 12) & FLAG_IDENTITY) != 0,
                             .count = mdn_load_u64(slot + 32),
                             .keys_at = mdn_load_u64(slot + 40),
-                            .latest = (int64_t)mdn_load_u64(slot + 64),
-                            .crc = mdn_load_u32(slot + 72)};
+                            .crc = mdn_load_u32(slot + 64)};
     memcpy(out->digest, slot + 48, MDN_ORDER_DIGEST_SIZE);
     build_slot(uuid, out, again);
     if (memcmp(slot, again, SLOT_SIZE) != 0 || out->count == 0
@@ -467,4 +464,32 @@ mdn_orderfile_replace(const mdn_io *io, const char *directory,
         io->unlink(io->self, file.path);
     mdn_file_close(&file);
     return st;
+}
+
+static mdn_status
+remove_file(const mdn_io *io, const char *directory, const char *name,
+            mdn_error *err)
+{
+    char *path = mdn_path_join(directory, name);
+    mdn_status st = MDN_OK;
+    int result;
+
+    if (path == NULL)
+        return mdn_fail_nomem(err, strlen(directory) + 16);
+    do
+        result = io->unlink(io->self, path);
+    while (result == -EINTR);
+    if (result < 0 && result != -ENOENT)
+        st = mdn_fail_errno(err, -result, "%s: cannot be removed", path);
+    free(path);
+    return st;
+}
+
+mdn_status
+mdn_orderfile_remove(const mdn_io *io, const char *directory, mdn_error *err)
+{
+    mdn_status st = remove_file(io, directory, "time.order", err);
+
+    return st == MDN_OK ? remove_file(io, directory, "time.order.tmp", err)
+                        : st;
 }

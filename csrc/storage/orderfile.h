@@ -17,7 +17,6 @@ typedef struct {
     bool identity;    /* arrival order is time order; no keys are stored */
     uint64_t count;   /* keys covered, >= 1 */
     uint64_t keys_at; /* place of the first key; 0 without */
-    int64_t latest;   /* timestamp */
     uint8_t digest[MDN_ORDER_DIGEST_SIZE]; /* of the timestamps covered */
     uint32_t crc;                          /* of the last, not full block */
 } mdn_order_head;
@@ -67,5 +66,10 @@ mdn_status mdn_orderfile_replace(const mdn_io *io, const char *directory,
                                  const uint8_t uuid[16],
                                  const mdn_order_head *head,
                                  const mdn_order_parts *parts, mdn_error *err);
+
+/* Remove it, and what a process left that died while it wrote one: for a
+ * compaction, since the place of an erased key tells about when it was. */
+mdn_status mdn_orderfile_remove(const mdn_io *io, const char *directory,
+                                mdn_error *err);
 
 #endif

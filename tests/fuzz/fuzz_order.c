@@ -34,7 +34,7 @@ put_right(uint8_t *bytes, size_t size, unsigned how_far)
         bytes[12] &= 1;
         memset(bytes + 13, 0, 3);
         memcpy(bytes + 16, UUID, sizeof UUID);
-        memset(bytes + 76, 0, SLOT_SIZE - 76);
+        memset(bytes + 68, 0, SLOT_SIZE - 68);
     }
     mdn_store_u32(bytes + 508, mdn_crc32c(0, bytes, 508));
 }

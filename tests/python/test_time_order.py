@@ -124,7 +124,7 @@ def test_erased_samples_are_not_in_it(tmp_path, rand, compacted):
     gone = np.sort(rand.numpy.choice(9000, 500, replace=False)).astype(np.uint64)
 
     dataset.erase(gone, reason="test")
-    if compacted and hasattr(dataset, "compact"):
+    if compacted:
         dataset.compact()
     living = [key for key in whole if key not in set(gone.tolist())]
 
@@ -136,6 +136,16 @@ def test_erased_samples_are_not_in_it(tmp_path, rand, compacted):
     assert order_of(dataset) == [
         key for key in np.argsort(times, kind="stable").tolist() if key not in set(gone.tolist())
     ]
+
+
+def test_compaction_removes_the_places_of_erased_samples(tmp_path, rand):
+    with create(tmp_path / "d") as dataset:
+        append(dataset, rand.integers(0, 99, 500))
+        dataset.time_order()
+        dataset.erase([7], reason="test")
+        dataset.compact()
+
+        assert not (tmp_path / "d" / "time.order").exists()
 
 
 def test_living_samples_in_arrival_order_need_no_order(tmp_path):

@@ -43,7 +43,7 @@ def stored(content: bytes, uuid: bytes) -> list[int] | int | None:
     for block in range(-(-count // 4096)):
         part = keys[32768 * block : 32768 * (block + 1)]
         full = len(part) == 32768
-        right = number(content, 4096 + 4 * block, 4) if full else number(slot, 72, 4)
+        right = number(content, 4096 + 4 * block, 4) if full else number(slot, 64, 4)
         if crc32c(b"MDNORD\0\0" + uuid + block.to_bytes(8, "little") + part) != right:
             return None
     return [number(keys, 8 * i, 8) for i in range(count)]
