@@ -19,6 +19,7 @@ class Dataset:
         time_unit: int,
         has_labels: bool,
         segment_shift: int,
+        compressed: bool = False,
         /,
     ) -> Dataset: ...
     @classmethod

@@ -65,6 +65,7 @@ class Dataset:
         timestamp_unit: str = "s",
         labels: bool = True,
         segment_records: int | None = None,
+        compression: Literal["zstd"] | None = None,
     ) -> Dataset:
         """Make an empty dataset and return it open for writing.
 
@@ -81,21 +82,30 @@ class Dataset:
             Whether samples have labels.
         segment_records : int, optional
             Records per file, a power of two from 8192 to 2**30.
+        compression : {"zstd"}, optional
+            The payloads of each record are stored as one zstd frame, if that is
+            smaller. Only for a schema with bytes fields; worth it for long ones (text,
+            not JPEG). Needs libzstd (Debian: libzstd1) wherever the dataset is opened.
 
         Raises
         ------
         FileExistsError
             A dataset is there already; it was not touched.
         ValueError
-            The schema, unit or segment_records is wrong.
+            The schema, unit, segment_records or compression is wrong.
+        OSError
+            libzstd is needed and not installed, or the disk failed.
         """
         if timestamp_unit not in UNITS:
             raise ValueError(f"timestamp_unit must be one of {UNITS}, got {timestamp_unit!r}")
+        if compression not in (None, "zstd"):
+            raise ValueError(f"compression must be 'zstd' or None, got {compression!r}")
         where = os.path.abspath(os.fspath(path))
         text = _schema_text(schema)
         shift = _segment_shift(segment_records)
         Path(where).parent.mkdir(parents=True, exist_ok=True)
-        core = _core.Dataset.create(where, text, UNITS.index(timestamp_unit), labels, shift)
+        unit = UNITS.index(timestamp_unit)
+        core = _core.Dataset.create(where, text, unit, labels, shift, compression is not None)
         return cls(core, writable=True)
 
     @classmethod
