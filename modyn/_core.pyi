@@ -19,6 +19,7 @@ class Dataset:
         time_unit: int,
         has_labels: bool,
         segment_shift: int,
+        compressed: bool = False,
         /,
     ) -> Dataset: ...
     @classmethod
@@ -71,6 +72,8 @@ class View:
         threads: int,
         /,
     ) -> None: ...
+    def time_order(self, threads: int, /) -> npt.NDArray[np.uint64] | None: ...
+    def time_position(self, order: npt.NDArray[np.uint64], moment: int, /) -> int: ...
     def warm(self) -> None: ...
 
 # Loaders (csrc/python/loader.c, batch.c); their face is modyn/loader.py.
