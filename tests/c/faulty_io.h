@@ -45,6 +45,7 @@ enum {
     FAULTY_MKDIR = 1024,
     FAULTY_LOCK = 2048,
     FAULTY_MAP = 4096,
+    FAULTY_START = 8192,
 };
 
 typedef struct faulty_undo faulty_undo;
