@@ -42,7 +42,16 @@ def extension(name: str, files: list[str], **more: list[str]) -> Extension:
 
 
 def core() -> Extension:
-    floors = ["base", "storage", "ingest", "metadata", "selector", "prefetch", "orchestrator", "python"]
+    floors = [
+        "base",
+        "storage",
+        "ingest",
+        "metadata",
+        "selector",
+        "prefetch",
+        "orchestrator",
+        "python",
+    ]
     return extension("modyn._core", sources(*floors), libraries=["m"])
 
 

@@ -29,8 +29,12 @@ class Dataset:
         columns: tuple[tuple[npt.NDArray[Any], npt.NDArray[np.int64] | None], ...],
         labels: npt.NDArray[np.int64] | None,
         timestamps: npt.NDArray[np.int64],
+        source: bytes | None = None,
         /,
     ) -> int: ...
+    def erase(self, keys: npt.NDArray[np.uint64], who: str, why: str, /) -> int: ...
+    def events(self) -> list[tuple[int, int, int, bytes, bytes]]: ...
+    def sources(self) -> list[bytes]: ...
     def refresh(self) -> bool: ...
     def view(self) -> View: ...
     def close(self) -> None: ...
@@ -38,6 +42,9 @@ class Dataset:
 class View:
     @property
     def count(self) -> int: ...
+    @property
+    def erased_count(self) -> int: ...
+    def erased(self, first: int, count: int, /) -> npt.NDArray[np.bool_]: ...
     @property
     def path(self) -> str: ...
     @property
@@ -184,26 +191,30 @@ class Orchestrator:
     def next(self) -> tuple[int, int, int, int, int, str] | None: ...
     def timestamp_at(self, position: int, /) -> int: ...
 
-class Csv:
-    def __new__(
-        cls,
-        path: str,
-        schema: str,
-        header: bool,
-        separator: int,
-        quote: int,
-        elements: tuple[str | int, ...],
-        label: str | int | None,
-        timestamp: str | int,
-        /,
-    ) -> Csv: ...
+class Reader:
+    @property
+    def position(self) -> int: ...
     def read(
         self, size_max: int, /
     ) -> tuple[
         tuple[npt.NDArray[Any] | tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]], ...],
         npt.NDArray[np.int64] | None,
-        npt.NDArray[np.int64],
+        npt.NDArray[np.int64] | None,
         bool,
     ]: ...
     def check(self) -> None: ...
-    def rewind(self) -> None: ...
+    def seek(self, position: int, /) -> None: ...
+
+def read_csv(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    header: bool,
+    separator: int,
+    quote: int,
+    elements: tuple[str | int, ...],
+    label: str | int | None,
+    timestamp: str | int | None,
+    threads: int,
+    growing: bool,
+    /,
+) -> Reader: ...

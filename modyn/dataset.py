@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.erasure import Erasure, Event, check_reason, whoami
 from modyn.formats import CSV
 from modyn.ingest import Files, IngestReport, ingest
 from modyn.inputs import Field, Ragged, as_column, as_int64, as_keys, as_timestamps
@@ -209,6 +210,81 @@ class Dataset:
         """
         return ingest(self, files, format=format, mode=mode, on_error=on_error)
 
+    def erase(
+        self,
+        keys: npt.ArrayLike | None = None,
+        *,
+        labels: npt.ArrayLike | None = None,
+        since: Any = None,
+        until: Any = None,
+        file: str | os.PathLike[str] | None = None,
+        reason: str,
+        who: str | None = None,
+    ) -> int:
+        """Erase samples, durably, and return how many were not erased before.
+
+        Every handle that is opened or refreshed after this refuses them: in `fetch`,
+        in loaders, training sets and streams. Their bytes stay in the files
+        until `compact`. What was erased, when, why and by whom is written to a
+        journal that cannot be changed unnoticed; `audit` reads it.
+
+        Conditions that are given together must all hold.
+
+        Parameters
+        ----------
+        keys : uint64, shape (n,), optional
+            In any order; repeats are allowed.
+        labels : int64, optional
+            One label, or several: samples that have one of them.
+        since, until : int or datetime64, optional
+            Samples with since <= timestamp < until, in the unit of the dataset.
+        file : path, optional
+            Samples that were ingested from this file.
+        reason : str
+            Why, for the journal.
+        who : str, optional
+            Who wants it, for the journal; by default user and host.
+
+        Raises
+        ------
+        KeyError
+            There never was a sample with a key. Nothing was erased.
+        ValueError
+            Nothing is said about which samples, the dataset has no labels, or
+            nothing was ingested from the file.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> words = Dataset.create(tempfile.mkdtemp() + "/w", schema={"x": "int8"}, labels=False)
+        >>> _ = words.append({"x": [1, 2, 3]}, timestamps=[10, 20, 30])
+        >>> words.erase([1], reason="user 4711 left")
+        1
+        >>> words.keys()
+        array([0, 2], dtype=uint64)
+        >>> words.fetch([0, 1])
+        Traceback (most recent call last):
+        KeyError: 'sample 1 of ... was erased'
+        """
+        wanted = Erasure(keys=keys, labels=labels, since=since, until=until, file=file)
+        found = wanted.find(self)
+        erased = self._core.erase(found, who or whoami(), check_reason(reason))
+        self._current = None
+        return erased
+
+    def audit(self) -> list[Event]:
+        """Return what was erased and compacted, when, why and by whom, oldest first.
+
+        The whole journal is read and its chain of digests verified up to the
+        digest that the manifest holds.
+
+        Raises
+        ------
+        CorruptError
+            The journal was changed or is damaged.
+        """
+        return [Event.decode(*entry) for entry in self._core.events()]
+
     def _check_names(self, fields: Mapping[str, Any]) -> None:
         names = [field.name for field in self._fields]
         for name in fields:
@@ -314,13 +390,19 @@ class Dataset:
 
     @property
     def labels(self) -> npt.NDArray[np.int64] | None:
-        """Labels by key: read-only, over the mapped files; None without labels."""
+        """Labels by key: read-only, over the mapped files; None without labels.
+
+        Where samples are erased it is a copy, with 0 in their places.
+        """
         view = self.view
         return view.columns(0, view.count)[1]
 
     @property
     def timestamps(self) -> npt.NDArray[np.int64]:
-        """Timestamps by key: read-only, over the mapped files."""
+        """Timestamps by key: read-only, over the mapped files.
+
+        Where samples are erased it is a copy, with 0 in their places.
+        """
         view = self.view
         return view.columns(0, view.count)[0]
 
@@ -343,6 +425,15 @@ class Dataset:
     def uuid(self) -> str:
         """32 hexadecimal digits that name the dataset wherever it is copied."""
         return self.view.uuid.hex()
+
+    @property
+    def erased(self) -> npt.NDArray[np.bool_]:
+        """Whether a sample is erased, by key."""
+        return self.view.erased(0, self.view.count)
+
+    def keys(self) -> npt.NDArray[np.uint64]:
+        """Return the keys of all samples that are not erased, ascending."""
+        return np.flatnonzero(~self.erased).astype(np.uint64)
 
     def refresh(self) -> bool:
         """See what was committed since; return whether there was anything."""

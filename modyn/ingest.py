@@ -134,10 +134,10 @@ def bind_elements(format: CSV, fields: Sequence[Field]) -> tuple[Column, ...]:
     return tuple(elements)
 
 
-def open_csv(path: str, schema: str, format: CSV, elements: tuple[Column, ...]) -> _core.Csv:
+def open_csv(path: str, schema: str, format: CSV, elements: tuple[Column, ...]) -> _core.Reader:
     """Return a reader of one file."""
     quote = -1 if format.quote is None else ord(format.quote)
-    return _core.Csv(
+    return _core.read_csv(
         path,
         schema,
         format.header,
@@ -146,6 +146,8 @@ def open_csv(path: str, schema: str, format: CSV, elements: tuple[Column, ...]) 
         elements,
         format.label,
         format.timestamp,
+        1,
+        False,
     )
 
 
@@ -193,9 +195,9 @@ class _Progress:
         self,
         columns: Columns,
         labels: npt.NDArray[np.int64] | None,
-        timestamps: npt.NDArray[np.int64],
+        timestamps: npt.NDArray[np.int64] | None,
     ) -> None:
-        if len(timestamps) == 0:
+        if timestamps is None or len(timestamps) == 0:  # every CSV format has a timestamp column
             return
         fields = {
             field.name: Ragged(*column) if isinstance(column, tuple) else column
@@ -225,14 +227,14 @@ class _Progress:
         return IngestReport(tuple(self.files), self.samples, self.keys, tuple(self.skipped))
 
 
-def _ingest_file(progress: _Progress, path: str, reader: _core.Csv, batch_bytes: int) -> None:
+def _ingest_file(progress: _Progress, path: str, reader: _core.Reader, batch_bytes: int) -> None:
     progress.partial = 0
     columns, labels, timestamps, ended = reader.read(batch_bytes)
     if not ended:
         # Too large for one batch: nothing is kept before all of it is known to be sound.
         del columns, labels, timestamps
         reader.check()
-        reader.rewind()
+        reader.seek(0)
         while not ended:
             columns, labels, timestamps, ended = reader.read(batch_bytes)
             progress.append(columns, labels, timestamps)

@@ -170,6 +170,20 @@ mdn_file_size(const mdn_file *file, uint64_t *out, mdn_error *err)
 }
 
 mdn_status
+mdn_file_facts_of(const mdn_file *file, mdn_file_facts *out, mdn_error *err)
+{
+    int result;
+
+    do
+        result = file->io->stat(file->io->self, file->fd, out);
+    while (result == -EINTR);
+    if (result < 0)
+        return mdn_fail_errno(
+            err, -result, "%s: its size and time cannot be read", file->path);
+    return MDN_OK;
+}
+
+mdn_status
 mdn_file_truncate(mdn_file *file, uint64_t size, mdn_error *err)
 {
     int result;
@@ -245,26 +259,6 @@ rename_file(const mdn_io *io, const char *from, const char *to, mdn_error *err)
     return MDN_OK;
 }
 
-/* Sync the directory that holds path. */
-static mdn_status
-sync_parent(const mdn_io *io, const char *path, mdn_error *err)
-{
-    const char *slash = strrchr(path, '/');
-    char *parent;
-    mdn_status st;
-
-    if (slash == NULL)
-        return mdn_dir_sync(io, ".", err);
-    if (slash == path)
-        return mdn_dir_sync(io, "/", err);
-    parent = strndup(path, (size_t)(slash - path));
-    if (parent == NULL)
-        return mdn_fail_nomem(err, (ull)(slash - path) + 1);
-    st = mdn_dir_sync(io, parent, err);
-    free(parent);
-    return st;
-}
-
 mdn_status
 mdn_file_replace(const mdn_io *io, const char *path, const void *content,
                  uint64_t size, mdn_error *err)
@@ -279,7 +273,7 @@ mdn_file_replace(const mdn_io *io, const char *path, const void *content,
         || (st = rename_file(io, file.path, path, err)) != MDN_OK)
         io->unlink(io->self, file.path);
     mdn_file_close(&file);
-    return st == MDN_OK ? sync_parent(io, path, err) : st;
+    return st == MDN_OK ? mdn_parent_sync(io, path, err) : st;
 }
 
 mdn_status
@@ -293,6 +287,26 @@ mdn_dir_sync(const mdn_io *io, const char *path, mdn_error *err)
     if (result < 0)
         return mdn_fail_errno(err, -result, "%s: directory sync failed", path);
     return MDN_OK;
+}
+
+mdn_status
+mdn_parent_sync(const mdn_io *io, const char *path, mdn_error *err)
+{
+    size_t size = strlen(path);
+    char *parent;
+    mdn_status st;
+
+    while (size > 1 && path[size - 1] == '/')
+        size--;
+    while (size > 0 && path[size - 1] != '/')
+        size--;
+    if (size == 0)
+        return mdn_dir_sync(io, ".", err);
+    if ((parent = strndup(path, size)) == NULL)
+        return mdn_fail_nomem(err, size);
+    st = mdn_dir_sync(io, parent, err);
+    free(parent);
+    return st;
 }
 
 char *

@@ -39,6 +39,8 @@ mdn_status mdn_file_start(mdn_file *file, uint64_t at, uint64_t size,
                           mdn_error *err);
 mdn_status mdn_file_sync_all(mdn_file *file, mdn_error *err); /* fsync */
 mdn_status mdn_file_size(const mdn_file *file, uint64_t *out, mdn_error *err);
+mdn_status mdn_file_facts_of(const mdn_file *file, mdn_file_facts *out,
+                             mdn_error *err);
 mdn_status mdn_file_truncate(mdn_file *file, uint64_t size, mdn_error *err);
 /* Reserve room; a file system that cannot (EOPNOTSUPP) is not an error. */
 mdn_status mdn_file_allocate(mdn_file *file, uint64_t at, uint64_t size,
@@ -49,6 +51,8 @@ mdn_status mdn_file_allocate(mdn_file *file, uint64_t at, uint64_t size,
 mdn_status mdn_file_replace(const mdn_io *io, const char *path,
                             const void *content, uint64_t size, mdn_error *err);
 mdn_status mdn_dir_sync(const mdn_io *io, const char *path, mdn_error *err);
+/* Sync the directory that holds path; slashes at its end do not count. */
+mdn_status mdn_parent_sync(const mdn_io *io, const char *path, mdn_error *err);
 
 /* directory + "/" + name, malloc'd; NULL without memory. */
 char *mdn_path_join(const char *directory, const char *name);

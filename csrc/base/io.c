@@ -120,6 +120,37 @@ sys_size(void *self, int fd, uint64_t *out)
     return 0;
 }
 
+/* Seconds beyond what 64 bits of nanoseconds hold (the year 2262) stand still
+ * at the last one. */
+static int64_t
+nanoseconds(struct timespec time)
+{
+    int64_t ns;
+
+    if (__builtin_mul_overflow((int64_t)time.tv_sec, 1000000000, &ns)
+        || __builtin_add_overflow(ns, (int64_t)time.tv_nsec, &ns))
+        return time.tv_sec < 0 ? INT64_MIN : INT64_MAX;
+    return ns;
+}
+
+static int
+sys_stat(void *self, int fd, mdn_file_facts *out)
+{
+    struct stat st;
+
+    (void)self;
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    *out = (mdn_file_facts){
+        .size = (uint64_t)st.st_size,
+        .mtime_ns = nanoseconds(st.st_mtim),
+        .device = (uint64_t)st.st_dev,
+        .inode = (uint64_t)st.st_ino,
+        .regular = S_ISREG(st.st_mode),
+    };
+    return 0;
+}
+
 static int
 sys_rename(void *self, const char *from, const char *to)
 {
@@ -175,6 +206,7 @@ const mdn_io mdn_io_system = {
     .truncate = sys_truncate,
     .allocate = sys_allocate,
     .size = sys_size,
+    .stat = sys_stat,
     .rename = sys_rename,
     .unlink = sys_unlink,
     .mkdir = sys_mkdir,

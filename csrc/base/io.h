@@ -11,6 +11,14 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* What a file system knows of an open file. */
+typedef struct {
+    uint64_t size;
+    int64_t mtime_ns; /* since 1970 */
+    uint64_t device, inode;
+    bool regular; /* neither directory nor pipe nor device */
+} mdn_file_facts;
+
 typedef struct mdn_io {
     void *self; /* passed back to every call */
     int (*open)(void *self, const char *path, int flags, unsigned mode);
@@ -25,6 +33,7 @@ typedef struct mdn_io {
     int (*truncate)(void *self, int fd, uint64_t size);
     int (*allocate)(void *self, int fd, uint64_t at, uint64_t size);
     int (*size)(void *self, int fd, uint64_t *out);
+    int (*stat)(void *self, int fd, mdn_file_facts *out);
     int (*rename)(void *self, const char *from, const char *to);
     int (*unlink)(void *self, const char *path);
     int (*mkdir)(void *self, const char *path, unsigned mode);

@@ -6,7 +6,6 @@
  * (a timestamp that is a feature, too). */
 #include "ingest/csv.h"
 
-#include "base/bytes.h"
 #include "ingest/csv_header.h"
 #include "ingest/csv_rows.h"
 #include "ingest/number.h"
@@ -29,17 +28,15 @@ typedef struct {
     uint64_t stride; /* bytes from one sample to the next */
 } target;
 
-struct mdn_csv {
+typedef struct {
+    mdn_reader reader; /* first */
     mdn_csv_rows *rows;
     mdn_csv_header header; /* owned */
-    bool has_label;
+    uint64_t data_start;   /* of the file, behind the header */
+    uint64_t data_line;
     target *targets; /* owned; by column */
     uint64_t target_count;
-    uint32_t field_count;
-    uint64_t *field_sizes;  /* owned; 0 for bytes */
-    uint64_t sample_size;   /* bytes, without payloads */
-    mdn_csv_block *scratch; /* owned; one sample, for mdn_csv_check */
-};
+} mdn_csv;
 
 static mdn_status
 fail_cell(const mdn_csv *csv, const mdn_csv_row *row, const target *t,
@@ -64,9 +61,9 @@ fail_cell(const mdn_csv *csv, const mdn_csv_row *row, const target *t,
 /* Opening --------------------------------------------------------------- */
 
 static mdn_status
-check_options(const mdn_schema *schema, const mdn_csv_options *options,
-              mdn_error *err)
+check_options(const mdn_csv_options *options, mdn_error *err)
 {
+    const mdn_schema *schema = options->file.schema;
     uint64_t count = 0;
 
     if (options->separator == '\n' || options->separator == '\r'
@@ -126,8 +123,7 @@ bind_fields(mdn_csv *csv, const mdn_schema *schema,
         target t = {.field = f, .kind = TO_FIELD, .dtype = field->dtype};
         mdn_status st = MDN_OK;
 
-        t.stride = csv->field_sizes[f] = field->size_bytes;
-        csv->sample_size += step ? field->size_bytes : sizeof(int64_t);
+        t.stride = field->size_bytes;
         if (step == 0)
             st = add_target(csv, source++, t, err);
         for (; st == MDN_OK && at < field->size_bytes; at += step) {
@@ -141,193 +137,50 @@ bind_fields(mdn_csv *csv, const mdn_schema *schema,
 }
 
 static mdn_status
-bind_columns(mdn_csv *csv, const mdn_schema *schema,
-             const mdn_csv_options *options, mdn_error *err)
+bind_columns(mdn_csv *csv, const mdn_csv_options *options, mdn_error *err)
 {
     uint64_t count = options->element_count + 2;
     target t = {.dtype = MDN_INT64, .stride = sizeof(int64_t)};
     mdn_status st;
 
-    csv->field_count = schema->field_count;
-    csv->has_label = options->label != NULL;
-    csv->sample_size = sizeof(int64_t) * (csv->has_label ? 2 : 1);
+    csv->reader.labels = options->label != NULL;
+    csv->reader.timestamps = options->timestamp != NULL;
     csv->targets = calloc(count, sizeof *csv->targets);
-    csv->field_sizes = calloc(schema->field_count, sizeof *csv->field_sizes);
-    if (csv->targets == NULL || csv->field_sizes == NULL)
+    if (csv->targets == NULL)
         return mdn_fail_nomem(err, count * sizeof *csv->targets);
-    if ((st = bind_fields(csv, schema, options, err)) != MDN_OK)
+    if ((st = bind_fields(csv, options->file.schema, options, err)) != MDN_OK)
         return st;
     t.kind = TO_TIMESTAMP;
-    if ((st = add_target(csv, options->timestamp, t, err)) != MDN_OK)
+    if (options->timestamp != NULL
+        && (st = add_target(csv, options->timestamp, t, err)) != MDN_OK)
         return st;
     t.kind = TO_LABEL;
-    if (csv->has_label
+    if (options->label != NULL
         && (st = add_target(csv, options->label, t, err)) != MDN_OK)
         return st;
     qsort(csv->targets, csv->target_count, sizeof *csv->targets, by_column);
     return MDN_OK;
 }
 
-mdn_status
-mdn_csv_open(const mdn_io *io, const char *path, const mdn_schema *schema,
-             const mdn_csv_options *options, mdn_csv **out, mdn_error *err)
+/* Rows ------------------------------------------------------------------ */
+
+/* The content of a cell behind the payloads of the samples before. */
+static mdn_status
+put_bytes(mdn_block *block, const target *t, const mdn_csv_cell *cell,
+          mdn_error *err)
 {
-    mdn_csv *csv;
-    mdn_status st = check_options(schema, options, err);
+    uint8_t *room;
+    mdn_status st =
+        mdn_block_payload_room(block, t->field, cell->size, &room, err);
 
-    *out = NULL;
-    if (st != MDN_OK)
-        return st;
-    csv = calloc(1, sizeof *csv);
-    if (csv == NULL)
-        return mdn_fail_nomem(err, sizeof *csv);
-    if ((st = mdn_csv_rows_open(io, path, options->separator, options->quote,
-                                &csv->rows, err))
-            != MDN_OK
-        || (st = mdn_csv_header_read(csv->rows, options->header, &csv->header,
-                                     err))
-               != MDN_OK
-        || (st = bind_columns(csv, schema, options, err)) != MDN_OK
-        || (st = mdn_csv_block_new(csv, &csv->scratch, err)) != MDN_OK)
-        goto fail;
-    *out = csv;
-    return MDN_OK;
-
-fail:
-    mdn_csv_free(csv);
+    if (st == MDN_OK)
+        mdn_block_payload_end(block, t->field,
+                              mdn_csv_cell_copy(cell, (char *)room));
     return st;
 }
 
-void
-mdn_csv_free(mdn_csv *csv)
-{
-    if (csv == NULL)
-        return;
-    mdn_csv_rows_free(csv->rows);
-    mdn_csv_header_clear(&csv->header);
-    free(csv->targets);
-    free(csv->field_sizes);
-    mdn_csv_block_free(csv->scratch);
-    free(csv);
-}
-
-/* Blocks ---------------------------------------------------------------- */
-
-/* Give *place room for count items of this size; false without memory. */
-static bool
-resize(void *place, uint64_t count, uint64_t size)
-{
-    void *memory;
-    uint64_t bytes;
-
-    memcpy(&memory, place, sizeof memory);
-    if (mdn_mul_overflows(count, size, &bytes))
-        return false;
-    memory = realloc(memory, bytes ? bytes : 1);
-    if (memory == NULL)
-        return false;
-    memcpy(place, &memory, sizeof memory);
-    return true;
-}
-
-/* Room for `capacity` samples; what stands there stays. */
 static mdn_status
-reserve(const mdn_csv *csv, mdn_csv_block *block, uint64_t capacity,
-        mdn_error *err)
-{
-    bool done = resize(&block->timestamps, capacity, sizeof(int64_t));
-
-    if (csv->has_label)
-        done = done && resize(&block->labels, capacity, sizeof(int64_t));
-    for (uint32_t f = 0; done && f < csv->field_count; f++) {
-        mdn_column *column = &block->columns[f];
-        if (csv->field_sizes[f] > 0)
-            done = resize(&column->values, capacity, csv->field_sizes[f]);
-        else
-            done = resize(&column->offsets, capacity + 1, sizeof(int64_t));
-    }
-    if (!done)
-        return mdn_fail_nomem(err, capacity * csv->sample_size);
-    block->capacity = capacity;
-    return MDN_OK;
-}
-
-mdn_status
-mdn_csv_block_new(const mdn_csv *csv, mdn_csv_block **out, mdn_error *err)
-{
-    mdn_csv_block *block = calloc(1, sizeof *block);
-    mdn_status st;
-
-    *out = NULL;
-    if (block == NULL)
-        return mdn_fail_nomem(err, sizeof *block);
-    block->field_count = csv->field_count;
-    block->columns = calloc(csv->field_count, sizeof *block->columns);
-    block->payload_capacity =
-        calloc(csv->field_count, sizeof *block->payload_capacity);
-    if (block->columns == NULL || block->payload_capacity == NULL)
-        st = mdn_fail_nomem(err, csv->field_count * sizeof *block->columns);
-    else
-        st = reserve(csv, block, 1, err);
-    for (uint32_t f = 0; st == MDN_OK && f < csv->field_count; f++) {
-        if (csv->field_sizes[f] > 0)
-            continue;
-        *(int64_t *)block->columns[f].offsets = 0;
-        if (!resize(&block->columns[f].values, 1, 1))
-            st = mdn_fail_nomem(err, 1);
-    }
-    if (st != MDN_OK) {
-        mdn_csv_block_free(block);
-        return st;
-    }
-    *out = block;
-    return MDN_OK;
-}
-
-void
-mdn_csv_block_free(mdn_csv_block *block)
-{
-    if (block == NULL)
-        return;
-    for (uint32_t f = 0; block->columns != NULL && f < block->field_count;
-         f++) {
-        free((void *)block->columns[f].values);
-        free((void *)block->columns[f].offsets);
-    }
-    free(block->columns);
-    free(block->payload_capacity);
-    free(block->labels);
-    free(block->timestamps);
-    free(block);
-}
-
-/* Rows ------------------------------------------------------------------ */
-
-/* The content of a cell behind the payloads of sample block->count - 1. */
-static mdn_status
-put_bytes(mdn_csv_block *block, const target *t, const mdn_csv_cell *cell,
-          mdn_error *err)
-{
-    mdn_column *column = &block->columns[t->field];
-    int64_t *offsets = (int64_t *)column->offsets;
-    uint64_t start = (uint64_t)offsets[block->count];
-    uint64_t needed = start + cell->size;
-    uint64_t *capacity = &block->payload_capacity[t->field];
-
-    if (needed > *capacity) {
-        uint64_t grown = needed > 2 * *capacity ? needed : 2 * *capacity;
-        if (!resize(&column->values, grown, 1))
-            return mdn_fail_nomem(err, grown);
-        *capacity = grown;
-    }
-    start += mdn_csv_cell_copy(cell, (char *)column->values + start);
-    offsets[block->count + 1] = (int64_t)start;
-    block->size_bytes += cell->size;
-    return MDN_OK;
-}
-
-static mdn_status
-put_number(const mdn_csv *csv, mdn_csv_block *block, const mdn_csv_row *row,
+put_number(const mdn_csv *csv, mdn_block *block, const mdn_csv_row *row,
            const target *t, mdn_error *err)
 {
     const mdn_csv_cell *cell = &row->cells[t->column];
@@ -353,7 +206,7 @@ put_number(const mdn_csv *csv, mdn_csv_block *block, const mdn_csv_row *row,
 
 /* The cells of a row, to the place behind the last sample of the block. */
 static mdn_status
-put_row(const mdn_csv *csv, mdn_csv_block *block, const mdn_csv_row *row,
+put_row(const mdn_csv *csv, mdn_block *block, const mdn_csv_row *row,
         mdn_error *err)
 {
     mdn_status st = MDN_OK;
@@ -373,63 +226,101 @@ put_row(const mdn_csv *csv, mdn_csv_block *block, const mdn_csv_row *row,
     return st;
 }
 
-mdn_status
-mdn_csv_fill(mdn_csv *csv, mdn_csv_block *block, uint64_t size_max,
-             mdn_csv_progress *out, mdn_error *err)
+static mdn_status
+csv_fill(mdn_reader *reader, mdn_block *block, uint64_t size_max,
+         mdn_progress *out, mdn_error *err)
 {
+    mdn_csv *csv = (mdn_csv *)reader;
     uint64_t slice_end = mdn_csv_rows_position(csv->rows) + SLICE_SIZE;
+    uint64_t size_before;
     mdn_csv_row row;
     mdn_status st;
 
-    *out = MDN_CSV_MORE;
+    *out = MDN_READER_MORE;
     while (mdn_csv_rows_position(csv->rows) < slice_end) {
         if (block->size_bytes >= size_max && block->count > 0) {
-            *out = MDN_CSV_FULL;
+            *out = MDN_READER_FULL;
             return MDN_OK;
         }
         if ((st = mdn_csv_rows_next(csv->rows, &row, err)) != MDN_OK)
             return st;
         if (row.cell_count == 0) {
-            *out = MDN_CSV_END;
+            *out = MDN_READER_END;
             return MDN_OK;
         }
-        if (block->count == block->capacity
-            && (st = reserve(csv, block, 2 * block->capacity, err)) != MDN_OK)
+        size_before = block->size_bytes;
+        if ((st = mdn_block_reserve(block, 1, err)) != MDN_OK)
             return st;
-        if ((st = put_row(csv, block, &row, err)) != MDN_OK)
+        if ((st = put_row(csv, block, &row, err)) != MDN_OK) {
+            block->size_bytes = size_before;
             return st;
-        block->count++;
-        block->size_bytes += csv->sample_size;
+        }
+        mdn_block_end_sample(block);
     }
     return MDN_OK;
 }
 
-mdn_status
-mdn_csv_check(mdn_csv *csv, mdn_csv_progress *out, mdn_error *err)
+static uint64_t
+csv_position(const mdn_reader *reader)
 {
-    uint64_t slice_end = mdn_csv_rows_position(csv->rows) + SLICE_SIZE;
-    mdn_csv_row row;
-    mdn_status st;
+    return mdn_csv_rows_position(((const mdn_csv *)reader)->rows);
+}
 
-    *out = MDN_CSV_MORE;
-    while (mdn_csv_rows_position(csv->rows) < slice_end) {
-        if ((st = mdn_csv_rows_next(csv->rows, &row, err)) != MDN_OK)
-            return st;
-        if (row.cell_count == 0) {
-            *out = MDN_CSV_END;
-            return MDN_OK;
-        }
-        if ((st = put_row(csv, csv->scratch, &row, err)) != MDN_OK)
-            return st;
-    }
+static mdn_status
+csv_seek(mdn_reader *reader, uint64_t position, mdn_error *err)
+{
+    mdn_csv *csv = (mdn_csv *)reader;
+
+    (void)err;
+    if (position <= csv->data_start)
+        mdn_csv_rows_seek(csv->rows, csv->data_start, csv->data_line);
+    else
+        mdn_csv_rows_seek(csv->rows, position, 1);
     return MDN_OK;
 }
 
-mdn_status
-mdn_csv_rewind(mdn_csv *csv, mdn_error *err)
+static void
+csv_free(mdn_reader *reader)
 {
-    mdn_csv_row row;
+    mdn_csv *csv = (mdn_csv *)reader;
 
-    mdn_csv_rows_rewind(csv->rows);
-    return csv->header.names ? mdn_csv_rows_next(csv->rows, &row, err) : MDN_OK;
+    mdn_csv_rows_free(csv->rows);
+    mdn_csv_header_clear(&csv->header);
+    free(csv->targets);
+    free(csv);
+}
+
+mdn_status
+mdn_csv_open(const mdn_csv_options *options, mdn_reader **out, mdn_error *err)
+{
+    const mdn_reader_file *file = &options->file;
+    mdn_csv *csv;
+    mdn_status st = check_options(options, err);
+
+    *out = NULL;
+    if (st != MDN_OK)
+        return st;
+    csv = calloc(1, sizeof *csv);
+    if (csv == NULL)
+        return mdn_fail_nomem(err, sizeof *csv);
+    csv->reader.fill = csv_fill;
+    csv->reader.position = csv_position;
+    csv->reader.seek = csv_seek;
+    csv->reader.free = csv_free;
+    if ((st = mdn_csv_rows_open(file->io, file->path, options->separator,
+                                options->quote, &csv->rows, err))
+            != MDN_OK
+        || (st = mdn_csv_header_read(csv->rows, options->header, &csv->header,
+                                     err))
+               != MDN_OK
+        || (st = bind_columns(csv, options, err)) != MDN_OK)
+        goto fail;
+    csv->data_start = mdn_csv_rows_position(csv->rows);
+    csv->data_line = mdn_csv_rows_line(csv->rows);
+    *out = &csv->reader;
+    return MDN_OK;
+
+fail:
+    csv_free(&csv->reader);
+    return st;
 }

@@ -400,6 +400,20 @@ mdn_csv_rows_rewind(mdn_csv_rows *rows)
     rows->line = 1;
 }
 
+void
+mdn_csv_rows_seek(mdn_csv_rows *rows, uint64_t position, uint64_t line)
+{
+    mdn_csv_rows_rewind(rows);
+    rows->read_at = position < rows->file_size ? position : rows->file_size;
+    rows->line = line;
+}
+
+uint64_t
+mdn_csv_rows_line(const mdn_csv_rows *rows)
+{
+    return rows->line;
+}
+
 uint64_t
 mdn_csv_rows_position(const mdn_csv_rows *rows)
 {

@@ -45,6 +45,9 @@ void mdn_csv_rows_free(mdn_csv_rows *rows); /* accepts NULL */
 mdn_status mdn_csv_rows_next(mdn_csv_rows *rows, mdn_csv_row *out,
                              mdn_error *err);
 void mdn_csv_rows_rewind(mdn_csv_rows *rows);
+/* Go on at this byte of the file, where a row begins, on this line. */
+void mdn_csv_rows_seek(mdn_csv_rows *rows, uint64_t position, uint64_t line);
+uint64_t mdn_csv_rows_line(const mdn_csv_rows *rows); /* of the next row */
 
 /* Bytes of the file that were handed out as rows so far. */
 uint64_t mdn_csv_rows_position(const mdn_csv_rows *rows);

@@ -21,6 +21,8 @@
 #include "base/io.h"
 #include "ingest/block.h"
 
+#include <stddef.h>
+
 typedef enum {
     MDN_READER_MORE, /* a slice of work (some ms) is done: call again */
     MDN_READER_FULL, /* the block has reached its budget */

@@ -1,12 +1,13 @@
 /* stream.c - the metadata stream of a view.
  *
  * In arrival order a block is a slice of the mapped columns, without a copy of
- * anything but its keys; in any other order timestamps and labels are gathered
- * by key into the stream's own arrays. */
+ * anything but its keys; in any other order, and where samples are erased,
+ * timestamps and labels are gathered by key into the stream's own arrays. */
 #include "metadata/stream.h"
 
 #include "base/bytes.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 
 typedef struct {
@@ -15,29 +16,59 @@ typedef struct {
     const uint64_t *order;    /* borrowed; NULL for arrival order */
     uint64_t first, last, next;
     uint64_t block_count;
-    uint64_t *keys;               /* owned; block_count, in arrival order */
-    int64_t *timestamps, *labels; /* owned; block_count, in another order */
+    bool erased; /* samples of the view are: look at each */
+    /* Owned, block_count each; NULL where blocks are slices of something. */
+    uint64_t *keys;
+    int64_t *timestamps, *labels;
 } view_stream;
 
-static mdn_status
-slice_block(view_stream *s, uint64_t count, mdn_metadata_block *out,
-            mdn_error *err)
+static uint64_t
+key_at(const view_stream *s, uint64_t position)
 {
+    return s->order == NULL ? position : s->order[position];
+}
+
+/* Keys of the next positions: a slice of the order, or put down. */
+static const uint64_t *
+next_keys(view_stream *s, uint64_t count)
+{
+    if (s->order != NULL)
+        return s->order + s->next;
     for (uint64_t i = 0; i < count; i++)
         s->keys[i] = s->next + i;
-    out->keys = s->keys;
-    return mdn_view_columns(s->view, s->next, count, &out->timestamps,
-                            &out->labels, err);
+    return s->keys;
+}
+
+/* The same without those that are erased; *count becomes how many are left.
+ * A position beyond the view stays: fetching it says what is wrong. */
+static const uint64_t *
+living_keys(view_stream *s, uint64_t *count)
+{
+    uint64_t have = mdn_view_count(s->view), n = 0;
+
+    for (uint64_t i = 0; i < *count; i++) {
+        uint64_t key = key_at(s, s->next + i);
+
+        if (key >= have || !mdn_view_is_erased(s->view, key))
+            s->keys[n++] = key;
+    }
+    *count = n;
+    return s->keys;
 }
 
 static mdn_status
-gather_block(view_stream *s, uint64_t count, mdn_metadata_block *out,
-             mdn_error *err)
+fill_block(view_stream *s, uint64_t positions, mdn_metadata_block *out,
+           mdn_error *err)
 {
-    out->keys = s->order + s->next;
+    out->count = positions;
+    out->keys =
+        s->erased ? living_keys(s, &out->count) : next_keys(s, positions);
+    if (s->order == NULL && !s->erased)
+        return mdn_view_columns(s->view, s->next, positions, &out->timestamps,
+                                &out->labels, err);
     out->timestamps = s->timestamps;
     out->labels = s->labels;
-    return mdn_view_fetch(s->view, out->keys, count, NULL, 0, s->labels,
+    return mdn_view_fetch(s->view, out->keys, out->count, NULL, 0, s->labels,
                           s->timestamps, 1, err);
 }
 
@@ -46,22 +77,20 @@ stream_next(mdn_metadata_stream *stream, mdn_metadata_block *out,
             mdn_error *err)
 {
     view_stream *s = (view_stream *)stream;
-    uint64_t left = s->last - s->next;
-    uint64_t count = left < s->block_count ? left : s->block_count;
-    mdn_status st;
+    mdn_status st = MDN_OK;
 
     *out = (mdn_metadata_block){.count = 0};
-    if (count == 0)
-        return MDN_OK;
-    st = s->order == NULL ? slice_block(s, count, out, err)
-                          : gather_block(s, count, out, err);
-    if (st != MDN_OK) {
-        *out = (mdn_metadata_block){.count = 0};
-        return st;
+    while (st == MDN_OK && out->count == 0 && s->next < s->last) {
+        uint64_t left = s->last - s->next;
+        uint64_t count = left < s->block_count ? left : s->block_count;
+
+        st = fill_block(s, count, out, err);
+        if (st == MDN_OK)
+            s->next += count;
     }
-    out->count = count;
-    s->next += count;
-    return MDN_OK;
+    if (st != MDN_OK || out->count == 0)
+        *out = (mdn_metadata_block){.count = 0};
+    return st;
 }
 
 static void
@@ -88,20 +117,36 @@ stream_free(mdn_metadata_stream *stream)
 static mdn_status
 allocate(view_stream *s, mdn_error *err)
 {
+    bool gathers = s->order != NULL || s->erased;
+    bool labels = gathers && mdn_view_has_labels(s->view);
     uint64_t size;
 
     if (mdn_mul_overflows(s->block_count, 8, &size))
         return mdn_fail_nomem(err, UINT64_MAX);
-    if (s->order == NULL) {
+    if (s->order == NULL || s->erased)
         s->keys = malloc(size);
-        return s->keys ? MDN_OK : mdn_fail_nomem(err, size);
-    }
-    s->timestamps = malloc(size);
-    if (mdn_view_has_labels(s->view))
+    if (gathers)
+        s->timestamps = malloc(size);
+    if (labels)
         s->labels = malloc(size);
-    if (!s->timestamps || (mdn_view_has_labels(s->view) && !s->labels))
+    if (((s->order == NULL || s->erased) && !s->keys)
+        || (gathers && !s->timestamps) || (labels && !s->labels))
         return mdn_fail_nomem(err, size);
     return MDN_OK;
+}
+
+static uint64_t
+living_count(const view_stream *s)
+{
+    uint64_t have = mdn_view_count(s->view), count = s->last - s->first;
+
+    if (s->order == NULL)
+        return count - mdn_view_erased_between(s->view, s->first, count);
+    for (uint64_t i = s->first; i < s->last; i++) {
+        if (s->order[i] < have && mdn_view_is_erased(s->view, s->order[i]))
+            count--;
+    }
+    return count;
 }
 
 mdn_status
@@ -133,6 +178,9 @@ mdn_metadata_from_view(mdn_view *view, const uint64_t *order, uint64_t first,
     s->block_count = block_count < last - first ? block_count : last - first;
     if (s->block_count == 0)
         s->block_count = 1;
+    s->erased = mdn_view_erased_count(view) > 0;
+    if (s->erased)
+        s->base.count = living_count(s);
     if ((st = allocate(s, err)) != MDN_OK) {
         stream_free(&s->base);
         return st;

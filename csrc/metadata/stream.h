@@ -31,8 +31,8 @@ struct mdn_metadata_stream {
 
 /* Positions first .. last-1 of a view in stream order.  order holds the keys
  * in stream order (borrowed; must outlive the stream), or is NULL when stream
- * order is arrival order.  Blocks have block_count samples, the last fewer.
- * Retains the view. */
+ * order is arrival order.  Blocks have block_count samples at most.  Erased
+ * samples are left out, and do not count.  Retains the view. */
 mdn_status mdn_metadata_from_view(mdn_view *view, const uint64_t *order,
                                   uint64_t first, uint64_t last,
                                   uint64_t block_count,

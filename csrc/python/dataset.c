@@ -2,24 +2,14 @@
  *
  * The handle of the core is for one thread at a time, so that every method
  * takes the lock of its object, without holding the GIL while it waits. */
-#include "python/python.h"
-
-#include "storage/dataset.h"
+#include "python/dataset.h"
 
 #include <unistd.h>
 
 #define WAIT_SLICE_US 100000
 
-typedef struct {
-    PyObject_HEAD
-    PyThread_type_lock lock;
-    pid_t pid; /* in which the lock means something */
-    mdn_dataset *core;
-} dataset_object;
-
-/* 0, or -1 and an exception: a signal came while waiting. */
-static int
-acquire(dataset_object *self)
+int
+mdn_py_dataset_acquire(mdn_py_dataset *self)
 {
     PyLockStatus got = PyThread_acquire_lock_timed(self->lock, 0, 0);
 
@@ -45,16 +35,16 @@ acquire(dataset_object *self)
     return 0;
 }
 
-static void
-release(dataset_object *self)
+void
+mdn_py_dataset_release(mdn_py_dataset *self)
 {
     PyThread_release_lock(self->lock);
 }
 
-static dataset_object *
+static mdn_py_dataset *
 new_object(PyTypeObject *type)
 {
-    dataset_object *self = (dataset_object *)type->tp_alloc(type, 0);
+    mdn_py_dataset *self = (mdn_py_dataset *)type->tp_alloc(type, 0);
 
     if (self == NULL)
         return NULL;
@@ -70,7 +60,7 @@ new_object(PyTypeObject *type)
 
 /* What create and open have in common: the outcome of the core. */
 static PyObject *
-opened(dataset_object *self, mdn_status st, const mdn_error *err)
+opened(mdn_py_dataset *self, mdn_status st, const mdn_error *err)
 {
     if (st == MDN_OK)
         return (PyObject *)self;
@@ -90,7 +80,7 @@ dataset_create(PyTypeObject *type, PyObject *args)
     mdn_dataset_options options = {0};
     unsigned int unit;
     int has_labels;
-    dataset_object *self;
+    mdn_py_dataset *self;
     PyObject *path;
     mdn_error err;
     mdn_status st;
@@ -128,7 +118,7 @@ static PyObject *
 dataset_open(PyTypeObject *type, PyObject *args)
 {
     int writable;
-    dataset_object *self;
+    mdn_py_dataset *self;
     PyObject *path;
     mdn_error err;
     mdn_status st;
@@ -156,6 +146,8 @@ typedef struct {
     mdn_column *columns;
     Py_ssize_t count;
     const int64_t *labels, *timestamps;
+    const void *source; /* NULL: none */
+    Py_ssize_t source_size;
 } append_arguments;
 
 /* (values, offsets or None) into *column. */
@@ -194,11 +186,11 @@ read_column(const mdn_field *field, PyObject *item, append_arguments *in,
 static int
 read_append(const mdn_schema *schema, PyObject *args, append_arguments *in)
 {
-    PyObject *columns, *labels, *timestamps;
+    PyObject *columns, *labels, *timestamps, *source = Py_None;
     Py_buffer *numbers;
 
-    if (!PyArg_ParseTuple(args, "nO!OO", &in->count, &PyTuple_Type, &columns,
-                          &labels, &timestamps))
+    if (!PyArg_ParseTuple(args, "nO!OO|O", &in->count, &PyTuple_Type, &columns,
+                          &labels, &timestamps, &source))
         return -1;
     if (in->count < 0
         || PyTuple_GET_SIZE(columns) != (Py_ssize_t)schema->field_count) {
@@ -206,9 +198,16 @@ read_append(const mdn_schema *schema, PyObject *args, append_arguments *in)
                      PyTuple_GET_SIZE(columns), in->count, schema->field_count);
         return -1;
     }
-    if (mdn_py_buffers_init(&in->buffers, 2 + 2 * PyTuple_GET_SIZE(columns))
+    if (mdn_py_buffers_init(&in->buffers, 3 + 2 * PyTuple_GET_SIZE(columns))
         < 0)
         return -1;
+    if (source != Py_None) {
+        numbers = mdn_py_buffers_any(&in->buffers, source, 0);
+        if (numbers == NULL)
+            return -1;
+        in->source = numbers->buf;
+        in->source_size = numbers->len;
+    }
     in->columns = PyMem_Calloc(schema->field_count, sizeof *in->columns);
     if (in->columns == NULL) {
         PyErr_NoMemory();
@@ -237,12 +236,14 @@ read_append(const mdn_schema *schema, PyObject *args, append_arguments *in)
 
 PyDoc_STRVAR(
     append_doc,
-    "append($self, count, columns, labels, timestamps, /)\n--\n\n"
+    "append($self, count, columns, labels, timestamps, source=None, /)\n"
+    "--\n\n"
     "Append count samples and return the first key.  columns: a tuple\n"
-    "of (values, offsets or None) in schema order.");
+    "of (values, offsets or None) in schema order.  source: bytes for the\n"
+    "journal of sources, committed together with the samples.");
 
 static PyObject *
-dataset_append(dataset_object *self, PyObject *args)
+dataset_append(mdn_py_dataset *self, PyObject *args)
 {
     append_arguments in = {.count = 0};
     mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
@@ -252,18 +253,20 @@ dataset_append(dataset_object *self, PyObject *args)
     mdn_error err;
     mdn_status st;
 
-    if (acquire(self) < 0)
+    if (mdn_py_dataset_acquire(self) < 0)
         return NULL;
     st = mdn_dataset_view(self->core, &view, &err); /* for the schema */
     if (st == MDN_OK)
         ready = read_append(mdn_view_schema(view), args, &in) == 0;
     if (ready) {
         Py_BEGIN_ALLOW_THREADS
-        st = mdn_dataset_append(self->core, (uint64_t)in.count, in.columns,
-                                in.labels, in.timestamps, &first_key, &err);
+        st =
+            mdn_dataset_append_from(self->core, (uint64_t)in.count, in.columns,
+                                    in.labels, in.timestamps, in.source,
+                                    (uint64_t)in.source_size, &first_key, &err);
         Py_END_ALLOW_THREADS
     }
-    release(self);
+    mdn_py_dataset_release(self);
     mdn_view_release(view);
     mdn_py_buffers_release(&in.buffers);
     PyMem_Free(in.columns);
@@ -277,18 +280,18 @@ PyDoc_STRVAR(refresh_doc, "refresh($self, /)\n--\n\n"
                           "anything.");
 
 static PyObject *
-dataset_refresh(dataset_object *self, PyObject *Py_UNUSED(args))
+dataset_refresh(mdn_py_dataset *self, PyObject *Py_UNUSED(args))
 {
     bool grown = false;
     mdn_error err;
     mdn_status st;
 
-    if (acquire(self) < 0)
+    if (mdn_py_dataset_acquire(self) < 0)
         return NULL;
     Py_BEGIN_ALLOW_THREADS
     st = mdn_dataset_refresh(self->core, &grown, &err);
     Py_END_ALLOW_THREADS
-    release(self);
+    mdn_py_dataset_release(self);
     if (st != MDN_OK)
         return mdn_py_raise(mdn_py_state_of_type(Py_TYPE(self)), &err);
     return PyBool_FromLong(grown);
@@ -298,17 +301,17 @@ PyDoc_STRVAR(view_doc, "view($self, /)\n--\n\n"
                        "The samples as of now: a View.");
 
 static PyObject *
-dataset_view(dataset_object *self, PyObject *Py_UNUSED(args))
+dataset_view(mdn_py_dataset *self, PyObject *Py_UNUSED(args))
 {
     mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
     mdn_view *view;
     mdn_error err;
     mdn_status st;
 
-    if (acquire(self) < 0)
+    if (mdn_py_dataset_acquire(self) < 0)
         return NULL;
     st = mdn_dataset_view(self->core, &view, &err);
-    release(self);
+    mdn_py_dataset_release(self);
     if (st != MDN_OK)
         return mdn_py_raise(state, &err);
     return mdn_py_view_new(state, view);
@@ -318,19 +321,19 @@ PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
                         "End the handle, not its views; any number of times.");
 
 static PyObject *
-dataset_close(dataset_object *self, PyObject *Py_UNUSED(args))
+dataset_close(mdn_py_dataset *self, PyObject *Py_UNUSED(args))
 {
-    if (acquire(self) < 0)
+    if (mdn_py_dataset_acquire(self) < 0)
         return NULL;
     Py_BEGIN_ALLOW_THREADS
     mdn_dataset_close(self->core);
     Py_END_ALLOW_THREADS
-    release(self);
+    mdn_py_dataset_release(self);
     Py_RETURN_NONE;
 }
 
 static void
-dataset_dealloc(dataset_object *self)
+dataset_dealloc(mdn_py_dataset *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
@@ -346,6 +349,12 @@ static PyMethodDef dataset_methods[] = {
      create_doc},
     {"open", (PyCFunction)dataset_open, METH_VARARGS | METH_CLASS, open_doc},
     {"append", (PyCFunction)dataset_append, METH_VARARGS, append_doc},
+    {"erase", (PyCFunction)mdn_py_dataset_erase, METH_VARARGS,
+     mdn_py_erase_doc},
+    {"events", (PyCFunction)mdn_py_dataset_events, METH_NOARGS,
+     mdn_py_events_doc},
+    {"sources", (PyCFunction)mdn_py_dataset_sources, METH_NOARGS,
+     mdn_py_sources_doc},
     {"refresh", (PyCFunction)dataset_refresh, METH_NOARGS, refresh_doc},
     {"view", (PyCFunction)dataset_view, METH_NOARGS, view_doc},
     {"close", (PyCFunction)dataset_close, METH_NOARGS, close_doc},
@@ -364,7 +373,7 @@ static PyType_Slot dataset_slots[] = {
 
 static PyType_Spec dataset_spec = {
     .name = "modyn._core.Dataset",
-    .basicsize = sizeof(dataset_object),
+    .basicsize = sizeof(mdn_py_dataset),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION
              | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = dataset_slots,

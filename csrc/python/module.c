@@ -65,7 +65,9 @@ module_exec(PyObject *module)
         return -1;
     if (mdn_py_add_dataset(module, state) < 0)
         return -1;
-    if (mdn_py_add_csv(module, state) < 0)
+    if (mdn_py_add_reader(module, state) < 0)
+        return -1;
+    if (mdn_py_add_read_csv(module, state) < 0)
         return -1;
     if (mdn_py_add_sampling(module, state) < 0)
         return -1;
@@ -94,6 +96,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->batch_type);
     Py_VISIT(state->tensor_type);
     Py_VISIT(state->orchestrator_type);
+    Py_VISIT(state->reader_type);
     return 0;
 }
 
@@ -114,6 +117,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->batch_type);
     Py_CLEAR(state->tensor_type);
     Py_CLEAR(state->orchestrator_type);
+    Py_CLEAR(state->reader_type);
     return 0;
 }
 

@@ -27,6 +27,7 @@ typedef struct {
     PyTypeObject *batch_type;
     PyTypeObject *tensor_type;
     PyTypeObject *orchestrator_type;
+    PyTypeObject *reader_type;
 } mdn_py_state;
 
 /* The state of the module that defined this heap type, or of the module. */
@@ -73,7 +74,8 @@ Py_buffer *mdn_py_buffers_int64(mdn_py_buffers *buffers, PyObject *object,
 void mdn_py_buffers_release(mdn_py_buffers *buffers);
 
 int mdn_py_add_dataset(PyObject *module, mdn_py_state *state);
-int mdn_py_add_csv(PyObject *module, mdn_py_state *state);
+int mdn_py_add_reader(PyObject *module, mdn_py_state *state);
+int mdn_py_add_read_csv(PyObject *module, mdn_py_state *state);
 int mdn_py_add_sampling(PyObject *module, mdn_py_state *state);
 int mdn_py_add_trainset(PyObject *module,
                         mdn_py_state *state); /* by sampling */

@@ -1,6 +1,8 @@
 /* view.c - modyn._core.View: the samples of a dataset as of one commit. */
 #include "python/python.h"
 
+#include <stdlib.h>
+
 typedef struct {
     PyObject_HEAD
     mdn_view *core; /* one reference */
@@ -71,6 +73,12 @@ mdn_py_buffers_release(mdn_py_buffers *buffers)
 /* Facts. */
 
 static PyObject *
+view_erased_count(view_object *self, void *Py_UNUSED(closure))
+{
+    return PyLong_FromUnsignedLongLong(mdn_view_erased_count(self->core));
+}
+
+static PyObject *
 view_count(view_object *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromUnsignedLongLong(mdn_view_count(self->core));
@@ -118,10 +126,64 @@ view_has_labels(view_object *self, void *Py_UNUSED(closure))
 
 /* Methods. */
 
-PyDoc_STRVAR(columns_doc,
-             "columns($self, first, count, /)\n--\n\n"
-             "Timestamps and labels (or None) of keys first .. first+count-1:\n"
-             "read-only int64 arrays over the mapped files.");
+static void
+free_copy(PyObject *capsule)
+{
+    free(PyCapsule_GetPointer(capsule, NULL));
+}
+
+/* A slice of a column, or a copy with zeros where samples are erased. */
+static PyObject *
+column_array(view_object *self, uint64_t first, uint64_t count,
+             const int64_t *column, bool copy)
+{
+    PyObject *owner, *result;
+    int64_t *values;
+
+    if (!copy)
+        return mdn_py_array((PyObject *)self, (void *)(uintptr_t)column,
+                            MDN_INT64, 1, &count, 0);
+    if ((values = malloc(8 * (count + 1))) == NULL)
+        return PyErr_NoMemory();
+    if ((owner = PyCapsule_New(values, NULL, free_copy)) == NULL) {
+        free(values);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (uint64_t i = 0; i < count; i++)
+        values[i] = mdn_view_is_erased(self->core, first + i) ? 0 : column[i];
+    Py_END_ALLOW_THREADS
+    result = mdn_py_array(owner, values, MDN_INT64, 1, &count, 0);
+    Py_DECREF(owner);
+    return result;
+}
+
+static PyObject *
+as_arrays(view_object *self, uint64_t first, uint64_t count,
+          const int64_t *timestamps, const int64_t *labels)
+{
+    bool copy = mdn_view_erased_between(self->core, first, count) > 0;
+    PyObject *times = column_array(self, first, count, timestamps, copy);
+    PyObject *classes = Py_NewRef(Py_None);
+
+    if (times != NULL && labels != NULL) {
+        Py_DECREF(classes);
+        classes = column_array(self, first, count, labels, copy);
+    }
+    if (times == NULL || classes == NULL) {
+        Py_XDECREF(times);
+        Py_XDECREF(classes);
+        return NULL;
+    }
+    return Py_BuildValue("(NN)", times, classes);
+}
+
+PyDoc_STRVAR(
+    columns_doc,
+    "columns($self, first, count, /)\n--\n\n"
+    "Timestamps and labels (or None) of keys first .. first+count-1:\n"
+    "read-only int64 arrays over the mapped files.  Where samples are\n"
+    "erased, copies with zeros in their places.");
 
 static PyObject *
 view_columns(view_object *self, PyTypeObject *type, PyObject *const *args,
@@ -129,10 +191,8 @@ view_columns(view_object *self, PyTypeObject *type, PyObject *const *args,
 {
     const int64_t *timestamps, *labels;
     unsigned long long first, count;
-    uint64_t shape;
     mdn_error err;
     mdn_status st;
-    PyObject *times, *classes;
 
     if (nargs != 2 || kwnames != NULL) {
         PyErr_SetString(PyExc_TypeError, "columns(first, count)");
@@ -151,19 +211,41 @@ view_columns(view_object *self, PyTypeObject *type, PyObject *const *args,
 
     if (st != MDN_OK)
         return mdn_py_raise(mdn_py_state_of_type(type), &err);
-    shape = count;
-    times = mdn_py_array((PyObject *)self, (void *)timestamps, MDN_INT64, 1,
-                         &shape, 0);
-    if (times == NULL)
+    return as_arrays(self, first, count, timestamps, labels);
+}
+
+PyDoc_STRVAR(erased_doc,
+             "erased($self, first, count, /)\n--\n\n"
+             "Which of the keys first .. first+count-1 are erased: bool.");
+
+static PyObject *
+view_erased(view_object *self, PyObject *args)
+{
+    unsigned long long first, count;
+    uint8_t *which;
+    PyObject *owner, *result;
+    uint64_t shape;
+
+    if (!PyArg_ParseTuple(args, "KK:erased", &first, &count))
         return NULL;
-    classes = labels == NULL ? Py_NewRef(Py_None)
-                             : mdn_py_array((PyObject *)self, (void *)labels,
-                                            MDN_INT64, 1, &shape, 0);
-    if (classes == NULL) {
-        Py_DECREF(times);
+    if (first > mdn_view_count(self->core)
+        || count > mdn_view_count(self->core) - first)
+        return PyErr_Format(PyExc_ValueError,
+                            "keys %llu to %llu (exclusive) are not all there",
+                            first, first + count);
+    if ((which = malloc(count + 1)) == NULL)
+        return PyErr_NoMemory();
+    if ((owner = PyCapsule_New(which, NULL, free_copy)) == NULL) {
+        free(which);
         return NULL;
     }
-    return Py_BuildValue("(NN)", times, classes);
+    Py_BEGIN_ALLOW_THREADS
+    mdn_view_erased_in(self->core, first, count, which);
+    Py_END_ALLOW_THREADS
+    shape = count;
+    result = mdn_py_array(owner, which, MDN_BOOL, 1, &shape, 0);
+    Py_DECREF(owner);
+    return result;
 }
 
 PyDoc_STRVAR(offsets_doc,
@@ -384,6 +466,8 @@ view_dealloc(view_object *self)
 
 static PyGetSetDef view_getset[] = {
     {"count", (getter)view_count, NULL, "Number of samples.", NULL},
+    {"erased_count", (getter)view_erased_count, NULL,
+     "How many of them are erased.", NULL},
     {"path", (getter)view_path, NULL, "Directory of the dataset.", NULL},
     {"uuid", (getter)view_uuid, NULL, "16 bytes that name the dataset.", NULL},
     {"time_unit", (getter)view_time_unit, NULL, "s, ms, us or ns.", NULL},
@@ -402,6 +486,7 @@ static PyMethodDef view_methods[] = {
     {"offsets", (PyCFunction)(void (*)(void))view_offsets, WITH_TYPE,
      offsets_doc},
     {"fetch", (PyCFunction)(void (*)(void))view_fetch, WITH_TYPE, fetch_doc},
+    {"erased", (PyCFunction)view_erased, METH_VARARGS, erased_doc},
     {"warm", (PyCFunction)view_warm, METH_NOARGS, warm_doc},
     {0},
 };

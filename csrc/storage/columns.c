@@ -7,6 +7,7 @@
  *      32   8  number of the segment
  *      40   4  segment shift
  *      44   4  block shift of the records
+ *      48   8  generation of the segment
  *    4092   4  crc32c of the 4092 bytes before
  *   65536      columns of 2^shift int64 each: timestamps, labels if any,
  *              offsets if any
@@ -30,7 +31,7 @@
 static const char MAGIC[8] = "MDNCOL";
 
 static void
-build_header(const mdn_layout *layout, uint64_t segment,
+build_header(const mdn_layout *layout, uint64_t segment, uint64_t generation,
              uint8_t head[HEADER_SIZE])
 {
     uint32_t flags = (layout->has[MDN_LABELS] ? 1u : 0u)
@@ -44,13 +45,14 @@ build_header(const mdn_layout *layout, uint64_t segment,
     mdn_store_u64(head + 32, segment);
     mdn_store_u32(head + 40, layout->segment_shift);
     mdn_store_u32(head + 44, layout->block_shift[MDN_RECORDS]);
+    mdn_store_u64(head + 48, generation);
     mdn_store_u32(head + HEADER_CRC_AT, mdn_crc32c(0, head, HEADER_CRC_AT));
 }
 
 /* One header is right for a segment, so that checking is comparing. */
 static mdn_status
 check_header(const mdn_file *file, const mdn_layout *layout, uint64_t segment,
-             mdn_error *err)
+             uint64_t generation, mdn_error *err)
 {
     uint8_t head[HEADER_SIZE], right[HEADER_SIZE];
     uint64_t size;
@@ -64,7 +66,7 @@ check_header(const mdn_file *file, const mdn_layout *layout, uint64_t segment,
                         (unsigned long long)layout->col_size);
     if ((st = mdn_file_read(file, head, HEADER_SIZE, 0, err)) != MDN_OK)
         return st;
-    build_header(layout, segment, right);
+    build_header(layout, segment, generation, right);
     if (memcmp(head, right, HEADER_SIZE) == 0)
         return MDN_OK;
     if (memcmp(head, MAGIC, sizeof MAGIC) == 0
@@ -85,10 +87,10 @@ check_header(const mdn_file *file, const mdn_layout *layout, uint64_t segment,
 }
 
 static mdn_status
-open_file(const mdn_io *io, const char *directory, uint64_t segment, int flags,
-          mdn_file *out, mdn_error *err)
+open_file(const mdn_io *io, const char *directory, uint64_t segment,
+          uint64_t generation, int flags, mdn_file *out, mdn_error *err)
 {
-    char *path = mdn_layout_path(directory, segment, "col");
+    char *path = mdn_layout_path(directory, segment, generation, "col");
     mdn_status st;
 
     *out = MDN_FILE_CLOSED;
@@ -101,16 +103,16 @@ open_file(const mdn_io *io, const char *directory, uint64_t segment, int flags,
 
 mdn_status
 mdn_columns_create(const mdn_io *io, const char *directory,
-                   const mdn_layout *layout, uint64_t segment, mdn_file *out,
-                   mdn_error *err)
+                   const mdn_layout *layout, uint64_t segment,
+                   uint64_t generation, mdn_file *out, mdn_error *err)
 {
     uint8_t head[HEADER_SIZE];
-    mdn_status st =
-        open_file(io, directory, segment, O_RDWR | O_CREAT, out, err);
+    mdn_status st = open_file(io, directory, segment, generation,
+                              O_RDWR | O_CREAT, out, err);
 
     if (st != MDN_OK)
         return st;
-    build_header(layout, segment, head);
+    build_header(layout, segment, generation, head);
     if ((st = mdn_file_truncate(out, layout->col_size, err)) != MDN_OK
         || (st = mdn_file_write(out, head, HEADER_SIZE, 0, err)) != MDN_OK)
         mdn_file_close(out);
@@ -119,14 +121,15 @@ mdn_columns_create(const mdn_io *io, const char *directory,
 
 mdn_status
 mdn_columns_open(const mdn_io *io, const char *directory,
-                 const mdn_layout *layout, uint64_t segment, bool writable,
-                 mdn_file *out, mdn_error *err)
+                 const mdn_layout *layout, uint64_t segment,
+                 uint64_t generation, bool writable, mdn_file *out,
+                 mdn_error *err)
 {
-    mdn_status st = open_file(io, directory, segment,
+    mdn_status st = open_file(io, directory, segment, generation,
                               writable ? O_RDWR : O_RDONLY, out, err);
 
     if (st == MDN_OK
-        && (st = check_header(out, layout, segment, err)) != MDN_OK)
+        && (st = check_header(out, layout, segment, generation, err)) != MDN_OK)
         mdn_file_close(out);
     return st;
 }

@@ -9,11 +9,13 @@
  * left there which was never committed are no harm: nobody reads them. */
 mdn_status mdn_columns_create(const mdn_io *io, const char *directory,
                               const mdn_layout *layout, uint64_t segment,
-                              mdn_file *out, mdn_error *err);
+                              uint64_t generation, mdn_file *out,
+                              mdn_error *err);
 
 /* Open it and check header and size: MDN_CORRUPT names what is wrong. */
 mdn_status mdn_columns_open(const mdn_io *io, const char *directory,
                             const mdn_layout *layout, uint64_t segment,
-                            bool writable, mdn_file *out, mdn_error *err);
+                            uint64_t generation, bool writable, mdn_file *out,
+                            mdn_error *err);
 
 #endif

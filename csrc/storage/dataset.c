@@ -8,40 +8,22 @@
  * An append writes and syncs the rows, then commits them in the manifest, then
  * shows them in a new view.  What can fail for want of memory is done before
  * the commit. */
-#include "storage/dataset.h"
+#include "storage/handle.h"
 
-#include "base/file.h"
 #include "storage/columns.h"
-#include "storage/manifest.h"
-#include "storage/segment.h"
-#include "storage/verify.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #define NOTE_SIZE 256 /* of the lock file */
 /* Room of the first store, in segments beyond twice those that are there. */
 #define SPARE_SEGMENTS 6
-
-struct mdn_dataset {
-    const mdn_io *io; /* borrowed */
-    char *path;       /* owned */
-    bool writable, closed;
-    pid_t pid; /* a forked child does not write */
-    mdn_file lock;
-    mdn_manifest manifest;
-    mdn_schema *schema;
-    mdn_layout layout;
-    mdn_writer *writer; /* NULL for a reader */
-    mdn_store *store;   /* of the current view */
-    mdn_view *view;
-};
+#define LOOKS 8 /* at a dataset that is compacted again and again */
 
 /* The lock. */
 
@@ -77,8 +59,8 @@ write_note(mdn_file *lock)
         mdn_file_write(lock, note, (uint64_t)size, 0, NULL);
 }
 
-static mdn_status
-take_lock(mdn_dataset *dataset, mdn_error *err)
+mdn_status
+mdn_handle_lock(mdn_dataset *dataset, mdn_error *err)
 {
     char note[NOTE_SIZE];
     char *path = mdn_path_join(dataset->path, "lock");
@@ -110,39 +92,106 @@ take_lock(mdn_dataset *dataset, mdn_error *err)
 
 /* Views. */
 
-/* A view as of tail, with a store that has room for it. */
-static mdn_status
-make_view(mdn_dataset *dataset, const mdn_tail *tail, mdn_view **out,
-          mdn_error *err)
+/* Map the files of the last segment now: later ones of it may be written by
+ * others, but the last, not full blocks are checked against this commit and
+ * have to be those of its files.  True if that came too late: they are of a
+ * compaction since. */
+static bool
+pin_last_segment(mdn_view *view)
 {
-    uint64_t segments = (tail->count >> dataset->layout.segment_shift) + 1;
-    mdn_store *store = NULL;
-    mdn_status st;
+    const mdn_layout *layout = &view->store->layout;
+    uint64_t segment = view->tail.count >> layout->segment_shift;
 
-    if (dataset->store == NULL || segments > dataset->store->capacity) {
-        st = mdn_store_new(dataset->io, dataset->path, dataset->schema,
-                           &dataset->layout, 2 * segments + SPARE_SEGMENTS,
-                           &store, err);
-        if (st != MDN_OK)
-            return st;
-        mdn_store_release(dataset->store);
-        dataset->store = store;
-    }
-    return mdn_view_new(dataset->store, tail, out, err);
+    if (mdn_layout_row(layout, view->tail.count) == 0)
+        return false;
+    /* What is missing or damaged is said to whoever asks for it. */
+    if (mdn_store_map_columns(view->store, segment, NULL) == MDN_OK)
+        mdn_store_map_records(view->store, segment, view->tail.segment_bytes,
+                              NULL);
+    return atomic_load(&view->store->segments[segment].late) != NULL;
 }
 
-static void
-show_view(mdn_dataset *dataset, mdn_view *view)
+static mdn_status
+prepare_store(mdn_dataset *dataset, mdn_next *next, mdn_error *err)
 {
-    mdn_view_release(dataset->view);
-    dataset->view = view;
+    uint64_t segments = (next->tail.count >> dataset->layout.segment_shift) + 1;
+
+    if (dataset->store != NULL && segments <= dataset->store->capacity
+        && dataset->store->history->moves == next->history->moves) {
+        next->store = mdn_store_retain(dataset->store);
+        return MDN_OK;
+    }
+    return mdn_store_new(dataset->io, dataset->path, dataset->schema,
+                         &dataset->layout, next->history,
+                         2 * segments + SPARE_SEGMENTS, &next->store, err);
+}
+
+mdn_status
+mdn_handle_prepare(mdn_dataset *dataset, mdn_next *next, mdn_error *err)
+{
+    mdn_status st;
+
+    next->history = NULL;
+    next->store = NULL;
+    next->view = NULL;
+    st = mdn_history_extend(dataset->history, dataset->io, dataset->path,
+                            &dataset->layout, &next->tail, &next->history, err);
+    if (st == MDN_OK)
+        st = prepare_store(dataset, next, err);
+    if (st == MDN_OK)
+        st = mdn_view_new(next->store, next->history, &next->tail, &next->view,
+                          err);
+    if (st != MDN_OK)
+        mdn_handle_drop(next);
+    return st;
+}
+
+void
+mdn_handle_drop(mdn_next *next)
+{
+    mdn_view_release(next->view);
+    mdn_store_release(next->store);
+    mdn_history_release(next->history);
+    next->view = NULL;
+    next->store = NULL;
+    next->history = NULL;
+}
+
+void
+mdn_handle_show(mdn_dataset *dataset, mdn_next *next)
+{
+    mdn_next old = {.history = dataset->history,
+                    .store = dataset->store,
+                    .view = dataset->view};
+
+    dataset->history = next->history;
+    dataset->store = next->store;
+    dataset->view = next->view;
+    *next = old;
+    mdn_handle_drop(next);
+}
+
+mdn_status
+mdn_handle_commit(mdn_dataset *dataset, mdn_next *next, mdn_error *err)
+{
+    mdn_status st = mdn_manifest_commit(&dataset->manifest, &dataset->layout,
+                                        &next->tail, err);
+
+    if (st != MDN_OK) {
+        if (dataset->manifest.file.poisoned)
+            mdn_writer_break(dataset->writer);
+        mdn_handle_drop(next);
+        return st;
+    }
+    mdn_handle_show(dataset, next);
+    return MDN_OK;
 }
 
 /* Life. */
 
-static mdn_status
-new_handle(const mdn_io *io, const char *path, bool writable, mdn_dataset **out,
-           mdn_error *err)
+mdn_status
+mdn_handle_new(const mdn_io *io, const char *path, bool writable,
+               mdn_dataset **out, mdn_error *err)
 {
     mdn_dataset *dataset = calloc(1, sizeof *dataset);
 
@@ -154,10 +203,14 @@ new_handle(const mdn_io *io, const char *path, bool writable, mdn_dataset **out,
     dataset->lock = MDN_FILE_CLOSED;
     dataset->manifest = MDN_MANIFEST_CLOSED;
     dataset->path = strdup(path);
-    if (dataset->path == NULL) {
+    if (dataset->path == NULL
+        || mdn_history_new(&dataset->history, NULL) != MDN_OK) {
         mdn_dataset_free(dataset);
         return mdn_fail_nomem(err, strlen(path) + 1);
     }
+    for (int j = 0; j < MDN_JOURNALS; j++)
+        mdn_journal_init(&dataset->journals[j], io, dataset->path,
+                         &dataset->layout, (mdn_journal_kind)j);
     *out = dataset;
     return MDN_OK;
 }
@@ -166,42 +219,112 @@ new_handle(const mdn_io *io, const char *path, bool writable, mdn_dataset **out,
  * or one that claims more than there is, is noticed before memory is taken for
  * what it claims. */
 static mdn_status
-check_last_segment(const mdn_dataset *dataset, mdn_error *err)
+check_last_segment(const mdn_dataset *dataset, const mdn_history *history,
+                   const mdn_tail *tail, mdn_error *err)
 {
-    uint64_t count = dataset->manifest.tail.count;
+    uint64_t segment;
     mdn_file file;
     mdn_status st;
 
-    if (count == 0)
+    if (tail->count == 0)
         return MDN_OK;
-    st = mdn_columns_open(dataset->io, dataset->path, &dataset->layout,
-                          (count - 1) >> dataset->layout.segment_shift, false,
+    segment = (tail->count - 1) >> dataset->layout.segment_shift;
+    st = mdn_columns_open(dataset->io, dataset->path, &dataset->layout, segment,
+                          mdn_history_generation(history, segment), false,
                           &file, err);
     mdn_file_close(&file);
     return st;
 }
 
-/* The manifest is read; a writer has the lock already. */
+/* Read on in the manifest and prepare what it says.  *again: files that it
+ * names were gone already, because of a compaction that has committed since. */
 static mdn_status
-start(mdn_dataset *dataset, mdn_error *err)
+look(mdn_dataset *dataset, mdn_next *next, bool *again, mdn_error *err)
+{
+    mdn_history *history;
+    mdn_error inner;
+    mdn_status st;
+
+    *again = false;
+    st = mdn_manifest_advance(&dataset->manifest, &dataset->layout, err);
+    if (st != MDN_OK)
+        return st;
+    *next = (mdn_next){.tail = dataset->manifest.tail};
+    st = mdn_history_extend(dataset->history, dataset->io, dataset->path,
+                            &dataset->layout, &next->tail, &history, err);
+    if (st != MDN_OK)
+        return st;
+    st = check_last_segment(dataset, history, &next->tail, &inner);
+    mdn_history_release(history);
+    if (st != MDN_OK) {
+        *again = st == MDN_IO && inner.sys_errno == ENOENT;
+        if (err != NULL)
+            *err = inner;
+        return st;
+    }
+    if ((st = mdn_handle_prepare(dataset, next, err)) != MDN_OK)
+        return st;
+    *again = pin_last_segment(next->view);
+    return MDN_OK;
+}
+
+/* The same until nothing moves under our eyes. */
+static mdn_status
+look_on(mdn_dataset *dataset, mdn_next *next, mdn_error *err)
+{
+    uint64_t sequence;
+    bool again = true;
+    mdn_status st = MDN_OK;
+
+    for (int tries = 0; tries < LOOKS && again; tries++) {
+        if (tries > 0 && st == MDN_OK)
+            mdn_handle_drop(next);
+        sequence = dataset->manifest.sequence;
+        st = look(dataset, next, &again, err);
+        if (st != MDN_OK && tries > 0 && dataset->manifest.sequence == sequence)
+            again = false; /* nothing new: the files are missing */
+    }
+    return st;
+}
+
+mdn_status
+mdn_handle_open_writer(mdn_dataset *dataset, const mdn_history *history,
+                       const mdn_tail *tail, mdn_error *err)
+{
+    uint64_t segment = tail->count >> dataset->layout.segment_shift;
+    mdn_writer *writer;
+    mdn_status st;
+
+    st = mdn_writer_open(
+        dataset->io, dataset->path, &dataset->layout, dataset->schema, tail,
+        mdn_history_generation(history, segment), &writer, err);
+    if (st != MDN_OK)
+        return st;
+    mdn_writer_close(dataset->writer);
+    dataset->writer = writer;
+    return MDN_OK;
+}
+
+mdn_status
+mdn_handle_start(mdn_dataset *dataset, mdn_error *err)
 {
     mdn_manifest *manifest = &dataset->manifest;
+    mdn_next next = {.view = NULL};
     mdn_status st;
 
     st = mdn_manifest_open(dataset->io, dataset->path, dataset->writable,
                            manifest, &dataset->layout, &dataset->schema, err);
     if (st == MDN_OK)
-        st = mdn_manifest_advance(manifest, &dataset->layout, err);
+        st = look_on(dataset, &next, err);
+    if (st != MDN_OK)
+        return st;
+    mdn_handle_show(dataset, &next);
+    if (!dataset->writable)
+        return MDN_OK;
+    st = mdn_manifest_cut(manifest, &dataset->layout, err);
     if (st == MDN_OK)
-        st = check_last_segment(dataset, err);
-    if (st == MDN_OK && dataset->writable)
-        st = mdn_manifest_cut(manifest, &dataset->layout, err);
-    if (st == MDN_OK && dataset->writable)
-        st = mdn_writer_open(dataset->io, dataset->path, &dataset->layout,
-                             dataset->schema, &manifest->tail, &dataset->writer,
-                             err);
-    if (st == MDN_OK)
-        st = make_view(dataset, &manifest->tail, &dataset->view, err);
+        st = mdn_handle_open_writer(dataset, dataset->history, &manifest->tail,
+                                    err);
     return st;
 }
 
@@ -213,12 +336,12 @@ mdn_dataset_open(const mdn_io *io, const char *path, bool writable,
     mdn_status st;
 
     *out = NULL;
-    if ((st = new_handle(io, path, writable, &dataset, err)) != MDN_OK)
+    if ((st = mdn_handle_new(io, path, writable, &dataset, err)) != MDN_OK)
         return st;
     if (writable)
-        st = take_lock(dataset, err);
+        st = mdn_handle_lock(dataset, err);
     if (st == MDN_OK)
-        st = start(dataset, err);
+        st = mdn_handle_start(dataset, err);
     if (st != MDN_OK) {
         mdn_dataset_free(dataset);
         return st;
@@ -227,154 +350,15 @@ mdn_dataset_open(const mdn_io *io, const char *path, bool writable,
     return MDN_OK;
 }
 
-/* Creating. */
-
-static mdn_status
-refuse_existing(const mdn_io *io, const char *path, mdn_error *err)
-{
-    char *manifest = mdn_path_join(path, "manifest");
-    mdn_file file;
-    mdn_error inner;
-    mdn_status st;
-
-    if (manifest == NULL)
-        return mdn_fail_nomem(err, strlen(path) + 10);
-    st = mdn_file_open(io, manifest, O_RDONLY | O_NONBLOCK, &file, &inner);
-    free(manifest);
-    if (st == MDN_IO && inner.sys_errno == ENOENT)
-        return MDN_OK;
-    if (st != MDN_OK) {
-        if (err != NULL)
-            *err = inner;
-        return st;
-    }
-    mdn_file_close(&file);
-    return mdn_fail_errno(err, EEXIST, "%s: a dataset is there already", path);
-}
-
-static mdn_status
-make_directory(const mdn_io *io, const char *path, mdn_error *err)
-{
-    int result;
-
-    do
-        result = io->mkdir(io->self, path, 0777);
-    while (result == -EINTR);
-    if (result < 0 && result != -EEXIST)
-        return mdn_fail_errno(err, -result, "%s: the directory cannot be made",
-                              path);
-    return MDN_OK;
-}
-
-/* The name of the directory itself has to be durable, too. */
-static mdn_status
-sync_parent(const mdn_io *io, const char *path, mdn_error *err)
-{
-    size_t size = strlen(path);
-    char *parent;
-    mdn_status st;
-
-    while (size > 1 && path[size - 1] == '/')
-        size--;
-    while (size > 0 && path[size - 1] != '/')
-        size--;
-    if (size == 0)
-        return mdn_dir_sync(io, ".", err);
-    if ((parent = strndup(path, size)) == NULL)
-        return mdn_fail_nomem(err, size);
-    st = mdn_dir_sync(io, parent, err);
-    free(parent);
-    return st;
-}
-
-static mdn_status
-draw_uuid(uint8_t uuid[MDN_UUID_SIZE], mdn_error *err)
-{
-    if (getrandom(uuid, MDN_UUID_SIZE, 0) != MDN_UUID_SIZE)
-        return mdn_fail_errno(err, errno, "no random numbers for a uuid");
-    uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40); /* version 4: random */
-    uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
-    return MDN_OK;
-}
-
-/* Header and schema from the options, into the handle's own layout. */
-static mdn_status
-plan(const mdn_dataset_options *options, mdn_layout *layout, char **text,
-     mdn_error *err)
-{
-    mdn_schema *schema;
-    mdn_status st;
-
-    st = mdn_schema_parse(options->schema, strlen(options->schema), &schema,
-                          err);
-    if (st != MDN_OK)
-        return st;
-    st = mdn_layout_init(layout, schema, options->has_labels,
-                         options->segment_shift, err);
-    if (st == MDN_OK)
-        st = draw_uuid(layout->uuid, err);
-    layout->time_unit = options->time_unit;
-    *text = mdn_schema_text(schema);
-    mdn_schema_free(schema);
-    if (st == MDN_OK && *text == NULL)
-        st = mdn_fail_nomem(err, strlen(options->schema));
-    return st;
-}
-
-/* Creating failed late: leave no dataset that the caller does not know of. */
-static void
-remove_manifest(const mdn_io *io, const char *path)
-{
-    char *manifest = mdn_path_join(path, "manifest");
-
-    if (manifest != NULL)
-        io->unlink(io->self, manifest);
-    free(manifest);
-}
-
-mdn_status
-mdn_dataset_create(const mdn_io *io, const char *path,
-                   const mdn_dataset_options *options, mdn_dataset **out,
-                   mdn_error *err)
-{
-    mdn_dataset *dataset = NULL;
-    mdn_layout layout;
-    char *schema = NULL;
-    bool ours = false; /* the manifest, if there is one by now */
-    mdn_status st;
-
-    *out = NULL;
-    if ((st = plan(options, &layout, &schema, err)) != MDN_OK
-        || (st = new_handle(io, path, true, &dataset, err)) != MDN_OK
-        || (st = refuse_existing(io, path, err)) != MDN_OK
-        || (st = make_directory(io, path, err)) != MDN_OK
-        || (st = take_lock(dataset, err)) != MDN_OK
-        || (st = refuse_existing(io, path, err)) != MDN_OK /* in the meantime */
-        || (st = sync_parent(io, path, err)) != MDN_OK)
-        goto fail;
-    ours = true;
-    st = mdn_manifest_create(io, path, &layout, schema, err);
-    if (st != MDN_OK || (st = start(dataset, err)) != MDN_OK)
-        goto fail;
-    free(schema);
-    *out = dataset;
-    return MDN_OK;
-
-fail:
-    if (ours)
-        remove_manifest(io, path);
-    free(schema);
-    mdn_dataset_free(dataset);
-    return st;
-}
-
 void
 mdn_dataset_close(mdn_dataset *dataset)
 {
+    mdn_next none = {.view = NULL};
+
     dataset->closed = true;
-    show_view(dataset, NULL);
-    mdn_store_release(dataset->store);
-    dataset->store = NULL;
+    mdn_handle_show(dataset, &none);
+    for (int j = 0; j < MDN_JOURNALS; j++)
+        mdn_journal_close(&dataset->journals[j]);
     mdn_writer_close(dataset->writer);
     dataset->writer = NULL;
     mdn_manifest_close(&dataset->manifest);
@@ -394,19 +378,18 @@ mdn_dataset_free(mdn_dataset *dataset)
 
 /* Use. */
 
-static mdn_status
-check_open(const mdn_dataset *dataset, mdn_error *err)
+mdn_status
+mdn_handle_check_open(const mdn_dataset *dataset, mdn_error *err)
 {
     if (dataset->closed)
         return mdn_fail(err, MDN_CLOSED, "%s was closed", dataset->path);
     return MDN_OK;
 }
 
-static mdn_status
-check_append(const mdn_dataset *dataset, uint64_t count, const int64_t *labels,
-             mdn_error *err)
+mdn_status
+mdn_handle_check_writable(const mdn_dataset *dataset, mdn_error *err)
 {
-    mdn_status st = check_open(dataset, err);
+    mdn_status st = mdn_handle_check_open(dataset, err);
 
     if (st != MDN_OK)
         return st;
@@ -419,6 +402,17 @@ check_append(const mdn_dataset *dataset, uint64_t count, const int64_t *labels,
                         "%s was opened for writing by process %ld; a child of "
                         "it cannot write through the same handle",
                         dataset->path, (long)dataset->pid);
+    return mdn_writer_check(dataset->writer, err);
+}
+
+static mdn_status
+check_append(const mdn_dataset *dataset, uint64_t count, const int64_t *labels,
+             mdn_error *err)
+{
+    mdn_status st = mdn_handle_check_writable(dataset, err);
+
+    if (st != MDN_OK || count == 0)
+        return st;
     if (dataset->layout.has[MDN_LABELS] != (labels != NULL))
         return mdn_fail(err, MDN_INVALID, "%s %s", dataset->path,
                         labels ? "has no labels" : "needs labels");
@@ -434,51 +428,72 @@ mdn_dataset_append(mdn_dataset *dataset, uint64_t count,
                    const int64_t *timestamps, uint64_t *first_key,
                    mdn_error *err)
 {
-    mdn_tail tail = dataset->manifest.tail;
-    mdn_view *view = NULL;
+    return mdn_dataset_append_from(dataset, count, columns, labels, timestamps,
+                                   NULL, 0, first_key, err);
+}
+
+mdn_status
+mdn_dataset_append_from(mdn_dataset *dataset, uint64_t count,
+                        const mdn_column *columns, const int64_t *labels,
+                        const int64_t *timestamps, const void *source,
+                        uint64_t source_size, uint64_t *first_key,
+                        mdn_error *err)
+{
+    mdn_next next = {.tail = dataset->manifest.tail};
     mdn_status st = check_append(dataset, count, labels, err);
 
     if (st != MDN_OK)
         return st;
-    *first_key = tail.count;
-    if (count == 0)
+    *first_key = next.tail.count;
+    if (count == 0 && source == NULL)
         return MDN_OK;
-    st = mdn_writer_put(dataset->writer, count, columns, labels, timestamps,
-                        &tail, err);
+    if (count > 0)
+        st = mdn_writer_put(dataset->writer, count, columns, labels, timestamps,
+                            &next.tail, err);
+    if (st == MDN_OK && source != NULL)
+        st = mdn_journal_append(&dataset->journals[MDN_SOURCES],
+                                MDN_SOURCE_TAKEN, source, source_size,
+                                &next.tail.journal[MDN_SOURCES], err);
     if (st == MDN_OK)
-        st = make_view(dataset, &tail, &view, err);
+        st = mdn_handle_prepare(dataset, &next, err);
     if (st != MDN_OK)
         return st;
-    st = mdn_manifest_commit(&dataset->manifest, &dataset->layout, &tail, err);
-    if (st != MDN_OK) {
-        if (dataset->manifest.file.poisoned)
-            mdn_writer_break(dataset->writer);
-        mdn_view_release(view);
+    return mdn_handle_commit(dataset, &next, err);
+}
+
+mdn_status
+mdn_dataset_journal(const mdn_dataset *dataset, mdn_journal_kind which,
+                    mdn_journal_visit visit, void *ctx, mdn_error *err)
+{
+    const mdn_mark nothing = {.size_bytes = 0};
+    mdn_status st = mdn_handle_check_open(dataset, err);
+
+    if (st != MDN_OK)
         return st;
-    }
-    show_view(dataset, view);
-    return MDN_OK;
+    return mdn_journal_read(dataset->io, dataset->path, &dataset->layout, which,
+                            &nothing, &dataset->manifest.tail.journal[which], 0,
+                            visit, ctx, err);
 }
 
 mdn_status
 mdn_dataset_refresh(mdn_dataset *dataset, bool *grown, mdn_error *err)
 {
     mdn_manifest before = dataset->manifest;
-    mdn_view *view = NULL;
-    mdn_status st;
+    mdn_next next = {.view = NULL};
+    mdn_status st = mdn_handle_check_open(dataset, err);
 
     *grown = false;
-    if ((st = check_open(dataset, err)) != MDN_OK || dataset->writable)
+    if (st != MDN_OK || dataset->writable)
         return st;
     st = mdn_manifest_advance(&dataset->manifest, &dataset->layout, err);
     if (st != MDN_OK || dataset->manifest.sequence == before.sequence)
         return st;
-    st = make_view(dataset, &dataset->manifest.tail, &view, err);
+    st = look_on(dataset, &next, err);
     if (st != MDN_OK) {
         dataset->manifest = before;
         return st;
     }
-    show_view(dataset, view);
+    mdn_handle_show(dataset, &next);
     *grown = true;
     return MDN_OK;
 }
@@ -486,7 +501,7 @@ mdn_dataset_refresh(mdn_dataset *dataset, bool *grown, mdn_error *err)
 mdn_status
 mdn_dataset_view(mdn_dataset *dataset, mdn_view **out, mdn_error *err)
 {
-    mdn_status st = check_open(dataset, err);
+    mdn_status st = mdn_handle_check_open(dataset, err);
 
     *out = NULL;
     if (st == MDN_OK)

@@ -6,6 +6,7 @@
  *
  *     mdn_dataset_create / open          a handle
  *     mdn_dataset_append                 one batch, all or nothing, durable
+ *     mdn_dataset_erase                  samples that nobody is to see again
  *     mdn_dataset_refresh                see what others committed since
  *     mdn_dataset_view                   the samples as of now, counted
  *     mdn_dataset_close                  ends the handle, not its views */
@@ -13,6 +14,7 @@
 #define MDN_STORAGE_DATASET_H
 
 #include "base/io.h"
+#include "storage/journal.h"
 #include "storage/view.h"
 
 typedef struct mdn_dataset mdn_dataset;
@@ -53,6 +55,29 @@ mdn_status mdn_dataset_append(mdn_dataset *dataset, uint64_t count,
                               const mdn_column *columns, const int64_t *labels,
                               const int64_t *timestamps, uint64_t *first_key,
                               mdn_error *err);
+
+/* The same, and with it, in one commit, an entry of the journal `sources`:
+ * where the samples came from.  count may be 0 then.  source NULL: none. */
+#define MDN_SOURCE_TAKEN 1
+mdn_status mdn_dataset_append_from(mdn_dataset *dataset, uint64_t count,
+                                   const mdn_column *columns,
+                                   const int64_t *labels,
+                                   const int64_t *timestamps,
+                                   const void *source, uint64_t source_size,
+                                   uint64_t *first_key, mdn_error *err);
+
+/* Visit the entries of a journal, as of the current view, oldest first. */
+mdn_status mdn_dataset_journal(const mdn_dataset *dataset,
+                               mdn_journal_kind which, mdn_journal_visit visit,
+                               void *ctx, mdn_error *err);
+
+/* Erase samples: keys strictly ascending.  From when this returns they are in
+ * no view made later, here or in any process; who and why go into the journal
+ * `events`.  *erased is how many were not erased before.  MDN_NO_KEY for a key
+ * that was never given; nothing is erased then. */
+mdn_status mdn_dataset_erase(mdn_dataset *dataset, const uint64_t *keys,
+                             uint64_t count, const char *who, const char *why,
+                             uint64_t *erased, mdn_error *err);
 
 /* See what was committed since; *grown says whether anything was. */
 mdn_status mdn_dataset_refresh(mdn_dataset *dataset, bool *grown,

@@ -55,6 +55,9 @@ group_size(const job *j, uint64_t first, uint64_t last)
 static mdn_status
 fail_key(const mdn_view *view, uint64_t key, mdn_error *err)
 {
+    if (key < view->tail.count)
+        return mdn_fail(err, MDN_NO_KEY, "sample %llu of %s was erased",
+                        (unsigned long long)key, view->store->path);
     if (view->tail.count == 0)
         return mdn_fail(err, MDN_NO_KEY, "no sample has key %llu: %s is empty",
                         (unsigned long long)key, view->store->path);
@@ -77,7 +80,7 @@ prefetch(const uint8_t *at, uint64_t size)
 static __attribute__((noinline)) mdn_status
 touch(mdn_view *view, uint64_t key, mdn_error *err)
 {
-    if (key >= view->tail.count)
+    if (key >= view->tail.count || mdn_view_erased(view, key))
         return fail_key(view, key, err);
     return mdn_verify_record(view, key, err);
 }
@@ -92,6 +95,7 @@ resolve(const job *j, uint64_t first, uint64_t last, const uint8_t **records,
     const uint64_t count = group_size(j, first, last);
     const mdn_store *store = j->view->store;
     const uint64_t end = j->view->tail.count, from = j->from, size = j->size;
+    const uint64_t *const *erased = j->view->erased;
     const uint32_t shift = store->layout.block_shift[MDN_RECORDS];
     mdn_status st;
 
@@ -99,7 +103,7 @@ resolve(const job *j, uint64_t first, uint64_t last, const uint8_t **records,
         uint64_t key = j->keys[first + i];
 
         if (__builtin_expect(
-                key >= end
+                key >= end || (erased != NULL && mdn_view_erased(j->view, key))
                     || !mdn_store_verified(store, MDN_RECORDS, key >> shift),
                 0)
             && (st = touch(j->view, key, err)) != MDN_OK)
@@ -288,7 +292,8 @@ gather_column(mdn_view *view, mdn_kind kind, const uint64_t *keys,
 
         if (ahead < view->tail.count)
             __builtin_prefetch(column + ahead, 0, 3);
-        if (__builtin_expect(key >= view->tail.count, 0))
+        if (__builtin_expect(
+                key >= view->tail.count || mdn_view_erased(view, key), 0))
             return fail_key(view, key, err);
         if (__builtin_expect(!mdn_store_verified(view->store, kind,
                                                  key >> MDN_COLUMN_BLOCK_SHIFT),
@@ -313,6 +318,9 @@ gather_rows(const job *j, uint64_t first, uint64_t last, mdn_error *err)
     if (st == MDN_OK && j->timestamps != NULL)
         st = gather_column(j->view, MDN_TIMESTAMPS, j->keys, first, last,
                            j->timestamps, err);
+    if (st == MDN_OK)
+        st = mdn_store_check_late(j->view->store, j->keys + first, last - first,
+                                  err);
     return st;
 }
 

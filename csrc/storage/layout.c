@@ -105,15 +105,20 @@ mdn_layout_checksum_at(const mdn_layout *layout, mdn_kind kind, uint64_t block)
 }
 
 char *
-mdn_layout_path(const char *directory, uint64_t segment, const char *suffix)
+mdn_layout_path(const char *directory, uint64_t segment, uint64_t generation,
+                const char *suffix)
 {
     char *path;
+    int size;
 
-    if (asprintf(&path, "%s/%06llu.%s", directory, (unsigned long long)segment,
-                 suffix)
-        < 0)
-        return NULL;
-    return path;
+    if (generation == 0)
+        size = asprintf(&path, "%s/%06llu.%s", directory,
+                        (unsigned long long)segment, suffix);
+    else
+        size = asprintf(&path, "%s/%06llu-%llu.%s", directory,
+                        (unsigned long long)segment,
+                        (unsigned long long)generation, suffix);
+    return size < 0 ? NULL : path;
 }
 
 const char *

@@ -51,11 +51,23 @@ typedef struct {
     uint64_t col_size;               /* of the whole file */
 } mdn_layout;
 
+/* How far a journal reaches (journal.h): all zero before its first entry. */
+#define MDN_CHECK_SIZE 16
+typedef struct {
+    uint64_t size_bytes;
+    uint8_t check[MDN_CHECK_SIZE]; /* half of the digest of all before */
+} mdn_mark;
+
+typedef enum { MDN_EVENTS, MDN_SOURCES } mdn_journal_kind;
+#define MDN_JOURNALS 2
+#define MDN_ENTRY_MAX (UINT64_C(1) << 32) /* bytes of a payload */
+
 /* How far a dataset reaches: what one commit record says. */
 typedef struct {
     uint64_t count;          /* samples */
     uint64_t segment_bytes;  /* records of the last, not full segment */
     uint32_t crc[MDN_KINDS]; /* of the last, not full block; 0 if none */
+    mdn_mark journal[MDN_JOURNALS];
 } mdn_tail;
 
 /* segment_shift 0 chooses one.  MDN_INVALID for a shift out of range. */
@@ -69,9 +81,10 @@ uint32_t mdn_layout_seed(const mdn_layout *layout, mdn_kind kind,
 /* Where in the .col file the checksum of this block stands. */
 uint64_t mdn_layout_checksum_at(const mdn_layout *layout, mdn_kind kind,
                                 uint64_t block);
-/* <directory>/NNNNNN.<suffix>, malloc'd; NULL without memory. */
+/* <directory>/NNNNNN.<suffix>, or NNNNNN-G.<suffix> for generation G > 0;
+ * malloc'd; NULL without memory. */
 char *mdn_layout_path(const char *directory, uint64_t segment,
-                      const char *suffix);
+                      uint64_t generation, const char *suffix);
 const char *mdn_kind_name(mdn_kind kind);
 
 static inline uint64_t

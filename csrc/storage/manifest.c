@@ -7,14 +7,16 @@
  *     then         commit records of 128 bytes, numbered from 1
  *
  *   header  0  8  magic "MDNDATA\0"     record   0  4  magic "MDNC"
- *           8  4  version, 1                     4  4  kind of record, 1
+ *           8  4  version, 1                     4  4  kind of record, 1 or 2
  *          12  4  flags: 1 labels                8  8  sequence
  *          16 16  uuid                          16  8  count of samples
  *          32  4  time unit                     24  8  bytes of open segment
  *          36  4  segment shift                 32 16  checksums of the last
  *          40  4  size of schema text                  blocks, by kind
  *          44  8  time of creation, ns          48  8  wall time, ns
- *          52 456 zero                          56 64  zero
+ *          52 456 zero                          56 16  lengths of the journals
+ *                                               72 32  their checks
+ *                                              104 16  zero
  *         508  4  crc32c of all other          120  4  chain: checksum of the
  *                 bytes of the header                  record before
  *                 and the padded schema        124  4  crc32c of uuid and the
@@ -22,6 +24,9 @@
  *   reach   0  4  magic "MDNR"
  *           4  4  crc32c of uuid and the next 8 bytes
  *           8  8  sequence of a commit known to be durable
+ *
+ * Records are of kind 1 until a journal has an entry, and of kind 2 then; in
+ * those of kind 1 there are zeros for the journals.
  *
  * A record lies within one sector, so it is there or not.  That alone cannot
  * tell a damaged last record from one that was never whole; the reach can (and
@@ -34,13 +39,13 @@
 #include "storage/manifest.h"
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/crc32c.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define SECTOR 512
 #define VERSION 1
@@ -54,7 +59,10 @@
 #define RECORD_SIZE 128
 #define RECORD_CHAIN_AT 120
 #define RECORD_CRC_AT 124
-#define RECORD_COMMIT 1
+#define RECORD_PLAIN 1
+#define RECORD_JOURNALS 2
+#define RECORD_SIZES_AT 56
+#define RECORD_CHECKS_AT 72
 #define READ_RECORDS 512 /* at a time */
 
 static const char HEADER_MAGIC[8] = "MDNDATA";
@@ -62,15 +70,6 @@ static const char RECORD_MAGIC[4] = "MDNC";
 static const char REACH_MAGIC[4] = "MDNR";
 
 typedef unsigned long long ull;
-
-static uint64_t
-wall_ns(void)
-{
-    struct timespec now = {0, 0};
-
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
-}
 
 static uint64_t
 padded(uint64_t schema_size)
@@ -177,7 +176,7 @@ mdn_manifest_create(const mdn_io *io, const char *directory,
         mdn_store_u32(head + 32, (uint32_t)layout->time_unit);
         mdn_store_u32(head + 36, layout->segment_shift);
         mdn_store_u32(head + 40, (uint32_t)schema_size);
-        mdn_store_u64(head + 44, wall_ns());
+        mdn_store_u64(head + 44, mdn_wall_ns());
         memcpy(head + SCHEMA_AT, schema, schema_size);
         mdn_store_u32(head + HEADER_CRC_AT,
                       header_crc(head, head + SCHEMA_AT, padded(schema_size)));
@@ -326,10 +325,36 @@ is_whole(const mdn_layout *layout, const uint8_t *record, uint64_t sequence)
 static void
 load_tail(const uint8_t *record, mdn_tail *out)
 {
-    out->count = mdn_load_u64(record + 16);
-    out->segment_bytes = mdn_load_u64(record + 24);
+    bool journals = mdn_load_u32(record + 4) == RECORD_JOURNALS;
+
+    *out = (mdn_tail){.count = mdn_load_u64(record + 16),
+                      .segment_bytes = mdn_load_u64(record + 24)};
     for (int kind = 0; kind < MDN_KINDS; kind++)
         out->crc[kind] = mdn_load_u32(record + 32 + 4 * kind);
+    for (int j = 0; j < MDN_JOURNALS && journals; j++) {
+        mdn_mark *mark = &out->journal[j];
+
+        mark->size_bytes = mdn_load_u64(record + RECORD_SIZES_AT + 8 * j);
+        memcpy(mark->check, record + RECORD_CHECKS_AT + MDN_CHECK_SIZE * j,
+               MDN_CHECK_SIZE);
+    }
+}
+
+/* Journals only grow; *grown says whether one has. */
+static bool
+journals_follow(const mdn_tail *before, const mdn_tail *next, bool *grown)
+{
+    *grown = false;
+    for (int j = 0; j < MDN_JOURNALS; j++) {
+        const mdn_mark *a = &before->journal[j], *b = &next->journal[j];
+
+        if (b->size_bytes < a->size_bytes || b->size_bytes > INT64_MAX
+            || (b->size_bytes == a->size_bytes
+                && memcmp(a->check, b->check, MDN_CHECK_SIZE) != 0))
+            return false;
+        *grown = *grown || b->size_bytes > a->size_bytes;
+    }
+    return true;
 }
 
 /* A whole record may still be no successor of the one before, or hold what no
@@ -339,13 +364,18 @@ follows(const mdn_manifest *manifest, const mdn_layout *layout,
         const uint8_t *record, const mdn_tail *next)
 {
     uint64_t row = mdn_layout_row(layout, next->count);
+    bool grown;
 
     if (mdn_load_u32(record + RECORD_CHAIN_AT) != manifest->chain
-        || next->count <= manifest->tail.count || next->count > MDN_COUNT_MAX)
+        || next->count < manifest->tail.count || next->count > MDN_COUNT_MAX
+        || !journals_follow(&manifest->tail, next, &grown)
+        || (next->count == manifest->tail.count && !grown))
         return false;
     if (!layout->has[MDN_OFFSETS])
         return next->segment_bytes == row * layout->record_size;
-    return next->segment_bytes / layout->record_size >= row
+    /* Records that were erased may have become empty. */
+    return (next->journal[MDN_EVENTS].size_bytes > 0
+            || next->segment_bytes / layout->record_size >= row)
            && next->segment_bytes <= (uint64_t)INT64_MAX
            && (row > 0 || next->segment_bytes == 0);
 }
@@ -379,7 +409,8 @@ take_records(mdn_manifest *manifest, const mdn_layout *layout,
 
         if (!is_whole(layout, record, first + i))
             break;
-        if (mdn_load_u32(record + 4) != RECORD_COMMIT)
+        if (mdn_load_u32(record + 4) != RECORD_PLAIN
+            && mdn_load_u32(record + 4) != RECORD_JOURNALS)
             return mdn_fail(err, MDN_UNSUPPORTED,
                             "%s: record %llu is of kind %u, which this modyn "
                             "does not know",
@@ -499,15 +530,26 @@ static void
 build_record(const mdn_manifest *manifest, const mdn_layout *layout,
              const mdn_tail *tail, uint8_t record[RECORD_SIZE])
 {
+    uint32_t record_kind = RECORD_PLAIN;
+
     memset(record, 0, RECORD_SIZE);
+    for (int j = 0; j < MDN_JOURNALS; j++) {
+        const mdn_mark *mark = &tail->journal[j];
+
+        if (mark->size_bytes > 0)
+            record_kind = RECORD_JOURNALS;
+        mdn_store_u64(record + RECORD_SIZES_AT + 8 * j, mark->size_bytes);
+        memcpy(record + RECORD_CHECKS_AT + MDN_CHECK_SIZE * j, mark->check,
+               MDN_CHECK_SIZE);
+    }
     memcpy(record, RECORD_MAGIC, sizeof RECORD_MAGIC);
-    mdn_store_u32(record + 4, RECORD_COMMIT);
+    mdn_store_u32(record + 4, record_kind);
     mdn_store_u64(record + 8, manifest->sequence + 1);
     mdn_store_u64(record + 16, tail->count);
     mdn_store_u64(record + 24, tail->segment_bytes);
     for (int kind = 0; kind < MDN_KINDS; kind++)
         mdn_store_u32(record + 32 + 4 * kind, tail->crc[kind]);
-    mdn_store_u64(record + 48, wall_ns());
+    mdn_store_u64(record + 48, mdn_wall_ns());
     mdn_store_u32(record + RECORD_CHAIN_AT, manifest->chain);
     mdn_store_u32(record + RECORD_CRC_AT, record_crc(layout, record));
 }

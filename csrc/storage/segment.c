@@ -34,7 +34,9 @@ struct mdn_writer {
     const mdn_layout *layout;
     const mdn_schema *schema;
 
-    uint64_t segment; /* whose files are open, or NO_SEGMENT */
+    uint64_t segment;    /* whose files are open, or NO_SEGMENT */
+    uint64_t first;      /* segment that was the last when it was opened, */
+    uint64_t generation; /* and its generation; later ones have none yet */
     mdn_file seg, col;
     uint64_t allocated; /* bytes of seg that have room on disk */
     bool new_names;     /* the directory is to be synced */
@@ -70,9 +72,10 @@ close_files(mdn_writer *writer)
 }
 
 static mdn_status
-open_seg(mdn_writer *writer, uint64_t segment, int flags, mdn_error *err)
+open_seg(mdn_writer *writer, uint64_t segment, uint64_t generation, int flags,
+         mdn_error *err)
 {
-    char *path = mdn_layout_path(writer->directory, segment, "seg");
+    char *path = mdn_layout_path(writer->directory, segment, generation, "seg");
     mdn_status st;
 
     if (path == NULL)
@@ -92,23 +95,25 @@ create_files(mdn_writer *writer, uint64_t segment, mdn_error *err)
     mdn_status st;
 
     writer->new_names = true;
-    if ((st = open_seg(writer, segment, O_CREAT, err)) != MDN_OK)
+    if ((st = open_seg(writer, segment, 0, O_CREAT, err)) != MDN_OK)
         return st;
     st = mdn_file_size(&writer->seg, &writer->allocated, err);
     if (st != MDN_OK)
         return st;
     return mdn_columns_create(writer->io, writer->directory, writer->layout,
-                              segment, &writer->col, err);
+                              segment, 0, &writer->col, err);
 }
 
 static mdn_status
 open_files(mdn_writer *writer, uint64_t segment, const mdn_tail *tail,
            mdn_error *err)
 {
+    uint64_t generation = segment == writer->first ? writer->generation : 0;
     uint64_t size = 0;
     mdn_status st;
 
-    if ((st = open_seg(writer, segment, 0, err)) != MDN_OK)
+    st = open_seg(writer, segment, generation, 0, err);
+    if (st != MDN_OK)
         return st;
     if ((st = mdn_file_size(&writer->seg, &size, err)) != MDN_OK)
         return st;
@@ -119,7 +124,7 @@ open_files(mdn_writer *writer, uint64_t segment, const mdn_tail *tail,
                         (unsigned long long)tail->segment_bytes);
     writer->allocated = size;
     return mdn_columns_open(writer->io, writer->directory, writer->layout,
-                            segment, true, &writer->col, err);
+                            segment, generation, true, &writer->col, err);
 }
 
 /* Have the files open into which the row behind tail goes. */
@@ -500,7 +505,8 @@ check_offsets(const mdn_schema *schema, const mdn_column *columns,
 mdn_status
 mdn_writer_open(const mdn_io *io, const char *directory,
                 const mdn_layout *layout, const mdn_schema *schema,
-                const mdn_tail *tail, mdn_writer **out, mdn_error *err)
+                const mdn_tail *tail, uint64_t generation, mdn_writer **out,
+                mdn_error *err)
 {
     mdn_writer *writer = calloc(1, sizeof *writer);
     mdn_status st = MDN_OK;
@@ -513,6 +519,8 @@ mdn_writer_open(const mdn_io *io, const char *directory,
     writer->layout = layout;
     writer->schema = schema;
     writer->segment = NO_SEGMENT;
+    writer->first = segment_of(layout, tail->count);
+    writer->generation = generation;
     writer->seg = writer->col = MDN_FILE_CLOSED;
     writer->buffer = malloc(PIECE);
     writer->checks = malloc((CHUNK_ROWS + 1) * sizeof *writer->checks);
@@ -553,11 +561,8 @@ mdn_writer_put(mdn_writer *writer, uint64_t count, const mdn_column *columns,
                .tail = &moved};
     mdn_status st;
 
-    if (writer->broken)
-        return mdn_fail(err, MDN_CLOSED,
-                        "%s: a sync failed, so that what is on disk is not "
-                        "known; close the dataset and open it again",
-                        writer->directory);
+    if ((st = mdn_writer_check(writer, err)) != MDN_OK)
+        return st;
     st = check_offsets(writer->schema, columns, count, err);
     if (st == MDN_OK)
         st = put_rows(writer, &b, count, err);
@@ -570,4 +575,15 @@ void
 mdn_writer_break(mdn_writer *writer)
 {
     writer->broken = true;
+}
+
+mdn_status
+mdn_writer_check(const mdn_writer *writer, mdn_error *err)
+{
+    if (!writer->broken)
+        return MDN_OK;
+    return mdn_fail(err, MDN_CLOSED,
+                    "%s: a sync failed, so that what is on disk is not known; "
+                    "close the dataset and open it again",
+                    writer->directory);
 }

@@ -13,11 +13,12 @@
 typedef struct mdn_writer mdn_writer;
 
 /* directory, layout and schema are borrowed and must outlive the writer.  The
- * files of the last segment of tail are opened and their sizes checked. */
+ * files of the last segment of tail, which are of this generation, are opened
+ * and their sizes checked. */
 mdn_status mdn_writer_open(const mdn_io *io, const char *directory,
                            const mdn_layout *layout, const mdn_schema *schema,
-                           const mdn_tail *tail, mdn_writer **out,
-                           mdn_error *err);
+                           const mdn_tail *tail, uint64_t generation,
+                           mdn_writer **out, mdn_error *err);
 void mdn_writer_close(mdn_writer *writer); /* frees; accepts NULL */
 
 /* Write count >= 1 samples behind *tail and sync them.  On success *tail has
@@ -30,5 +31,7 @@ mdn_status mdn_writer_put(mdn_writer *writer, uint64_t count,
 
 /* After this every put is refused: something could not be synced. */
 void mdn_writer_break(mdn_writer *writer);
+/* MDN_CLOSED if that was so. */
+mdn_status mdn_writer_check(const mdn_writer *writer, mdn_error *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "storage/columns.h"
+#include "storage/manifest.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,6 +53,11 @@ static void
 destroy(mdn_store *store)
 {
     mdn_reserve_free(store->ranges);
+    mdn_history_release(store->history);
+    mdn_history_release(store->now);
+    for (uint64_t i = 0; i < store->kept_count; i++)
+        mdn_history_release(store->kept[i]);
+    free(store->kept);
     for (int kind = 0; kind < MDN_KINDS; kind++)
         free(store->verified[kind]);
     free(store->records);
@@ -93,8 +99,8 @@ allocate_kind(mdn_store *store, mdn_kind kind, mdn_error *err)
 
 mdn_status
 mdn_store_new(const mdn_io *io, const char *path, const mdn_schema *schema,
-              const mdn_layout *layout, uint64_t capacity, mdn_store **out,
-              mdn_error *err)
+              const mdn_layout *layout, mdn_history *history, uint64_t capacity,
+              mdn_store **out, mdn_error *err)
 {
     mdn_store *store = calloc(1, sizeof *store);
     mdn_status st = MDN_OK;
@@ -105,6 +111,7 @@ mdn_store_new(const mdn_io *io, const char *path, const mdn_schema *schema,
     store->io = io;
     store->layout = *layout;
     store->capacity = capacity;
+    store->history = mdn_history_retain(history);
     store->path = strdup(path);
     store->schema = copy_schema(schema);
     store->records = calloc(capacity, sizeof *store->records);
@@ -113,11 +120,16 @@ mdn_store_new(const mdn_io *io, const char *path, const mdn_schema *schema,
         st = mdn_fail_nomem(err, capacity * sizeof *store->segments);
     for (int kind = 0; kind < MDN_KINDS && st == MDN_OK; kind++)
         st = allocate_kind(store, (mdn_kind)kind, err);
+    for (uint64_t s = 0; s < history->segment_count && s < capacity; s++) {
+        if (st == MDN_OK)
+            store->segments[s].generation = history->fates[s].generation;
+    }
     if (st != MDN_OK) {
         destroy(store);
         return st;
     }
     atomic_init(&store->references, 1);
+    atomic_init(&store->any_late, false);
     atomic_init(&store->lock, 0);
     *out = store;
     return MDN_OK;
@@ -154,17 +166,117 @@ map(const mdn_store *store, const mdn_file *file, uint64_t at, uint64_t size,
     return MDN_OK;
 }
 
+/* Compaction in the meantime. */
+
+/* The history of the dataset as it is now, read anew. */
+static mdn_status
+look_again(mdn_store *store, mdn_error *err)
+{
+    mdn_history *before = store->now ? store->now : store->history, *now;
+    mdn_manifest manifest = MDN_MANIFEST_CLOSED;
+    mdn_schema *schema = NULL;
+    mdn_layout layout;
+    mdn_status st;
+
+    st = mdn_manifest_open(store->io, store->path, false, &manifest, &layout,
+                           &schema, err);
+    if (st == MDN_OK
+        && memcmp(layout.uuid, store->layout.uuid, MDN_UUID_SIZE) != 0)
+        st = mdn_fail(err, MDN_CORRUPT, "%s: another dataset lies here now",
+                      store->path);
+    if (st == MDN_OK)
+        st = mdn_manifest_advance(&manifest, &layout, err);
+    if (st == MDN_OK)
+        st = mdn_history_extend(before, store->io, store->path, &layout,
+                                &manifest.tail, &now, err);
+    if (st == MDN_OK) {
+        mdn_history_release(store->now);
+        store->now = now;
+    }
+    mdn_schema_free(schema);
+    mdn_manifest_close(&manifest);
+    return st;
+}
+
+/* Let the bits of a history live as long as the store. */
+static mdn_status
+keep(mdn_store *store, mdn_history *history, mdn_error *err)
+{
+    uint64_t count = store->kept_count;
+    mdn_history **kept =
+        realloc(store->kept, (count + 1) * sizeof *store->kept);
+
+    if (kept == NULL)
+        return mdn_fail_nomem(err, (count + 1) * sizeof *store->kept);
+    store->kept = kept;
+    store->kept[store->kept_count++] = mdn_history_retain(history);
+    return MDN_OK;
+}
+
+/* The files of a segment are gone: where is it now?  *moved is false when the
+ * manifest names no other files, so that they are missing. */
+static mdn_status
+follow(mdn_store *store, uint64_t segment, bool *moved, mdn_error *err)
+{
+    mdn_segment *seg = &store->segments[segment];
+    const mdn_fate *fate;
+    mdn_status st = look_again(store, err);
+
+    *moved = false;
+    if (st != MDN_OK)
+        return st;
+    fate = mdn_history_fate(store->now, segment);
+    if (fate == NULL || fate->generation == seg->generation)
+        return MDN_OK;
+    if ((st = keep(store, store->now, err)) != MDN_OK)
+        return st;
+    seg->generation = fate->generation;
+    atomic_store(&store->any_late, true);
+    atomic_store(&seg->late, fate->erased);
+    *moved = true;
+    return MDN_OK;
+}
+
+static mdn_status
+fail_late(const mdn_store *store, uint64_t key, mdn_error *err)
+{
+    return mdn_fail(err, MDN_NO_KEY,
+                    "sample %llu of %s was erased, and its bytes were removed, "
+                    "after this view of it was made; refresh",
+                    (unsigned long long)key, store->path);
+}
+
+mdn_status
+mdn_store_check_late(const mdn_store *store, const uint64_t *keys,
+                     uint64_t count, mdn_error *err)
+{
+    const mdn_layout *layout = &store->layout;
+
+    if (!atomic_load(&store->any_late))
+        return MDN_OK;
+    for (uint64_t i = 0; i < count; i++) {
+        const mdn_bits *late = atomic_load(
+            &store->segments[keys[i] >> layout->segment_shift].late);
+
+        if (late != NULL && mdn_bits_has(late, mdn_layout_row(layout, keys[i])))
+            return fail_late(store, keys[i], err);
+    }
+    return MDN_OK;
+}
+
 /* Under the lock, once per segment: the lock is held during this I/O, so that
  * nobody maps the same file twice; who waits would need the result anyway. */
 static mdn_status
-map_columns(mdn_store *store, uint64_t segment, mdn_error *err)
+map_columns(mdn_store *store, uint64_t segment, uint64_t unused, mdn_error *err)
 {
     const mdn_layout *layout = &store->layout;
     uint8_t *checksums;
     mdn_file file;
     mdn_status st;
 
-    st = mdn_columns_open(store->io, store->path, layout, segment, false, &file,
+    (void)unused;
+    st = mdn_columns_open(store->io, store->path, layout, segment,
+                          store->segments[segment].generation, false, &file,
                           err);
     if (st != MDN_OK)
         return st;
@@ -184,21 +296,6 @@ map_columns(mdn_store *store, uint64_t segment, mdn_error *err)
                               (const uint32_t *)(const void *)checksums,
                               memory_order_release);
     mdn_file_close(&file);
-    return st;
-}
-
-mdn_status
-mdn_store_map_columns(mdn_store *store, uint64_t segment, mdn_error *err)
-{
-    mdn_segment *seg = &store->segments[segment];
-    mdn_status st = MDN_OK;
-
-    if (atomic_load_explicit(&seg->checksums, memory_order_acquire) != NULL)
-        return MDN_OK;
-    lock(store);
-    if (atomic_load_explicit(&seg->checksums, memory_order_relaxed) == NULL)
-        st = map_columns(store, segment, err);
-    unlock(store);
     return st;
 }
 
@@ -239,7 +336,8 @@ static mdn_status
 open_seg(const mdn_store *store, uint64_t segment, mdn_file *out,
          mdn_error *err)
 {
-    char *path = mdn_layout_path(store->path, segment, "seg");
+    char *path = mdn_layout_path(store->path, segment,
+                                 store->segments[segment].generation, "seg");
     mdn_status st;
 
     *out = MDN_FILE_CLOSED;
@@ -267,13 +365,61 @@ map_records(mdn_store *store, uint64_t segment, uint64_t bytes, mdn_error *err)
         st = mdn_fail(err, MDN_CORRUPT,
                       "%s: truncated: %llu bytes, of %llu committed", file.path,
                       (unsigned long long)size, (unsigned long long)bytes);
+    /* With bytes fields the whole file: a mapping that had to grow later would
+     * find no file after a compaction. */
     if (st == MDN_OK && seg->mapped < bytes)
-        st = map_anew(store, &file, segment, bytes, err);
+        st = map_anew(store, &file, segment,
+                      store->layout.has[MDN_OFFSETS] ? size : bytes, err);
     if (st == MDN_OK)
         atomic_store_explicit(&seg->readable,
                               size < seg->mapped ? size : seg->mapped,
                               memory_order_release);
     mdn_file_close(&file);
+    return st;
+}
+
+/* One of map_columns and map_records; when the file is gone because of a
+ * compaction, from the files that are there now, and the columns first: rows
+ * and columns have to be of one generation. */
+static mdn_status
+map_current(mdn_store *store, uint64_t segment,
+            mdn_status (*step)(mdn_store *, uint64_t, uint64_t, mdn_error *),
+            uint64_t bytes, mdn_error *err)
+{
+    mdn_error inner;
+    bool moved = true;
+    mdn_status st = step(store, segment, bytes, &inner);
+
+    for (int tries = 0; tries < 3; tries++) {
+        if (st != MDN_IO || inner.sys_errno != ENOENT)
+            break;
+        if ((st = follow(store, segment, &moved, err)) != MDN_OK)
+            return st;
+        if (!moved) {
+            st = MDN_IO;
+            break;
+        }
+        st = map_columns(store, segment, 0, &inner);
+        if (st == MDN_OK && step != map_columns)
+            st = step(store, segment, bytes, &inner);
+    }
+    if (st != MDN_OK && err != NULL)
+        *err = inner;
+    return st;
+}
+
+mdn_status
+mdn_store_map_columns(mdn_store *store, uint64_t segment, mdn_error *err)
+{
+    mdn_segment *seg = &store->segments[segment];
+    mdn_status st = MDN_OK;
+
+    if (atomic_load_explicit(&seg->checksums, memory_order_acquire) != NULL)
+        return MDN_OK;
+    lock(store);
+    if (atomic_load_explicit(&seg->checksums, memory_order_relaxed) == NULL)
+        st = map_current(store, segment, map_columns, 0, err);
+    unlock(store);
     return st;
 }
 
@@ -288,7 +434,7 @@ mdn_store_map_records(mdn_store *store, uint64_t segment, uint64_t bytes,
         return MDN_OK;
     lock(store);
     if (atomic_load_explicit(&seg->readable, memory_order_relaxed) < bytes)
-        st = map_records(store, segment, bytes, err);
+        st = map_current(store, segment, map_records, bytes, err);
     unlock(store);
     return st;
 }

@@ -7,6 +7,12 @@
  * Each column is one reserved range of addresses in which the columns of the
  * segments are mapped one after the other, so that it is one array by key.
  *
+ * A compaction removes the files of a segment as soon as it has committed the
+ * new ones.  What is mapped stays; a segment that this store comes to only then
+ * is `late`: mapped from the new files, which hold the same but for samples
+ * that were erased in the meantime.  These must not be shown, and all that was
+ * read is held against mdn_store_check_late at the end.
+ *
  * A set bit of `verified` says: this block is full, mapped and was checked.
  * It is set after that with release and read with acquire, so that whoever
  * sees it may read the block. */
@@ -14,6 +20,7 @@
 #define MDN_STORAGE_STORE_H
 
 #include "base/io.h"
+#include "storage/history.h"
 #include "storage/layout.h"
 #include "storage/reserve.h"
 #include "storage/schema.h"
@@ -23,8 +30,10 @@
 typedef struct {
     /* As in `records` of the store, with how much of it is in the file. */
     _Atomic uint64_t readable;
-    uint64_t mapped; /* guarded by lock: bytes of address space */
+    uint64_t mapped;             /* guarded by lock: bytes of address space */
+    _Atomic uint64_t generation; /* of the files; written under the lock */
     _Atomic(const uint32_t *) checksums; /* NULL: columns are not mapped yet */
+    _Atomic(const mdn_bits *) late; /* rows erased by now; NULL: as it was */
 } mdn_segment;
 
 typedef struct {
@@ -39,18 +48,25 @@ typedef struct {
     _Atomic(const uint8_t *) *records;     /* per segment; NULL: not mapped */
     mdn_segment *segments;
 
+    mdn_history *history; /* one reference: as of when it was made */
+
     atomic_uint references;
+    atomic_bool any_late; /* set before what is late can be read */
     /* One thread at a time maps: the pid of its process, or 0.  A child that
      * was forked meanwhile sees a foreign pid and takes the lock over; mapping
      * what its parent was about to map is no harm. */
     atomic_int lock;
-    mdn_range *ranges; /* guarded by lock */
+    mdn_range *ranges;   /* guarded by lock */
+    mdn_history *now;    /* guarded by lock: the latest known; or NULL */
+    mdn_history **kept;  /* guarded by lock: those that `late` is of */
+    uint64_t kept_count; /* guarded by lock */
 } mdn_store;
 
-/* path and schema are copied; one reference. */
+/* path and schema are copied, history is retained; one reference. */
 mdn_status mdn_store_new(const mdn_io *io, const char *path,
                          const mdn_schema *schema, const mdn_layout *layout,
-                         uint64_t capacity, mdn_store **out, mdn_error *err);
+                         mdn_history *history, uint64_t capacity,
+                         mdn_store **out, mdn_error *err);
 mdn_store *mdn_store_retain(mdn_store *store);
 void mdn_store_release(mdn_store *store); /* accepts NULL */
 
@@ -61,6 +77,11 @@ mdn_status mdn_store_map_columns(mdn_store *store, uint64_t segment,
  * MDN_CORRUPT when the file is shorter. */
 mdn_status mdn_store_map_records(mdn_store *store, uint64_t segment,
                                  uint64_t bytes, mdn_error *err);
+
+/* After rows of `keys` were read: MDN_NO_KEY if one of them was erased and
+ * removed before it could be read. */
+mdn_status mdn_store_check_late(const mdn_store *store, const uint64_t *keys,
+                                uint64_t count, mdn_error *err);
 
 static inline bool
 mdn_store_verified(const mdn_store *store, mdn_kind kind, uint64_t block)

@@ -186,9 +186,20 @@ mdn_status
 mdn_verify_record(mdn_view *view, uint64_t key, mdn_error *err)
 {
     const mdn_layout *layout = &view->store->layout;
+    const mdn_segment *segment =
+        &view->store->segments[key >> layout->segment_shift];
+    uint64_t generation;
+    mdn_status st;
 
     if (is_verified(view, MDN_RECORDS, key >> layout->block_shift[MDN_RECORDS]))
         return MDN_OK;
-    return layout->has[MDN_OFFSETS] ? verify_ragged(view, key, err)
-                                    : verify_fixed(view, key, err);
+    do { /* again, if the segment was found in other files halfway through */
+        generation = atomic_load(&segment->generation);
+        st = mdn_store_check_late(view->store, &key, 1, err);
+        if (st == MDN_OK)
+            st = layout->has[MDN_OFFSETS] ? verify_ragged(view, key, err)
+                                          : verify_fixed(view, key, err);
+    } while (st == MDN_CORRUPT
+             && atomic_load(&segment->generation) != generation);
+    return st;
 }

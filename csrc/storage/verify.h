@@ -5,10 +5,16 @@
 #include "storage/store.h"
 #include "storage/view.h"
 
+#include <stddef.h>
+
 struct mdn_view {
     /* Written before anybody shares the view. */
     mdn_store *store; /* one reference */
     mdn_tail tail;
+    mdn_history *history; /* one reference */
+    /* Per segment the erased rows, 64 in a word, or NULL; NULL altogether as
+     * long as nothing is erased.  In the history. */
+    const uint64_t **erased;
 
     atomic_uint references;
     /* The last, not full block of each kind was checked against the tail.  It
@@ -16,9 +22,9 @@ struct mdn_view {
     atomic_bool tail_verified[MDN_KINDS];
 };
 
-/* One reference; retains the store. */
-mdn_status mdn_view_new(mdn_store *store, const mdn_tail *tail, mdn_view **out,
-                        mdn_error *err);
+/* One reference; retains store and history. */
+mdn_status mdn_view_new(mdn_store *store, mdn_history *history,
+                        const mdn_tail *tail, mdn_view **out, mdn_error *err);
 
 /* The slow path behind mdn_store_verified: on MDN_OK the record of key (and
  * its neighbours in the block) may be read.  key < count. */
@@ -27,6 +33,21 @@ mdn_status mdn_verify_record(mdn_view *view, uint64_t key, mdn_error *err);
 /* The same for the rows of a column in the block of key. */
 mdn_status mdn_verify_column(mdn_view *view, mdn_kind kind, uint64_t key,
                              mdn_error *err);
+
+/* key < count. */
+static inline bool
+mdn_view_erased(const mdn_view *view, uint64_t key)
+{
+    const mdn_layout *layout = &view->store->layout;
+    const uint64_t *words;
+    uint64_t row;
+
+    if (view->erased == NULL)
+        return false;
+    words = view->erased[key >> layout->segment_shift];
+    row = mdn_layout_row(layout, key);
+    return words != NULL && ((words[row / 64] >> (row % 64)) & 1);
+}
 
 /* Where the record of a verified key begins. */
 static inline const uint8_t *

@@ -2,24 +2,51 @@
 #include "storage/verify.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22 /* Linux 5.14; earlier ones answer EINVAL */
 #endif
 
+/* One pointer per segment, for the gather. */
+static mdn_status
+list_erased(mdn_view *view, mdn_error *err)
+{
+    const mdn_history *history = view->history;
+    uint32_t shift = view->store->layout.segment_shift;
+    uint64_t segments = (view->tail.count >> shift) + 1;
+
+    if (history->erased_count == 0)
+        return MDN_OK;
+    view->erased = calloc(segments, sizeof *view->erased);
+    if (view->erased == NULL)
+        return mdn_fail_nomem(err, segments * sizeof *view->erased);
+    for (uint64_t s = 0; s < segments && s < history->segment_count; s++) {
+        if (history->fates[s].erased != NULL)
+            view->erased[s] = history->fates[s].erased->words;
+    }
+    return MDN_OK;
+}
+
 mdn_status
-mdn_view_new(mdn_store *store, const mdn_tail *tail, mdn_view **out,
-             mdn_error *err)
+mdn_view_new(mdn_store *store, mdn_history *history, const mdn_tail *tail,
+             mdn_view **out, mdn_error *err)
 {
     mdn_view *view = calloc(1, sizeof *view);
+    mdn_status st;
 
     *out = NULL;
     if (view == NULL)
         return mdn_fail_nomem(err, sizeof *view);
     view->store = mdn_store_retain(store);
+    view->history = mdn_history_retain(history);
     view->tail = *tail;
     atomic_init(&view->references, 1);
+    if ((st = list_erased(view, err)) != MDN_OK) {
+        mdn_view_release(view);
+        return st;
+    }
     *out = view;
     return MDN_OK;
 }
@@ -38,6 +65,8 @@ mdn_view_release(mdn_view *view)
         || atomic_fetch_sub_explicit(&view->references, 1, memory_order_acq_rel)
                != 1)
         return;
+    free(view->erased);
+    mdn_history_release(view->history);
     mdn_store_release(view->store);
     free(view);
 }
@@ -52,6 +81,54 @@ uint64_t
 mdn_view_count(const mdn_view *view)
 {
     return view->tail.count;
+}
+
+uint64_t
+mdn_view_erased_count(const mdn_view *view)
+{
+    return view->history->erased_count;
+}
+
+bool
+mdn_view_is_erased(const mdn_view *view, uint64_t key)
+{
+    return mdn_view_erased(view, key);
+}
+
+uint64_t
+mdn_view_erased_in(const mdn_view *view, uint64_t first, uint64_t count,
+                   uint8_t *out)
+{
+    uint64_t erased = 0;
+
+    memset(out, 0, count);
+    for (uint64_t i = 0; i < count && view->erased != NULL; i++) {
+        out[i] = mdn_view_erased(view, first + i);
+        erased += out[i];
+    }
+    return erased;
+}
+
+uint64_t
+mdn_view_erased_between(const mdn_view *view, uint64_t first, uint64_t count)
+{
+    const mdn_layout *layout = &view->store->layout;
+    uint64_t erased = 0, key = first, end = first + count;
+
+    while (view->erased != NULL && key < end) {
+        const uint64_t *words = view->erased[key >> layout->segment_shift];
+        uint64_t row = mdn_layout_row(layout, key), word;
+        uint64_t n = 64 - row % 64 < end - key ? 64 - row % 64 : end - key;
+
+        if (words != NULL) {
+            word = words[row / 64] >> (row % 64);
+            if (n < 64)
+                word &= (UINT64_C(1) << n) - 1;
+            erased += (uint64_t)__builtin_popcountll(word);
+        }
+        key += n;
+    }
+    return erased;
 }
 
 mdn_time_unit

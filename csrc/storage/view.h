@@ -25,14 +25,26 @@ void mdn_view_release(mdn_view *view); /* accepts NULL */
 /* Facts; none of them can fail. */
 const mdn_schema *mdn_view_schema(const mdn_view *view);
 uint64_t mdn_view_count(const mdn_view *view); /* keys are 0 .. count-1 */
+uint64_t mdn_view_erased_count(const mdn_view *view); /* of these */
 mdn_time_unit mdn_view_time_unit(const mdn_view *view);
 bool mdn_view_has_labels(const mdn_view *view);
 const uint8_t *mdn_view_uuid(const mdn_view *view); /* 16 bytes */
 const char *mdn_view_path(const mdn_view *view);
 
+bool mdn_view_is_erased(const mdn_view *view, uint64_t key); /* key < count */
+
+/* Which of the keys first .. first+count-1 are erased: out[i] is 1 or 0; the
+ * result is how many.  first + count <= the count of the view. */
+uint64_t mdn_view_erased_in(const mdn_view *view, uint64_t first,
+                            uint64_t count, uint8_t *out);
+/* The same without saying which. */
+uint64_t mdn_view_erased_between(const mdn_view *view, uint64_t first,
+                                 uint64_t count);
+
 /* The columns of keys first .. first+count-1, verified: contiguous, mapped,
  * valid as long as the view is.  labels is NULL without labels.  The pointers
- * index from key `first`.  MDN_NO_KEY beyond the end, MDN_CORRUPT. */
+ * index from key `first`.  MDN_NO_KEY beyond the end, MDN_CORRUPT.  What stands
+ * there for an erased sample means nothing. */
 mdn_status mdn_view_columns(mdn_view *view, uint64_t first, uint64_t count,
                             const int64_t **timestamps, const int64_t **labels,
                             mdn_error *err);
@@ -54,7 +66,8 @@ mdn_status mdn_view_offsets(mdn_view *view, const uint64_t *keys,
 /* Gather: sample keys[i] into row i of every target.  Any order, repeats
  * allowed.  labels and timestamps, if not NULL, receive count numbers.
  * threads >= 1: the calling thread and threads - 1 helpers.
- * MDN_NO_KEY names the first bad key and the range; MDN_CORRUPT the block. */
+ * MDN_NO_KEY names the first bad key and the range, or that it was erased;
+ * MDN_CORRUPT the block. */
 mdn_status mdn_view_fetch(mdn_view *view, const uint64_t *keys, uint64_t count,
                           const mdn_target *targets, uint32_t target_count,
                           int64_t *labels, int64_t *timestamps,

@@ -288,6 +288,14 @@ faulty_size(void *self, int fd, uint64_t *out)
 }
 
 static int
+faulty_stat(void *self, int fd, mdn_file_facts *out)
+{
+    int refused = refusal(self, FAULTY_STAT);
+
+    return refused ? refused : mdn_io_system.stat(NULL, fd, out);
+}
+
+static int
 faulty_rename(void *self, const char *from, const char *to)
 {
     int refused = refusal(self, FAULTY_RENAME);
@@ -342,6 +350,7 @@ faulty_io(faulty *disk)
                         .truncate = faulty_truncate,
                         .allocate = faulty_allocate,
                         .size = faulty_size,
+                        .stat = faulty_stat,
                         .rename = faulty_rename,
                         .unlink = faulty_unlink,
                         .mkdir = faulty_mkdir,

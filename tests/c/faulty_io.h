@@ -45,7 +45,8 @@ enum {
     FAULTY_MKDIR = 1024,
     FAULTY_LOCK = 2048,
     FAULTY_MAP = 4096,
-    FAULTY_START = 8192,
+    FAULTY_STAT = 8192,
+    FAULTY_START = 16384,
 };
 
 typedef struct faulty_undo faulty_undo;

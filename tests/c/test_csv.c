@@ -324,7 +324,8 @@ static const char SCHEMA[] = "x: float32[2]\nflag: bool\nname: bytes\n";
 static const mdn_csv_source SOURCES[] = {
     {.name = "x0"}, {.name = "x1"}, {.name = "flag"}, {.index = 3}};
 static const mdn_csv_source LABEL = {.name = "y"}, TIMESTAMP = {.name = "t"};
-static const mdn_csv_options OPTIONS = {.header = true,
+static const mdn_csv_options OPTIONS = {.file = {.threads = 1},
+                                        .header = true,
                                         .separator = ',',
                                         .quote = '"',
                                         .elements = SOURCES,
@@ -333,46 +334,71 @@ static const mdn_csv_options OPTIONS = {.header = true,
                                         .timestamp = &TIMESTAMP};
 #define HEADER "t,x1,x0,name,flag,y\n"
 
-static mdn_csv *
+static mdn_schema *schema_of_file;
+
+static mdn_reader *
 open_text(const mdn_io *io, const char *content, mdn_error *err)
 {
-    mdn_schema *schema = NULL;
-    mdn_csv *csv = NULL;
+    mdn_csv_options options = OPTIONS;
+    mdn_reader *csv = NULL;
 
     put(content, strlen(content));
-    CHECK(mdn_schema_parse(SCHEMA, strlen(SCHEMA), &schema, NULL) == MDN_OK);
-    mdn_csv_open(io, path, schema, &OPTIONS, &csv, err);
-    mdn_schema_free(schema);
+    options.file.io = io;
+    options.file.path = path;
+    options.file.schema = schema_of_file;
+    mdn_csv_open(&options, &csv, err);
     return csv;
 }
 
 static mdn_status
-fill_all(mdn_csv *csv, mdn_csv_block *block, uint64_t size_max,
-         mdn_csv_progress *progress, mdn_error *err)
+fill_all(mdn_reader *csv, mdn_block *block, uint64_t size_max,
+         mdn_progress *progress, mdn_error *err)
 {
     mdn_status st;
 
     do
-        st = mdn_csv_fill(csv, block, size_max, progress, err);
-    while (st == MDN_OK && *progress == MDN_CSV_MORE);
+        st = mdn_reader_fill(csv, block, size_max, progress, err);
+    while (st == MDN_OK && *progress == MDN_READER_MORE);
+    return st;
+}
+
+static mdn_status
+new_block(mdn_block **out)
+{
+    return mdn_block_new(schema_of_file, true, true, out, NULL);
+}
+
+/* Read the rest and keep nothing. */
+static mdn_status
+check_rest(mdn_reader *csv, mdn_error *err)
+{
+    mdn_progress progress = MDN_READER_MORE;
+    mdn_block *block;
+    mdn_status st = new_block(&block);
+
+    while (st == MDN_OK && progress != MDN_READER_END) {
+        mdn_block_clear(block);
+        st = mdn_reader_fill(csv, block, 1000, &progress, err);
+    }
+    mdn_block_free(block);
     return st;
 }
 
 static void
 columns_go_where_their_names_say(void)
 {
-    mdn_csv *csv = open_text(&mdn_io_system,
-                             HEADER "5,1.5,,\"a\"\"b\",1,-7\n"
-                                    "6,inf,-2,,false,8\n",
-                             NULL);
-    mdn_csv_progress progress;
-    mdn_csv_block *block;
+    mdn_reader *csv = open_text(&mdn_io_system,
+                                HEADER "5,1.5,,\"a\"\"b\",1,-7\n"
+                                       "6,inf,-2,,false,8\n",
+                                NULL);
+    mdn_progress progress;
+    mdn_block *block;
     const float *x;
 
-    CHECK(csv != NULL && mdn_csv_block_new(csv, &block, NULL) == MDN_OK);
+    CHECK(csv != NULL && new_block(&block) == MDN_OK);
     CHECK(fill_all(csv, block, UINT64_MAX, &progress, NULL) == MDN_OK);
-    CHECK(progress == MDN_CSV_END && block->count == 2);
-    mdn_csv_free(csv);
+    CHECK(progress == MDN_READER_END && block->count == 2);
+    mdn_reader_free(csv);
     x = block->columns[0].values;
     CHECK(isnan(x[0]) && x[1] == 1.5f && x[2] == -2.0f && isinf(x[3]));
     CHECK(memcmp(block->columns[1].values, "\1\0", 2) == 0);
@@ -381,7 +407,7 @@ columns_go_where_their_names_say(void)
     CHECK(block->columns[2].offsets[2] == 3);
     CHECK(block->labels[0] == -7 && block->labels[1] == 8);
     CHECK(block->timestamps[0] == 5 && block->timestamps[1] == 6);
-    mdn_csv_block_free(block);
+    mdn_block_free(block);
 }
 
 static void
@@ -390,8 +416,8 @@ blocks_end_at_their_budget_and_go_on(void)
     enum { ROWS = 1000 };
     char *content = malloc(ROWS * 40), *to = content;
     uint64_t seen = 0, blocks = 0;
-    mdn_csv_progress progress = MDN_CSV_FULL;
-    mdn_csv *csv;
+    mdn_progress progress = MDN_READER_FULL;
+    mdn_reader *csv;
 
     if (content == NULL)
         abort();
@@ -400,23 +426,22 @@ blocks_end_at_their_budget_and_go_on(void)
         to += sprintf(to, "%d,0.5,%d,n%d,1,0\n", i, i, i);
     csv = open_text(&mdn_io_system, content, NULL);
     for (int round = 0; round < 2; round++) {
-        CHECK(mdn_csv_check(csv, &progress, NULL) == MDN_OK
-              && progress == MDN_CSV_END);
-        CHECK(mdn_csv_rewind(csv, NULL) == MDN_OK);
+        CHECK(check_rest(csv, NULL) == MDN_OK);
+        CHECK(mdn_reader_seek(csv, 0, NULL) == MDN_OK);
     }
-    while (progress != MDN_CSV_END || blocks == 0) {
-        mdn_csv_block *block;
-        CHECK(mdn_csv_block_new(csv, &block, NULL) == MDN_OK);
+    while (progress != MDN_READER_END || blocks == 0) {
+        mdn_block *block;
+        CHECK(new_block(&block) == MDN_OK);
         CHECK(fill_all(csv, block, 4000, &progress, NULL) == MDN_OK);
         for (uint64_t i = 0; i < block->count; i++, seen++)
             CHECK(block->timestamps[i] == (int64_t)seen
                   && ((const float *)block->columns[0].values)[2 * i]
                          == (float)seen);
         blocks++;
-        mdn_csv_block_free(block);
+        mdn_block_free(block);
     }
     CHECK(seen == ROWS && blocks > 5);
-    mdn_csv_free(csv);
+    mdn_reader_free(csv);
     free(content);
 }
 
@@ -424,19 +449,19 @@ static void
 check_bad(const char *content, const char *expected)
 {
     mdn_error err = {.status = MDN_OK};
-    mdn_csv *csv = open_text(&mdn_io_system, content, &err);
-    mdn_csv_progress progress;
-    mdn_csv_block *block;
+    mdn_reader *csv = open_text(&mdn_io_system, content, &err);
+    mdn_progress progress;
+    mdn_block *block;
 
     if (csv != NULL) {
         mdn_error again = {.status = MDN_OK};
-        CHECK(mdn_csv_block_new(csv, &block, NULL) == MDN_OK);
+        CHECK(new_block(&block) == MDN_OK);
         CHECK(fill_all(csv, block, UINT64_MAX, &progress, &err) != MDN_OK);
-        mdn_csv_block_free(block);
-        CHECK(mdn_csv_rewind(csv, NULL) == MDN_OK);
-        CHECK(mdn_csv_check(csv, &progress, &again) != MDN_OK);
+        mdn_block_free(block);
+        CHECK(mdn_reader_seek(csv, 0, NULL) == MDN_OK);
+        CHECK(check_rest(csv, &again) != MDN_OK);
         CHECK(strcmp(again.message, err.message) == 0);
-        mdn_csv_free(csv);
+        mdn_reader_free(csv);
     }
     CHECK(err.status == MDN_INVALID);
     CHECK(strncmp(err.message, path, strlen(path)) == 0);
@@ -496,15 +521,14 @@ a_failing_disk_is_reported(void)
     for (int n = 0; fired; n++) {
         faulty disk = {.fault = FAULT_EIO, .fail_at = n};
         mdn_error err = {.status = MDN_OK};
-        mdn_csv *csv =
+        mdn_reader *csv =
             open_text(faulty_io(&disk), HEADER "1,1,1,n,1,0\n", &err);
-        mdn_csv_progress progress;
         mdn_status st = err.status;
         if (csv != NULL)
-            st = mdn_csv_check(csv, &progress, &err);
+            st = check_rest(csv, &err);
         if (csv != NULL && st == MDN_OK)
-            st = mdn_csv_rewind(csv, &err);
-        mdn_csv_free(csv);
+            st = mdn_reader_seek(csv, 0, &err);
+        mdn_reader_free(csv);
         CHECK(disk.open_files == 0);
         CHECK((st == MDN_OK) == !disk.fired);
         CHECK(st == MDN_OK || (st == MDN_IO && err.sys_errno == EIO));
@@ -515,52 +539,50 @@ a_failing_disk_is_reported(void)
 static void
 a_file_that_shrinks_is_damage(void)
 {
-    mdn_csv *csv;
+    mdn_reader *csv;
     mdn_error err;
-    mdn_csv_progress progress;
 
     csv = open_text(&mdn_io_system, HEADER "1,1,1,n,1,0\n", NULL);
-    CHECK(mdn_csv_check(csv, &progress, NULL) == MDN_OK);
+    CHECK(check_rest(csv, NULL) == MDN_OK);
     put("t", 1);
-    CHECK(mdn_csv_rewind(csv, &err) == MDN_CORRUPT);
-    CHECK(strstr(err.message, "ends at 1") != NULL);
-    mdn_csv_free(csv);
+    CHECK(mdn_reader_seek(csv, 0, &err) == MDN_OK);
+    CHECK(check_rest(csv, &err) == MDN_CORRUPT);
+    mdn_reader_free(csv);
 }
 
 static void
 options_that_cannot_work_are_refused(void)
 {
     mdn_csv_options options = OPTIONS;
-    mdn_schema *schema = NULL, *complex = NULL;
-    mdn_csv *csv;
+    mdn_schema *complex = NULL;
+    mdn_reader *csv;
     mdn_error err;
 
     put(HEADER, strlen(HEADER));
-    mdn_schema_parse(SCHEMA, strlen(SCHEMA), &schema, NULL);
     mdn_schema_parse("z: complex64\n", 13, &complex, NULL);
+    options.file = (mdn_reader_file){.io = &mdn_io_system,
+                                     .path = path,
+                                     .schema = schema_of_file,
+                                     .threads = 1};
     options.separator = '"';
-    CHECK(mdn_csv_open(&mdn_io_system, path, schema, &options, &csv, &err)
-          == MDN_INVALID);
+    CHECK(mdn_csv_open(&options, &csv, &err) == MDN_INVALID);
     options.separator = '\n';
-    CHECK(mdn_csv_open(&mdn_io_system, path, schema, &options, &csv, &err)
-          == MDN_INVALID);
-    options = OPTIONS;
+    CHECK(mdn_csv_open(&options, &csv, &err) == MDN_INVALID);
+    options.separator = ',';
     options.element_count = 3;
-    CHECK(mdn_csv_open(&mdn_io_system, path, schema, &options, &csv, &err)
-          == MDN_INVALID);
+    CHECK(mdn_csv_open(&options, &csv, &err) == MDN_INVALID);
     CHECK(strcmp(err.message, "the fields have 4 elements, but 3 columns are "
                               "given for them")
           == 0);
     options.element_count = 1;
-    CHECK(mdn_csv_open(&mdn_io_system, path, complex, &options, &csv, &err)
-          == MDN_INVALID);
-    options = OPTIONS;
+    options.file.schema = complex;
+    CHECK(mdn_csv_open(&options, &csv, &err) == MDN_INVALID);
+    options.element_count = 4;
+    options.file.schema = schema_of_file;
     options.header = false;
-    CHECK(mdn_csv_open(&mdn_io_system, path, schema, &options, &csv, &err)
-          == MDN_INVALID);
+    CHECK(mdn_csv_open(&options, &csv, &err) == MDN_INVALID);
     CHECK(strstr(err.message, "is said to have no header") != NULL);
     CHECK(csv == NULL);
-    mdn_schema_free(schema);
     mdn_schema_free(complex);
 }
 
@@ -572,6 +594,9 @@ main(void)
     if (fd < 0)
         return 1;
     close(fd);
+    if (mdn_schema_parse(SCHEMA, strlen(SCHEMA), &schema_of_file, NULL)
+        != MDN_OK)
+        return 1;
     RUN(integers_fill_their_type_and_no_more);
     RUN(what_is_no_number_is_refused);
     RUN(floats_are_rounded_once);
@@ -587,6 +612,7 @@ main(void)
     RUN(a_failing_disk_is_reported);
     RUN(a_file_that_shrinks_is_damage);
     RUN(options_that_cannot_work_are_refused);
+    mdn_schema_free(schema_of_file);
     unlink(path);
     return check_report("test_csv");
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static char directory[] = "/tmp/mdn-test-file-XXXXXX";
@@ -78,6 +79,32 @@ what_is_written_is_read(void)
     CHECK(mdn_dir_sync(SYSTEM, directory, NULL) == MDN_OK);
     mdn_file_close(&file);
     CHECK(file.fd == -1 && file.path == NULL);
+    mdn_file_close(&file);
+}
+
+static void
+facts_are_what_the_file_system_says(void)
+{
+    const struct timespec times[2] = {{.tv_sec = 5}, {-3, 250}};
+    const struct timespec late[2] = {{.tv_sec = 5}, {INT64_C(1) << 33, 7}};
+    struct stat st;
+    mdn_file file;
+    mdn_file_facts facts;
+
+    put("12345");
+    CHECK(utimensat(AT_FDCWD, path, times, 0) == 0 && stat(path, &st) == 0);
+    CHECK(mdn_file_open(SYSTEM, path, O_RDONLY, &file, NULL) == MDN_OK);
+    CHECK(mdn_file_facts_of(&file, &facts, NULL) == MDN_OK);
+    CHECK(facts.regular && facts.size == 5);
+    CHECK(facts.mtime_ns == INT64_C(-2999999750));
+    CHECK(facts.device == st.st_dev && facts.inode == st.st_ino);
+    CHECK(utimensat(AT_FDCWD, path, late, 0) == 0);
+    CHECK(mdn_file_facts_of(&file, &facts, NULL) == MDN_OK);
+    CHECK(facts.mtime_ns == (INT64_C(1) << 33) * 1000000000 + 7);
+    mdn_file_close(&file);
+
+    CHECK(mdn_file_open(SYSTEM, directory, O_RDONLY, &file, NULL) == MDN_OK);
+    CHECK(mdn_file_facts_of(&file, &facts, NULL) == MDN_OK && !facts.regular);
     mdn_file_close(&file);
 }
 
@@ -156,6 +183,7 @@ short_and_interrupted_transfers_are_completed(void)
             mdn_file file;
             char buf[16] = {0};
             uint64_t size = 0;
+            mdn_file_facts facts = {.size = 0};
 
             disk.sticky = faults[f] == FAULT_SHORT;
             CHECK(mdn_file_open(faulty_io(&disk), path,
@@ -168,6 +196,8 @@ short_and_interrupted_transfers_are_completed(void)
             CHECK(mdn_file_sync(&file, NULL) == MDN_OK);
             CHECK(mdn_file_read(&file, buf, 16, 0, NULL) == MDN_OK);
             CHECK(mdn_file_size(&file, &size, NULL) == MDN_OK && size == 16);
+            CHECK(mdn_file_facts_of(&file, &facts, NULL) == MDN_OK
+                  && facts.size == 16);
             CHECK(memcmp(buf, "0123456789abcdef", 16) == 0);
             CHECK(mdn_dir_sync(&disk.io, directory, NULL) == MDN_OK);
             mdn_file_close(&file);
@@ -184,11 +214,12 @@ a_refused_call_is_reported_with_its_reason(void)
 {
     const unsigned calls[] = {FAULTY_OPEN,     FAULTY_ALLOCATE, FAULTY_WRITE,
                               FAULTY_TRUNCATE, FAULTY_READ,     FAULTY_SIZE,
-                              FAULTY_START,    FAULTY_SYNC};
+                              FAULTY_SYNC,     FAULTY_STAT,     FAULTY_START};
+    mdn_file_facts facts;
     uint64_t size;
     char buf[4];
 
-    for (int c = 0; c < 8; c++) {
+    for (int c = 0; c < 9; c++) {
         faulty disk = {.fault = FAULT_EIO, .only = calls[c]};
         mdn_error err = {.status = MDN_OK};
         mdn_status st;
@@ -206,6 +237,8 @@ a_refused_call_is_reported_with_its_reason(void)
             st = mdn_file_read(&file, buf, 4, 0, &err);
         if (st == MDN_OK)
             st = mdn_file_size(&file, &size, &err);
+        if (st == MDN_OK)
+            st = mdn_file_facts_of(&file, &facts, &err);
         if (st == MDN_OK)
             st = mdn_file_start(&file, 0, 4, &err);
         if (st == MDN_OK)
@@ -434,6 +467,7 @@ main(void)
         return 1;
     snprintf(path, sizeof path, "%s/file", directory);
     RUN(what_is_written_is_read);
+    RUN(facts_are_what_the_file_system_says);
     RUN(a_map_shows_the_file);
     RUN(a_lock_is_for_one);
     RUN(a_missing_file_is_named);

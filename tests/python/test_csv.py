@@ -29,7 +29,23 @@ relaxed = settings(
 )
 
 
-def read_all(reader: _core.Csv, size_max: int = BATCH_BYTES) -> list[list[Any]]:
+def open_csv(
+    path: Path,
+    schema: str,
+    elements: tuple[str | int, ...],
+    *,
+    timestamp: str | int | None,
+    header: bool = True,
+    quote: int = ord('"'),
+    threads: int = 1,
+    growing: bool = False,
+) -> _core.Reader:
+    return _core.read_csv(
+        path, schema, header, ord(","), quote, elements, None, timestamp, threads, growing
+    )
+
+
+def read_all(reader: _core.Reader, size_max: int = BATCH_BYTES) -> list[list[Any]]:
     """Columns of the whole file, each as a list; bytes fields as bytes."""
     columns: list[list[Any]] = []
     ended = False
@@ -49,14 +65,14 @@ def read_all(reader: _core.Csv, size_max: int = BATCH_BYTES) -> list[list[Any]]:
 def read_cells(path: Path, count: int, *, size_max: int = BATCH_BYTES) -> list[list[bytes]]:
     """Rows of a file without a header, all cells as bytes; column 0 must be a number."""
     schema = "".join(f"c{i}: bytes\n" for i in range(count))
-    reader = _core.Csv(str(path), schema, False, ord(","), ord('"'), tuple(range(count)), None, 0)
+    reader = open_csv(path, schema, tuple(range(count)), header=False, timestamp=0)
     return [list(row) for row in zip(*read_all(reader, size_max)[:-1], strict=True)]
 
 
 def read_column(path: Path, dtype: str, cells: list[bytes]) -> Any:
     """Values of cells as one column of this type."""
     path.write_bytes(b"t,x\n" + b"".join(b"0,%s\n" % cell for cell in cells))
-    reader = _core.Csv(str(path), f"x: {dtype}\n", True, ord(","), ord('"'), ("x",), None, "t")
+    reader = open_csv(path, f"x: {dtype}\n", ("x",), timestamp="t")
     return reader.read(BATCH_BYTES)[0][0]
 
 
@@ -441,7 +457,7 @@ def test_a_reader_is_for_one_thread_at_a_time(tmp_path: Path) -> None:
 
     path = tmp_path / "a.csv"
     path.write_bytes(b"1,2\n" * 3_000_000)
-    reader = _core.Csv(str(path), "x: int64\n", False, ord(","), -1, (1,), None, 0)
+    reader = open_csv(path, "x: int64\n", (1,), header=False, quote=-1, timestamp=0)
     start = threading.Barrier(2)
     refused = []
 
@@ -459,4 +475,4 @@ def test_a_reader_is_for_one_thread_at_a_time(tmp_path: Path) -> None:
         thread.join(60)
 
     assert not any(thread.is_alive() for thread in threads)
-    assert refused in ([], ["a Csv reader is for one thread at a time"])
+    assert refused in ([], ["a Reader is for one thread at a time"])

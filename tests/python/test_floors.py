@@ -117,6 +117,7 @@ FLOORS = {
     "modyn.inputs": 0,
     "modyn.errors": 1,
     "modyn.dataset": 2,
+    "modyn.erasure": 2,
     "modyn.formats": 2,
     "modyn.ingest": 2,
     "modyn.loader": 2,

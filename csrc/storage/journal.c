@@ -1,0 +1,345 @@
+/* journal.c - reader and writer of `events` and `sources`.
+ *
+ *   header   0  8  magic "MDNEVNT\0" or "MDNSRCE\0"
+ *            8  4  version, 1
+ *           12  4  zero
+ *           16 16  uuid of the dataset
+ *           32 28  zero
+ *           60  4  crc32c of the 60 bytes before
+ *   entry    0  4  magic "MDNE"
+ *            4  4  kind
+ *            8  8  size of the payload, bytes
+ *           16  8  wall time, ns
+ *           24  8  zero
+ *           32  -  payload, padded with zeros to a multiple of 8
+ *            - 32  digest: BLAKE2b-256 of the digest before (of the header, for
+ *                  the first entry) and of this entry up to here
+ *
+ * A mark is the length up to an entry's end and half of its digest: enough for
+ * the manifest to vouch for every byte before. */
+#include "storage/journal.h"
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/crc32c.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADER_SIZE 64
+#define HEADER_CRC_AT 60
+#define VERSION 1
+#define HEAD_SIZE 32
+
+typedef unsigned long long ull;
+
+static const char ENTRY_MAGIC[4] = "MDNE";
+
+const char *
+mdn_journal_name(mdn_journal_kind which)
+{
+    return which == MDN_EVENTS ? "events" : "sources";
+}
+
+static uint64_t
+padded(uint64_t size)
+{
+    return (size + 7) & ~UINT64_C(7);
+}
+
+static void
+build_header(const mdn_layout *layout, mdn_journal_kind which,
+             uint8_t head[HEADER_SIZE])
+{
+    memset(head, 0, HEADER_SIZE);
+    memcpy(head, which == MDN_EVENTS ? "MDNEVNT" : "MDNSRCE", 8);
+    mdn_store_u32(head + 8, VERSION);
+    memcpy(head + 16, layout->uuid, MDN_UUID_SIZE);
+    mdn_store_u32(head + HEADER_CRC_AT, mdn_crc32c(0, head, HEADER_CRC_AT));
+}
+
+static void
+digest_of(const void *data, uint64_t size, uint8_t out[MDN_DIGEST_SIZE])
+{
+    mdn_blake2b hash;
+
+    mdn_blake2b_init(&hash);
+    mdn_blake2b_update(&hash, data, size);
+    mdn_blake2b_final(&hash, out);
+}
+
+/* digest becomes that of the entry whose `size` bytes stand at entry. */
+static void
+chain(uint8_t digest[MDN_DIGEST_SIZE], const void *entry, uint64_t size)
+{
+    mdn_blake2b hash;
+
+    mdn_blake2b_init(&hash);
+    mdn_blake2b_update(&hash, digest, MDN_DIGEST_SIZE);
+    mdn_blake2b_update(&hash, entry, size);
+    mdn_blake2b_final(&hash, digest);
+}
+
+static mdn_status
+open_file(const mdn_io *io, const char *directory, mdn_journal_kind which,
+          int flags, mdn_file *out, mdn_error *err)
+{
+    char *path = mdn_path_join(directory, mdn_journal_name(which));
+    mdn_status st;
+
+    *out = MDN_FILE_CLOSED;
+    if (path == NULL)
+        return mdn_fail_nomem(err, strlen(directory) + 9);
+    st = mdn_file_open(io, path, flags | O_NOFOLLOW | O_NONBLOCK, out, err);
+    free(path);
+    return st;
+}
+
+/* The digest of all before the mark; it begins with the mark's check. */
+static mdn_status
+load_digest(const mdn_file *file, const mdn_layout *layout,
+            mdn_journal_kind which, const mdn_mark *mark,
+            uint8_t digest[MDN_DIGEST_SIZE], mdn_error *err)
+{
+    uint8_t head[HEADER_SIZE];
+    mdn_status st;
+
+    if (mark->size_bytes == 0) {
+        build_header(layout, which, head);
+        digest_of(head, HEADER_SIZE, digest);
+        return MDN_OK;
+    }
+    st = mdn_file_read(file, digest, MDN_DIGEST_SIZE,
+                       mark->size_bytes - MDN_DIGEST_SIZE, err);
+    if (st == MDN_OK && memcmp(digest, mark->check, MDN_CHECK_SIZE) != 0)
+        st = mdn_fail(err, MDN_CORRUPT,
+                      "%s: damaged: the digest before byte %llu is not that of "
+                      "the manifest",
+                      file->path, (ull)mark->size_bytes);
+    return st;
+}
+
+/* Writing. */
+
+void
+mdn_journal_init(mdn_journal *journal, const mdn_io *io, const char *directory,
+                 const mdn_layout *layout, mdn_journal_kind which)
+{
+    *journal = (mdn_journal){.io = io,
+                             .directory = directory,
+                             .layout = layout,
+                             .which = which,
+                             .file = MDN_FILE_CLOSED};
+}
+
+void
+mdn_journal_close(mdn_journal *journal)
+{
+    mdn_file_close(&journal->file);
+}
+
+/* Entry, and header if there is no entry before, ready to be written; malloc'd
+ * or NULL.  *size is that of all, `digest` the one before and then its own. */
+static uint8_t *
+build_entry(const mdn_journal *journal, uint32_t kind, const void *payload,
+            uint64_t payload_size, bool first, uint8_t digest[MDN_DIGEST_SIZE],
+            uint64_t *size)
+{
+    uint64_t lead = first ? HEADER_SIZE : 0;
+    uint64_t body = HEAD_SIZE + padded(payload_size);
+    uint8_t *all = calloc(1, lead + body + MDN_DIGEST_SIZE);
+    uint8_t *entry = all + lead;
+
+    if (all == NULL)
+        return NULL;
+    if (first)
+        build_header(journal->layout, journal->which, all);
+    memcpy(entry, ENTRY_MAGIC, sizeof ENTRY_MAGIC);
+    mdn_store_u32(entry + 4, kind);
+    mdn_store_u64(entry + 8, payload_size);
+    mdn_store_u64(entry + 16, mdn_wall_ns());
+    if (payload_size > 0)
+        memcpy(entry + HEAD_SIZE, payload, payload_size);
+    chain(digest, entry, body);
+    memcpy(entry + body, digest, MDN_DIGEST_SIZE);
+    *size = lead + body + MDN_DIGEST_SIZE;
+    return all;
+}
+
+static mdn_status
+have_file(mdn_journal *journal, const mdn_mark *mark, mdn_error *err)
+{
+    int flags = O_RDWR | (mark->size_bytes == 0 ? O_CREAT : 0);
+
+    if (journal->file.fd >= 0)
+        return MDN_OK;
+    return open_file(journal->io, journal->directory, journal->which, flags,
+                     &journal->file, err);
+}
+
+mdn_status
+mdn_journal_append(mdn_journal *journal, uint32_t kind, const void *payload,
+                   uint64_t size, mdn_mark *mark, mdn_error *err)
+{
+    uint8_t digest[MDN_DIGEST_SIZE], *all = NULL;
+    bool first = mark->size_bytes == 0;
+    uint64_t all_size = 0;
+    mdn_status st;
+
+    if (size > MDN_ENTRY_MAX)
+        return mdn_fail(err, MDN_INVALID,
+                        "%s/%s: an entry of %llu bytes; the limit is %llu",
+                        journal->directory, mdn_journal_name(journal->which),
+                        (ull)size, (ull)MDN_ENTRY_MAX);
+    if ((st = have_file(journal, mark, err)) != MDN_OK
+        || (st = load_digest(&journal->file, journal->layout, journal->which,
+                             mark, digest, err))
+               != MDN_OK)
+        return st;
+    all = build_entry(journal, kind, payload, size, first, digest, &all_size);
+    if (all == NULL)
+        return mdn_fail_nomem(err, size);
+    st = mdn_file_write(&journal->file, all, all_size, mark->size_bytes, err);
+    free(all);
+    if (st == MDN_OK)
+        st = mdn_file_sync(&journal->file, err);
+    if (st == MDN_OK && first)
+        st = mdn_dir_sync(journal->io, journal->directory, err);
+    if (st != MDN_OK)
+        return st;
+    mark->size_bytes += all_size;
+    memcpy(mark->check, digest, MDN_CHECK_SIZE);
+    return MDN_OK;
+}
+
+/* Reading. */
+
+typedef struct {
+    mdn_file file;
+    const mdn_mark *to;
+    uint64_t at; /* place of the next entry */
+    uint8_t digest[MDN_DIGEST_SIZE];
+    uint8_t *buffer; /* owned */
+    uint64_t capacity;
+} reading;
+
+static mdn_status
+fail_entry(const reading *r, const char *what, mdn_error *err)
+{
+    return mdn_fail(err, MDN_CORRUPT, "%s: damaged: the entry at byte %llu %s",
+                    r->file.path, (ull)r->at, what);
+}
+
+static mdn_status
+check_header(const reading *r, const mdn_layout *layout, mdn_journal_kind which,
+             mdn_error *err)
+{
+    uint8_t head[HEADER_SIZE], right[HEADER_SIZE];
+    mdn_status st = mdn_file_read(&r->file, head, HEADER_SIZE, 0, err);
+
+    if (st != MDN_OK)
+        return st;
+    build_header(layout, which, right);
+    if (memcmp(head, right, HEADER_SIZE) == 0)
+        return MDN_OK;
+    if (memcmp(head, right, 8) == 0 && mdn_load_u32(head + 8) != VERSION
+        && mdn_load_u32(head + HEADER_CRC_AT)
+               == mdn_crc32c(0, head, HEADER_CRC_AT))
+        return mdn_fail(err, MDN_UNSUPPORTED,
+                        "%s: format version %u; this modyn reads version %u",
+                        r->file.path, mdn_load_u32(head + 8), VERSION);
+    return mdn_fail(err, MDN_CORRUPT,
+                    "%s: the header is damaged, or of another dataset",
+                    r->file.path);
+}
+
+/* Read the entry at r->at, whole and checked, into the buffer. */
+static mdn_status
+read_entry(reading *r, uint64_t *payload_size, mdn_error *err)
+{
+    uint64_t left = r->to->size_bytes - r->at, size;
+    uint8_t head[HEAD_SIZE];
+    mdn_status st;
+
+    if (left < HEAD_SIZE + MDN_DIGEST_SIZE)
+        return fail_entry(r, "has no room", err);
+    if ((st = mdn_file_read(&r->file, head, HEAD_SIZE, r->at, err)) != MDN_OK)
+        return st;
+    *payload_size = mdn_load_u64(head + 8);
+    if (memcmp(head, ENTRY_MAGIC, sizeof ENTRY_MAGIC) != 0
+        || *payload_size > left - HEAD_SIZE - MDN_DIGEST_SIZE)
+        return fail_entry(r, "does not begin like one", err);
+    size = HEAD_SIZE + padded(*payload_size) + MDN_DIGEST_SIZE;
+    if (size > left)
+        return fail_entry(r, "reaches behind its end", err);
+    if (size > r->capacity) {
+        uint8_t *grown = realloc(r->buffer, size);
+
+        if (grown == NULL)
+            return mdn_fail_nomem(err, size);
+        r->buffer = grown;
+        r->capacity = size;
+    }
+    st = mdn_file_read(&r->file, r->buffer, size, r->at, err);
+    if (st != MDN_OK)
+        return st;
+    chain(r->digest, r->buffer, size - MDN_DIGEST_SIZE);
+    if (memcmp(r->digest, r->buffer + size - MDN_DIGEST_SIZE, MDN_DIGEST_SIZE)
+        != 0)
+        return fail_entry(r, "has the wrong digest", err);
+    r->at += size;
+    return MDN_OK;
+}
+
+static mdn_status
+read_entries(reading *r, uint64_t number, mdn_journal_visit visit, void *ctx,
+             mdn_error *err)
+{
+    mdn_status st = MDN_OK;
+
+    while (st == MDN_OK && r->at < r->to->size_bytes) {
+        mdn_entry entry = {.number = ++number};
+
+        if ((st = read_entry(r, &entry.payload_size, err)) != MDN_OK)
+            return st;
+        entry.kind = mdn_load_u32(r->buffer + 4);
+        entry.wall_ns = mdn_load_u64(r->buffer + 16);
+        entry.payload = r->buffer + HEAD_SIZE;
+        memcpy(entry.digest, r->digest, MDN_DIGEST_SIZE);
+        st = visit(ctx, &entry, err);
+    }
+    if (st == MDN_OK && memcmp(r->digest, r->to->check, MDN_CHECK_SIZE) != 0)
+        st = mdn_fail(err, MDN_CORRUPT,
+                      "%s: its digest is not that of the manifest: the file "
+                      "was exchanged or changed",
+                      r->file.path);
+    return st;
+}
+
+mdn_status
+mdn_journal_read(const mdn_io *io, const char *directory,
+                 const mdn_layout *layout, mdn_journal_kind which,
+                 const mdn_mark *from, const mdn_mark *to, uint64_t number,
+                 mdn_journal_visit visit, void *ctx, mdn_error *err)
+{
+    reading r = {.to = to, .at = from->size_bytes};
+    mdn_status st;
+
+    if (to->size_bytes == from->size_bytes)
+        return MDN_OK;
+    st = open_file(io, directory, which, O_RDONLY, &r.file, err);
+    if (st != MDN_OK)
+        return st;
+    if (r.at == 0) {
+        st = check_header(&r, layout, which, err);
+        r.at = HEADER_SIZE;
+    }
+    if (st == MDN_OK)
+        st = load_digest(&r.file, layout, which, from, r.digest, err);
+    if (st == MDN_OK)
+        st = read_entries(&r, number, visit, ctx, err);
+    free(r.buffer);
+    mdn_file_close(&r.file);
+    return st;
+}
