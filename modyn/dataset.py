@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
-from modyn.erasure import Erasure, Event, check_reason, whoami
+from modyn.erasure import Compaction, Erasure, Event, check_reason, whoami
 from modyn.formats import CSV
 from modyn.ingest import Files, IngestReport, ingest
 from modyn.inputs import Field, Ragged, as_column, as_int64, as_keys, as_timestamps
@@ -271,6 +271,22 @@ class Dataset:
         erased = self._core.erase(found, who or whoami(), check_reason(reason))
         self._current = None
         return erased
+
+    def compact(self) -> Compaction:
+        """Remove the bytes of erased samples from the files of the dataset.
+
+        Keys and content of all other samples stay as they are, and readers in
+        any process go on reading meanwhile. Segments are written anew one by
+        one, each all or nothing; a compaction that was interrupted goes on
+        when it is called again.
+
+        A reader that holds a view from before keeps it, except for samples
+        that it had not read yet and whose bytes are gone now: they are refused
+        with a KeyError.
+        """
+        segments, samples = self._core.compact()
+        self._current = None
+        return Compaction(segments=segments, samples=samples)
 
     def audit(self) -> list[Event]:
         """Return what was erased and compacted, when, why and by whom, oldest first.

@@ -18,7 +18,7 @@ from modyn.inputs import as_int64, as_keys, as_timestamps
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
 
-__all__ = ["Erasure", "Event", "check_reason", "whoami"]
+__all__ = ["Compaction", "Erasure", "Event", "check_reason", "whoami"]
 
 ERASE, COMPACT = 1, 2
 
@@ -88,6 +88,22 @@ class Erasure:
         if self.until is not None:
             right &= times < as_timestamps([self.until], unit)[0]
         return np.flatnonzero(right).astype(np.uint64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compaction:
+    """What a compaction has done.
+
+    Parameters
+    ----------
+    segments : int
+        How many were written anew.
+    samples : int
+        Erased samples whose bytes are in no file of the dataset any more.
+    """
+
+    segments: int
+    samples: int
 
 
 @dataclass(frozen=True, kw_only=True)

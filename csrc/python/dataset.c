@@ -351,6 +351,8 @@ static PyMethodDef dataset_methods[] = {
     {"append", (PyCFunction)dataset_append, METH_VARARGS, append_doc},
     {"erase", (PyCFunction)mdn_py_dataset_erase, METH_VARARGS,
      mdn_py_erase_doc},
+    {"compact", (PyCFunction)mdn_py_dataset_compact, METH_NOARGS,
+     mdn_py_compact_doc},
     {"events", (PyCFunction)mdn_py_dataset_events, METH_NOARGS,
      mdn_py_events_doc},
     {"sources", (PyCFunction)mdn_py_dataset_sources, METH_NOARGS,

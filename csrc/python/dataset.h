@@ -20,8 +20,10 @@ void mdn_py_dataset_release(mdn_py_dataset *self);
 
 /* erase.c; with their docstrings. */
 PyObject *mdn_py_dataset_erase(mdn_py_dataset *self, PyObject *args);
+PyObject *mdn_py_dataset_compact(mdn_py_dataset *self, PyObject *unused);
 PyObject *mdn_py_dataset_events(mdn_py_dataset *self, PyObject *unused);
 PyObject *mdn_py_dataset_sources(mdn_py_dataset *self, PyObject *unused);
+extern const char mdn_py_compact_doc[];
 extern const char mdn_py_erase_doc[], mdn_py_events_doc[], mdn_py_sources_doc[];
 
 #endif

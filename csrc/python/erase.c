@@ -2,6 +2,8 @@
  * where they came from: erase, events, sources. */
 #include "python/dataset.h"
 
+#include "storage/compact.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,6 +41,50 @@ mdn_py_dataset_erase(mdn_py_dataset *self, PyObject *args)
     if (st != MDN_OK)
         return mdn_py_raise(state, &err);
     return PyLong_FromUnsignedLongLong(erased);
+}
+
+/* Ctrl-C is heard while a core call is at work: the pulse takes the GIL. */
+static mdn_status
+check_signals(void *ctx, mdn_error *err)
+{
+    PyThreadState **thread = ctx;
+    int failed;
+
+    (void)err; /* the exception says it */
+    PyEval_RestoreThread(*thread);
+    failed = PyErr_CheckSignals() < 0;
+    *thread = PyEval_SaveThread();
+    return failed ? MDN_CALLBACK : MDN_OK;
+}
+
+const char mdn_py_compact_doc[] =
+    "compact($self, /)\n--\n\n"
+    "Remove the bytes of erased samples from the files; (segments written\n"
+    "anew, samples whose bytes are gone).";
+
+PyObject *
+mdn_py_dataset_compact(mdn_py_dataset *self, PyObject *unused)
+{
+    mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
+    mdn_compaction report;
+    PyThreadState *thread;
+    mdn_pulse pulse = {.ask = check_signals, .ctx = &thread};
+    mdn_error err;
+    mdn_status st;
+
+    (void)unused;
+    if (mdn_py_dataset_acquire(self) < 0)
+        return NULL;
+    thread = PyEval_SaveThread();
+    st = mdn_dataset_compact(self->core, &pulse, &report, &err);
+    PyEval_RestoreThread(thread);
+    mdn_py_dataset_release(self);
+    if (st == MDN_CALLBACK)
+        return NULL; /* its exception is set */
+    if (st != MDN_OK)
+        return mdn_py_raise(state, &err);
+    return Py_BuildValue("(KK)", (unsigned long long)report.segments,
+                         (unsigned long long)report.samples);
 }
 
 /* Journals.  Entries are read without the GIL, and kept until all are there. */

@@ -11,6 +11,7 @@
 #include "storage/handle.h"
 
 #include "storage/columns.h"
+#include "storage/compact.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -288,21 +289,14 @@ look_on(mdn_dataset *dataset, mdn_next *next, mdn_error *err)
 }
 
 mdn_status
-mdn_handle_open_writer(mdn_dataset *dataset, const mdn_history *history,
-                       const mdn_tail *tail, mdn_error *err)
+mdn_handle_make_writer(mdn_dataset *dataset, const mdn_history *history,
+                       const mdn_tail *tail, mdn_writer **out, mdn_error *err)
 {
     uint64_t segment = tail->count >> dataset->layout.segment_shift;
-    mdn_writer *writer;
-    mdn_status st;
 
-    st = mdn_writer_open(
-        dataset->io, dataset->path, &dataset->layout, dataset->schema, tail,
-        mdn_history_generation(history, segment), &writer, err);
-    if (st != MDN_OK)
-        return st;
-    mdn_writer_close(dataset->writer);
-    dataset->writer = writer;
-    return MDN_OK;
+    return mdn_writer_open(dataset->io, dataset->path, &dataset->layout,
+                           dataset->schema, tail,
+                           mdn_history_generation(history, segment), out, err);
 }
 
 mdn_status
@@ -323,8 +317,10 @@ mdn_handle_start(mdn_dataset *dataset, mdn_error *err)
         return MDN_OK;
     st = mdn_manifest_cut(manifest, &dataset->layout, err);
     if (st == MDN_OK)
-        st = mdn_handle_open_writer(dataset, dataset->history, &manifest->tail,
-                                    err);
+        st = mdn_compact_clean(dataset, err);
+    if (st == MDN_OK)
+        st = mdn_handle_make_writer(dataset, dataset->history, &manifest->tail,
+                                    &dataset->writer, err);
     return st;
 }
 

@@ -43,10 +43,11 @@ mdn_status mdn_handle_start(mdn_dataset *dataset, mdn_error *err);
 mdn_status mdn_handle_check_open(const mdn_dataset *dataset, mdn_error *err);
 mdn_status mdn_handle_check_writable(const mdn_dataset *dataset,
                                      mdn_error *err);
-/* Have the writer's files open behind tail. */
-mdn_status mdn_handle_open_writer(mdn_dataset *dataset,
+/* A writer with its files open behind tail. */
+mdn_status mdn_handle_make_writer(mdn_dataset *dataset,
                                   const mdn_history *history,
-                                  const mdn_tail *tail, mdn_error *err);
+                                  const mdn_tail *tail, mdn_writer **out,
+                                  mdn_error *err);
 
 /* What a commit will show.  Everything that can fail is done before it. */
 typedef struct {

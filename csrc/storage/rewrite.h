@@ -1,0 +1,31 @@
+/* rewrite.h - the files of a segment anew, without what was erased.
+ *
+ * Rows of one size become zeros where they were erased (and holes of the file
+ * where that fills pages), so that every key keeps its place; records with
+ * bytes fields become empty.  Timestamps and labels become 0. */
+#ifndef MDN_STORAGE_REWRITE_H
+#define MDN_STORAGE_REWRITE_H
+
+#include "storage/verify.h"
+
+/* Asked every few ms of long work: anything but MDN_OK ends it. */
+typedef struct {
+    mdn_status (*ask)(void *ctx, mdn_error *err);
+    void *ctx;
+} mdn_pulse;
+
+static inline mdn_status
+mdn_pulse_ask(const mdn_pulse *pulse, mdn_error *err)
+{
+    return pulse == NULL ? MDN_OK : pulse->ask(pulse->ctx, err);
+}
+
+/* Write segment `segment` of the view as this generation, durably but for the
+ * names of the files.  Every block with a living row is verified on the way.
+ * *tail, which is the view's, becomes what it is with the new files, and
+ * *bytes how many bytes of records they hold. */
+mdn_status mdn_rewrite_segment(mdn_view *view, uint64_t segment,
+                               uint64_t generation, const mdn_pulse *pulse,
+                               mdn_tail *tail, uint64_t *bytes, mdn_error *err);
+
+#endif
