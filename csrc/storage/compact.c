@@ -161,7 +161,8 @@ mdn_dataset_compact(mdn_dataset *dataset, const mdn_pulse *pulse,
         st = mdn_compact_clean(dataset, err);
     while (st == MDN_OK && find_segment(dataset->history, &segment)) {
         const mdn_fate *fate = &dataset->history->fates[segment];
-        uint64_t samples = fate->erased->count - fate->wiped;
+        uint64_t samples =
+            fate->link == NULL ? fate->erased->count - fate->wiped : 0;
 
         st = compact_segment(dataset, segment, pulse, err);
         if (st == MDN_OK) {
