@@ -116,6 +116,7 @@ FLOORS = {
     "modyn.dates": 0,
     "modyn.inputs": 0,
     "modyn.errors": 1,
+    "modyn.binary": 2,
     "modyn.dataset": 2,
     "modyn.erasure": 2,
     "modyn.formats": 2,
