@@ -8,11 +8,10 @@
 #include "ingest/csv_parse.h"
 
 #include "ingest/csv_row.h"
-#include "ingest/decimal.h"
 #include "ingest/number.h"
+#include "ingest/number_fast.h"
 #include "ingest/show.h"
 
-#include <math.h>
 #include <string.h>
 #ifdef __SSE2__
 #include <emmintrin.h>
@@ -31,6 +30,15 @@ place_of(const mdn_block *block, const mdn_csv_target *t)
     case MDN_CSV_TO_FIELD: base = (char *)block->columns[t->field].values;
     }
     return base + block->count * t->stride + t->offset;
+}
+
+/* An empty cell is NaN; false where that is no number. */
+static bool
+put_empty(mdn_dtype dtype, char *out)
+{
+    return (dtype == MDN_FLOAT16 || dtype == MDN_FLOAT32
+            || dtype == MDN_FLOAT64)
+           && mdn_number_parse(dtype, "nan", 3, out) == MDN_NUMBER_OK;
 }
 
 /* The exact way --------------------------------------------------------- */
@@ -78,12 +86,9 @@ put_number(const mdn_csv_plan *plan, const mdn_text_job *job,
     char *out = place_of(job->block, t);
     mdn_number_result result;
 
-    if (cell->size == 0
-        && (t->dtype == MDN_FLOAT16 || t->dtype == MDN_FLOAT32
-            || t->dtype == MDN_FLOAT64))
-        result = mdn_number_parse(t->dtype, "nan", 3, out);
-    else
-        result = mdn_number_parse(t->dtype, cell->text, cell->size, out);
+    if (cell->size == 0 && put_empty(t->dtype, out))
+        return MDN_OK;
+    result = mdn_number_parse(t->dtype, cell->text, cell->size, out);
     if (result != MDN_NUMBER_OK)
         return fail_cell(plan, job, row, t, result, err);
     return MDN_OK;
@@ -149,93 +154,18 @@ find_cell_end(const char *at, char separator)
 }
 
 static inline bool
-fast_double(const char *text, uint64_t size, double *out)
-{
-    if (size == 0) {
-        *out = (double)NAN;
-        return true;
-    }
-    return mdn_decimal_fast(text, size, out);
-}
-
-/* False where rounding twice might show: between two floats, and where floats
- * are subnormal or end. */
-static inline bool
-fast_float(const char *text, uint64_t size, char *out)
-{
-    double value;
-    float narrow;
-    uint64_t bits, exponent;
-
-    if (!fast_double(text, size, &value))
-        return false;
-    memcpy(&bits, &value, sizeof bits);
-    exponent = (bits >> 52) & 0x7ff;
-    if (size > 0 && (bits << 1) != 0
-        && (exponent < 1023 - 126 || exponent > 1023 + 126
-            || (bits & 0x1fffffff) == 0x10000000))
-        return false;
-    narrow = (float)value;
-    memcpy(out, &narrow, sizeof narrow);
-    return true;
-}
-
-static inline bool
-fast_integer(mdn_dtype dtype, const char *text, uint64_t size, char *out)
-{
-    uint64_t bytes = mdn_dtype_size(dtype);
-    int64_t value, limit = bytes < 8 ? INT64_C(1) << (8 * bytes) : INT64_MAX;
-    bool is_signed = dtype <= MDN_INT64;
-
-    if (!mdn_integer_fast(text, size, &value))
-        return false;
-    if (is_signed ? value < -(limit / 2) || (bytes < 8 && value >= limit / 2)
-                  : value < 0 || (bytes < 8 && value >= limit))
-        return false;
-    memcpy(out, &value, bytes); /* the low bytes come first */
-    return true;
-}
-
-static inline bool
 fast_cell(mdn_block *block, const mdn_csv_target *t, const char *text,
           uint64_t size)
 {
     char *out = place_of(block, t);
 
-    switch (t->dtype) { /* no default: -Wswitch rejects a missing case */
-    case MDN_FLOAT32: return fast_float(text, size, out);
-    case MDN_FLOAT64: {
-        double value;
-
-        if (!fast_double(text, size, &value))
-            return false;
-        memcpy(out, &value, sizeof value);
-        return true;
-    }
-    case MDN_INT64: {
-        int64_t value;
-
-        if (!mdn_integer_fast(text, size, &value))
-            return false;
-        memcpy(out, &value, sizeof value);
-        return true;
-    }
-    case MDN_INT8:
-    case MDN_INT16:
-    case MDN_INT32:
-    case MDN_UINT8:
-    case MDN_UINT16:
-    case MDN_UINT32:
-    case MDN_UINT64: return fast_integer(t->dtype, text, size, out);
-    case MDN_BYTES:
+    if (t->dtype == MDN_BYTES)
         return mdn_block_put_payload(block, t->field, text, size, NULL)
                == MDN_OK;
-    case MDN_BOOL:
-    case MDN_FLOAT16:
-    case MDN_COMPLEX64:
-    case MDN_COMPLEX128: break;
-    }
-    return mdn_number_parse(t->dtype, text, size, out) == MDN_NUMBER_OK;
+    if (size == 0)
+        return put_empty(t->dtype, out);
+    return mdn_number_fast(t->dtype, text, size, out)
+           || mdn_number_parse(t->dtype, text, size, out) == MDN_NUMBER_OK;
 }
 
 /* The cell whose opening quote is before `at`, up to its closing quote. */

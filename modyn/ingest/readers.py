@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from modyn import _core
 from modyn.binary import open_files, open_fixed, open_npy, open_tar
-from modyn.formats import CSV, Arrow, Files, FixedRecord, Npy, Parquet, Tar
+from modyn.formats import CSV, JSONL, Arrow, Files, FixedRecord, Npy, Parquet, Tar
 from modyn.ingest.arrow import ArrowReader, import_pyarrow
 from modyn.ingest.batch import Columns
 from modyn.ingest.bind import bind_elements
@@ -97,6 +97,25 @@ def _open_single(format: Files, target: Target) -> Open:
     return lambda path: open_files([path], target.schema, format, timestamp_unit=target.unit)
 
 
+def _open_jsonl(format: JSONL, target: Target) -> Open:
+    names = [field.name for field in target.fields]
+    keys = format.keys(names)
+
+    def open_file(path: str) -> Reader:
+        return _core.read_jsonl(
+            path,
+            target.schema,
+            keys,
+            tuple(name in format.base64 for name in names),
+            format.label,
+            format.timestamp if target.own_times else None,
+            target.threads,
+            target.growing,
+        )
+
+    return open_file
+
+
 def _open_arrow(format: Parquet, target: Target) -> Open:
     import_pyarrow(type(format).__name__)
     return lambda path: ArrowReader(path, format, target.fields, target.unit, target.own_times)
@@ -115,6 +134,7 @@ KINDS: dict[type, _Kind] = {
     Npy: _Kind(_open_npy),
     Tar: _Kind(_open_tar, append_only=True),
     Files: _Kind(_open_single),
+    JSONL: _Kind(_open_jsonl, append_only=True, lines=True),
     Parquet: _Kind(_open_arrow),
     Arrow: _Kind(_open_arrow),
 }
