@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
-from modyn.formats import CSV, Arrow, Parquet
+from modyn.formats import CSV, JSONL, Arrow, Parquet
 from modyn.ingest.arrow import ArrowReader, import_pyarrow
 from modyn.ingest.batch import Columns
 from modyn.ingest.bind import bind_elements
@@ -71,6 +71,25 @@ def _open_csv(format: CSV, target: Target) -> Open:
     return open_file
 
 
+def _open_jsonl(format: JSONL, target: Target) -> Open:
+    names = [field.name for field in target.fields]
+    keys = format.keys(names)
+
+    def open_file(path: str) -> Reader:
+        return _core.read_jsonl(
+            path,
+            target.schema,
+            keys,
+            tuple(name in format.base64 for name in names),
+            format.label,
+            format.timestamp if target.own_times else None,
+            target.threads,
+            target.growing,
+        )
+
+    return open_file
+
+
 def _open_arrow(format: Parquet, target: Target) -> Open:
     import_pyarrow(type(format).__name__)
     return lambda path: ArrowReader(path, format, target.fields, target.unit, target.own_times)
@@ -85,6 +104,7 @@ class _Kind:
 
 KINDS: dict[type, _Kind] = {
     CSV: _Kind(_open_csv, append_only=True, lines=True),
+    JSONL: _Kind(_open_jsonl, append_only=True, lines=True),
     Parquet: _Kind(_open_arrow),
     Arrow: _Kind(_open_arrow),
 }
