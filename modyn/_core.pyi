@@ -206,6 +206,18 @@ class Reader:
     def check(self) -> None: ...
     def seek(self, position: int, /) -> None: ...
 
+def read_jsonl(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    keys: tuple[str, ...],
+    base64: tuple[bool, ...],
+    label: str | None,
+    timestamp: str | None,
+    threads: int,
+    growing: bool,
+    piece_size: int = 0,
+    /,
+) -> Reader: ...
 def read_csv(
     path: str | bytes | os.PathLike[str],
     schema: str,
@@ -217,6 +229,7 @@ def read_csv(
     timestamp: str | int | None,
     threads: int,
     growing: bool,
+    piece_size: int = 0,
     /,
 ) -> Reader: ...
 def read_fixed(

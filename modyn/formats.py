@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-__all__ = ["CSV", "Column", "Files", "FixedRecord", "Npy", "Tar"]
+__all__ = ["CSV", "JSONL", "Column", "Files", "FixedRecord", "Npy", "Tar"]
 
 Column = str | int
 """A column of a file: its name in the header, or its index from 0."""
@@ -92,6 +92,77 @@ separator=',', quote='"')
             for source in sources:
                 _check_column(f"a column of field {field!r}", source, self.header)
         object.__setattr__(self, "columns", columns)
+
+
+def _check_key(what: str, key: str) -> None:
+    if not isinstance(key, str):
+        raise TypeError(f"{what} must be a key, names with dots between them, got {key!r}")
+    if not all(key.split(".")) or "\0" in key:
+        raise ValueError(f"{what} must be a key without empty names or NUL, got {key!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JSONL:
+    """Lines of JSON: one object per sample, on a line of its own.
+
+    A key is a name in that object or, with dots, in objects within it:
+    `"user.age"`. Keys that nothing is read from are skipped; one that is missing,
+    or is there twice, is an error. A number has to fit its type; `null` is NaN in
+    a float field. An array has exactly the shape of its field. A bytes field takes
+    a string, as UTF-8. Lines of blanks are skipped.
+
+    Parameters
+    ----------
+    timestamp : str, optional
+        The key of the timestamp: an int64 in the unit of the dataset.
+    label : str, optional
+        The key of the label, an int64. Needed if the dataset has labels.
+    fields : mapping of field name to key, optional
+        Where the values of fields are. A field that is not named here has a
+        key of its own name.
+    base64 : sequence of str
+        Bytes fields whose strings are base64.
+
+    Examples
+    --------
+    >>> JSONL(timestamp="at", label="clicked", fields={"age": "user.age"}, base64=["image"])
+    JSONL(timestamp='at', label='clicked', fields={'age': 'user.age'}, base64=('image',))
+    >>> JSONL(timestamp="at").keys(["age", "city"])
+    ('age', 'city')
+    """
+
+    timestamp: str | None = None
+    label: str | None = None
+    fields: Mapping[str, str] | None = None
+    base64: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.timestamp is not None:
+            _check_key("timestamp", self.timestamp)
+        if self.label is not None:
+            _check_key("label", self.label)
+        for field, key in (self.fields or {}).items():
+            _check_key(f"the key of field {field!r}", key)
+        if isinstance(self.base64, str):
+            raise TypeError(f"base64 must be a sequence of field names, got {self.base64!r}")
+        if self.fields is not None:
+            object.__setattr__(self, "fields", dict(self.fields))
+        object.__setattr__(self, "base64", tuple(self.base64))
+
+    def keys(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Return the keys of fields of these names.
+
+        Raises
+        ------
+        ValueError
+            `fields` or `base64` name a field that there is not.
+        """
+        given = dict(self.fields or {})
+        for what, named in (("fields", given), ("base64", self.base64)):
+            for name in named:
+                if name not in names:
+                    raise ValueError(f"{what} names field {name!r}; the schema has {list(names)}")
+        return tuple(given.get(name, name) for name in names)
 
 
 def _check_size(name: str, value: int, low: int) -> None:

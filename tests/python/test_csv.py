@@ -39,9 +39,21 @@ def open_csv(
     quote: int = ord('"'),
     threads: int = 1,
     growing: bool = False,
+    piece_size: int = 0,
+    separator: str = ",",
 ) -> _core.Reader:
     return _core.read_csv(
-        path, schema, header, ord(","), quote, elements, None, timestamp, threads, growing
+        path,
+        schema,
+        header,
+        ord(separator),
+        quote,
+        elements,
+        None,
+        timestamp,
+        threads,
+        growing,
+        piece_size,
     )
 
 
@@ -62,10 +74,25 @@ def read_all(reader: _core.Reader, size_max: int = BATCH_BYTES) -> list[list[Any
     return columns
 
 
-def read_cells(path: Path, count: int, *, size_max: int = BATCH_BYTES) -> list[list[bytes]]:
+def read_cells(
+    path: Path,
+    count: int,
+    *,
+    size_max: int = BATCH_BYTES,
+    threads: int = 1,
+    piece_size: int = 0,
+) -> list[list[bytes]]:
     """Rows of a file without a header, all cells as bytes; column 0 must be a number."""
     schema = "".join(f"c{i}: bytes\n" for i in range(count))
-    reader = open_csv(path, schema, tuple(range(count)), header=False, timestamp=0)
+    reader = open_csv(
+        path,
+        schema,
+        tuple(range(count)),
+        header=False,
+        timestamp=0,
+        threads=threads,
+        piece_size=piece_size,
+    )
     return [list(row) for row in zip(*read_all(reader, size_max)[:-1], strict=True)]
 
 
@@ -124,20 +151,31 @@ PARTS = [b"1", b"1,", b"\n1", b'"', b'""', b"\n", b"\r", b"\r\n", b",", b"x"]
 
 
 @relaxed
-@given(st.lists(st.sampled_from(PARTS)).map(lambda parts: b"1" + b"".join(parts)))
-def test_any_text_is_read_as_the_twin_reads_it(tmp_path: Path, text: bytes) -> None:
+@given(
+    text=st.lists(st.sampled_from(PARTS)).map(lambda parts: b"1" + b"".join(parts)),
+    threads=st.integers(1, 3),
+    piece_size=st.sampled_from([0, 1, 2, 5]),
+)
+def test_any_text_is_read_as_the_twin_reads_it(
+    tmp_path: Path, text: bytes, threads: int, piece_size: int
+) -> None:
     path = tmp_path / "a.csv"
     path.write_bytes(text)
     expected = expected_cells(text)
 
     if expected is None:
         with pytest.raises(ValueError, match=r"a\.csv"):
-            read_cells(path, 1)
+            read_cells(path, 1, threads=threads, piece_size=piece_size)
     else:
-        assert read_cells(path, len(expected[0])) == expected
+        got = read_cells(path, len(expected[0]), threads=threads, piece_size=piece_size)
+        assert got == expected
 
 
-def test_a_large_file_is_read_as_the_twin_reads_it(tmp_path: Path, rand: Any) -> None:
+@pytest.mark.parametrize("threads", [1, 2, 4])
+@pytest.mark.parametrize("piece_size", [1000, 1 << 16, 0])
+def test_a_large_file_is_read_as_the_twin_reads_it(
+    tmp_path: Path, rand: Any, threads: int, piece_size: int
+) -> None:
     parts = [b"12", b"x,y", b'"a\nb"', b'"""",c', b"", b"\xc3\xa9" * 50, b'"' + b"z" * 999 + b'"']
     choice = rand.numpy.integers(0, len(parts), (1200, 3))
     table = [[parts[i] for i in row] for row in choice]
@@ -148,9 +186,66 @@ def test_a_large_file_is_read_as_the_twin_reads_it(tmp_path: Path, rand: Any) ->
     path = tmp_path / "a.csv"
     path.write_bytes(b"\r\n".join(lines))
 
-    got = read_cells(path, wide, size_max=100_000)
+    got = read_cells(path, wide, size_max=100_000, threads=threads, piece_size=piece_size)
 
     assert got == csv_rows.rows(path.read_bytes())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_first_bad_row_is_reported_whoever_parsed_it(tmp_path: Path, threads: int) -> None:
+    rows = [b'%d,"a\nb"\n' % i for i in range(5000)]
+    rows[3000] = rows[4000] = b"x,y\n"
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"t,c\n" + b"".join(rows))
+    reader = open_csv(path, "c: bytes\n", ("c",), timestamp="t", threads=threads, piece_size=1000)
+
+    with pytest.raises(ValueError, match=r"line 6002, column 't': 'x' is not an int64 timestamp"):
+        reader.check()
+    assert reader.position == len(b"t,c\n" + b"".join(rows[:3000]))
+
+
+def test_neither_label_nor_timestamp_is_needed(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    path.write_bytes(b'a\tb\n1\tx,"y\n')
+    reader = open_csv(
+        path, "a: int8\nb: bytes\n", ("a", "b"), timestamp=None, separator="\t", quote=-1
+    )
+
+    (a, (values, _)), labels, timestamps, ended = reader.read(1000)
+
+    assert (a.tolist(), values.tobytes()) == ([1], b'x,"y')
+    assert labels is None
+    assert timestamps is None
+    assert ended
+
+
+def test_a_growing_file_is_read_row_by_whole_row(tmp_path: Path) -> None:
+    text = b't,c\n1,"x\n"\n\n2,y\r\n3,"z,""\n"\n'
+    path = tmp_path / "a.csv"
+    position, got = 0, []
+
+    for size in range(len(text) + 1):
+        path.write_bytes(text[:size])
+        reader = open_csv(path, "c: bytes\n", ("c",), timestamp="t", growing=True)
+        reader.seek(position)
+        got += read_all(reader)[1]
+        position = reader.position
+
+    assert got == [1, 2, 3]
+    assert position == len(text)
+
+
+def test_a_position_that_is_no_row_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"t,c\n1,x\n2,y\n")
+    reader = open_csv(path, "c: bytes\n", ("c",), timestamp="t")
+
+    for position, message in [(5, "no row begins at byte 5"), (99, "99 is beyond the end")]:
+        with pytest.raises(ValueError, match=message):
+            reader.seek(position)
+    reader.seek(8)
+
+    assert read_all(reader) == [[b"y"], [2]]
 
 
 # Numbers ---------------------------------------------------------------------------------------
