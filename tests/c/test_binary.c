@@ -128,7 +128,7 @@ tar_image(uint8_t *out)
         for (int b = 0; b < 512; b++)
             sum += (uint8_t)header[b];
         snprintf(header + 148, 8, "%06o", sum);
-        snprintf(header + 512, 8, "%d", i / 2);
+        snprintf(header + 512, 12, "%d", i / 2);
     }
     return at + 1024;
 }
