@@ -133,6 +133,7 @@ FLOORS = {
     "modyn.report": 6,
     "modyn.listing": 6,
     "modyn.progress": 6,
+    "modyn.commands": 7,
     "modyn.cli": 7,
     "modyn": 8,  # the package itself shows everything and is imported by no module of it
 }
