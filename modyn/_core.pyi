@@ -209,6 +209,18 @@ class Reader:
     def check(self) -> None: ...
     def seek(self, position: int, /) -> None: ...
 
+def read_jsonl(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    keys: tuple[str, ...],
+    base64: tuple[bool, ...],
+    label: str | None,
+    timestamp: str | None,
+    threads: int,
+    growing: bool,
+    piece_size: int = 0,
+    /,
+) -> Reader: ...
 def read_csv(
     path: str | bytes | os.PathLike[str],
     schema: str,
@@ -220,5 +232,44 @@ def read_csv(
     timestamp: str | int | None,
     threads: int,
     growing: bool,
+    piece_size: int = 0,
     /,
 ) -> Reader: ...
+def read_fixed(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    first_record: int,
+    record_size: int,
+    fields: tuple[tuple[int, bool], ...],
+    label: tuple[int, int, bool, bool] | None,
+    timestamp: tuple[int, int, bool, bool] | None,
+    threads: int,
+    growing: bool,
+    /,
+) -> Reader: ...
+def read_npy(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    names: tuple[str, ...],
+    label: str | None,
+    timestamp: str | None,
+    threads: int,
+    growing: bool,
+    /,
+) -> Reader: ...
+def read_tar(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    extensions: tuple[str, ...],
+    label: str | None,
+    timestamp: str | None,
+    time_unit_ns: int,
+    threads: int,
+    growing: bool,
+    /,
+) -> Reader: ...
+def read_files(
+    schema: str, paths: bytes, count: int, labels: bool, time_unit_ns: int, threads: int, /
+) -> Reader: ...
+def file_facts(path: str | bytes | os.PathLike[str], /) -> tuple[int, int, int, int]: ...
+def file_check(path: str | bytes | os.PathLike[str], first: int, size: int, /) -> int: ...

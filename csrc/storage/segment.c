@@ -8,7 +8,9 @@
  *     timestamps, labels, ends of records --------> .col
  *
  * All of it lies behind the committed rows, in places that no reader looks at
- * before the manifest says so. */
+ * before the manifest says so.  The disk is told to begin with each piece while
+ * the next one is packed, so that the syncs at the end find little to wait
+ * for: it is they that make a batch durable, and they report what failed. */
 #include "storage/segment.h"
 
 #include "base/bytes.h"
@@ -21,7 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE (UINT64_C(4) << 20)       /* bytes written to .seg at once */
+#define PIECE (UINT64_C(2) << 20)       /* bytes written to .seg at once */
 #define CHUNK_ROWS (UINT64_C(1) << 16)  /* rows packed at once, at most */
 #define PACKED_MAX (UINT64_C(64) << 10) /* larger records are streamed */
 #define ALLOCATE_MIN (UINT64_C(1) << 20)
@@ -150,8 +152,11 @@ use_segment(mdn_writer *writer, const mdn_tail *tail, mdn_error *err)
 static mdn_status
 sync_files(mdn_writer *writer, mdn_error *err)
 {
-    mdn_status st = mdn_file_sync(&writer->seg, err);
+    mdn_status st =
+        mdn_file_start(&writer->col, 0, writer->layout->col_size, err);
 
+    if (st == MDN_OK)
+        st = mdn_file_sync(&writer->seg, err);
     if (st == MDN_OK)
         st = mdn_file_sync(&writer->col, err);
     if (st == MDN_OK && writer->new_names)
@@ -201,8 +206,13 @@ write_records(mdn_writer *writer, const void *data, uint64_t size,
 
     if (st == MDN_OK)
         st = mdn_file_write(&writer->seg, data, size, tail->segment_bytes, err);
+    if (st != MDN_OK)
+        return st;
+    st = mdn_file_start(&writer->seg, tail->segment_bytes, size, err);
     if (st == MDN_OK)
         tail->segment_bytes += size;
+    else
+        writer->broken = true;
     return st;
 }
 
@@ -446,12 +456,15 @@ put_chunk(mdn_writer *writer, const batch *b, uint64_t count, mdn_error *err)
     return st;
 }
 
+/* Chunks end where blocks do, which is mostly where pages do. */
 static uint64_t
 chunk_rows(const mdn_writer *writer, const batch *b, uint64_t count)
 {
     const mdn_layout *layout = writer->layout;
+    uint64_t block = UINT64_C(1) << layout->block_shift[MDN_RECORDS];
     uint64_t rows = (UINT64_C(1) << layout->segment_shift)
                     - mdn_layout_row(layout, b->tail->count);
+    uint64_t over;
 
     if (rows > count)
         rows = count;
@@ -460,7 +473,8 @@ chunk_rows(const mdn_writer *writer, const batch *b, uint64_t count)
     if (!layout->has[MDN_OFFSETS] && layout->record_size <= PACKED_MAX
         && rows > PIECE / layout->record_size)
         rows = PIECE / layout->record_size;
-    return rows;
+    over = (b->tail->count + rows) % block;
+    return rows < count && over < rows ? rows - over : rows;
 }
 
 static mdn_status
