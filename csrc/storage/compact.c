@@ -165,7 +165,8 @@ mdn_dataset_compact(mdn_dataset *dataset, const mdn_pulse *pulse,
         st = mdn_compact_clean(dataset, err);
     while (st == MDN_OK && find_segment(dataset->history, &segment)) {
         const mdn_fate *fate = &dataset->history->fates[segment];
-        uint64_t samples = fate->erased->count - fate->wiped;
+        uint64_t samples =
+            fate->link == NULL ? fate->erased->count - fate->wiped : 0;
 
         /* It knows the places of erased samples in time; before the segment, so
          * that the directory is synced, and after it, since readers make it. */

@@ -17,6 +17,7 @@
  * Several threads take contiguous parts of the rows.  The error reported is
  * that of the first bad row, so that it does not depend on the threads. */
 #include "storage/copy.h"
+#include "storage/linked.h"
 #include "storage/payloads.h"
 
 #include <pthread.h>
@@ -350,6 +351,36 @@ gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
     return st;
 }
 
+/* The same where segments are linked: their files may change meanwhile. */
+
+typedef struct {
+    const job *job;
+    uint64_t first, last;
+    mdn_status status;
+    mdn_error *err;
+} gathering;
+
+static void
+run_gathering(void *arg)
+{
+    gathering *g = arg;
+
+    g->status = gather_records(g->job, g->first, g->last, g->err);
+}
+
+static mdn_status
+gather_linked(const job *j, uint64_t first, uint64_t last, mdn_error *err)
+{
+    gathering g = {.job = j, .first = first, .last = last, .err = err};
+    mdn_status st = mdn_linked_read(j->view->store, run_gathering, &g, err);
+
+    if (st == MDN_OK)
+        st = g.status;
+    if (st == MDN_OK)
+        st = mdn_linked_check(j->view, j->keys + first, last - first, err);
+    return st;
+}
+
 /* Numbers of one column by key. */
 static mdn_status
 gather_column(mdn_view *view, mdn_kind kind, const uint64_t *keys,
@@ -383,7 +414,9 @@ gather_rows(const job *j, uint64_t first, uint64_t last, mdn_error *err)
     mdn_status st = MDN_OK;
 
     if (j->target_count > 0)
-        st = gather_records(j, first, last, err);
+        st = j->view->history->link_count == 0
+                 ? gather_records(j, first, last, err)
+                 : gather_linked(j, first, last, err);
     if (st == MDN_OK && j->labels != NULL)
         st = gather_column(j->view, MDN_LABELS, j->keys, first, last, j->labels,
                            err);

@@ -597,6 +597,12 @@ mdn_writer_put(mdn_writer *writer, uint64_t count, const mdn_column *columns,
 }
 
 void
+mdn_writer_rest(mdn_writer *writer)
+{
+    close_files(writer);
+}
+
+void
 mdn_writer_break(mdn_writer *writer)
 {
     writer->broken = true;

@@ -240,6 +240,14 @@ faulty_stat(void *self, int fd, mdn_file_facts *out)
 }
 
 static int
+faulty_look(void *self, const char *path, mdn_file_facts *out)
+{
+    int refused = refusal(self, FAULTY_STAT);
+
+    return refused ? refused : mdn_io_system.look(NULL, path, out);
+}
+
+static int
 faulty_rename(void *self, const char *from, const char *to)
 {
     faulty *disk = self;
@@ -309,6 +317,7 @@ faulty_io(faulty *disk)
                         .allocate = faulty_allocate,
                         .size = faulty_size,
                         .stat = faulty_stat,
+                        .look = faulty_look,
                         .rename = faulty_rename,
                         .unlink = faulty_unlink,
                         .mkdir = faulty_mkdir,
