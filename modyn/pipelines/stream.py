@@ -114,14 +114,18 @@ def _by_arrival(
     dataset: Dataset, count: int, start: int | None, stop: int | None
 ) -> tuple[npt.NDArray[np.uint64] | None, bool]:
     """Return the keys with start <= time < stop, ascending, and whether their times ascend."""
-    times, view = dataset.timestamps[:count], dataset.view
+    times, erased = dataset.timestamps[:count], dataset.erased[:count]
     if start is None and stop is None:
-        return None, is_ascending(times[~dataset.erased[:count]] if view.erased_count else times)
-    inside = ~dataset.erased[:count] if view.erased_count else np.ones(count, dtype=np.bool_)
+        return None, is_ascending(times[~erased] if erased.any() else times)
+    inside = ~erased
     inside &= True if start is None else times >= start
     inside &= True if stop is None else times < stop
+    if erased.any():  # they stay where they were; their times are not shown, but their order is
+        by_time = _by_time(dataset, count, start, stop)
+        if by_time is not None:
+            inside[by_time[erased[by_time]]] = True
     keys = np.flatnonzero(inside).astype(np.uint64)
-    return keys, is_ascending(times[keys])
+    return keys, is_ascending(times[inside & ~erased])
 
 
 def _by_time(
