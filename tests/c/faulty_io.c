@@ -165,6 +165,15 @@ faulty_sync(void *self, int fd, bool data_only)
     return effect;
 }
 
+/* Nothing is durable after it, so nothing is settled. */
+static int
+faulty_start(void *self, int fd, uint64_t at, uint64_t size)
+{
+    int refused = refusal(self, FAULTY_START);
+
+    return refused ? refused : mdn_io_system.start(NULL, fd, at, size);
+}
+
 static int
 faulty_sync_dir(void *self, const char *path)
 {
@@ -231,6 +240,14 @@ faulty_stat(void *self, int fd, mdn_file_facts *out)
 }
 
 static int
+faulty_look(void *self, const char *path, mdn_file_facts *out)
+{
+    int refused = refusal(self, FAULTY_STAT);
+
+    return refused ? refused : mdn_io_system.look(NULL, path, out);
+}
+
+static int
 faulty_rename(void *self, const char *from, const char *to)
 {
     faulty *disk = self;
@@ -294,11 +311,13 @@ faulty_io(faulty *disk)
                         .pread = faulty_pread,
                         .pwrite = faulty_pwrite,
                         .sync = faulty_sync,
+                        .start = faulty_start,
                         .sync_dir = faulty_sync_dir,
                         .truncate = faulty_truncate,
                         .allocate = faulty_allocate,
                         .size = faulty_size,
                         .stat = faulty_stat,
+                        .look = faulty_look,
                         .rename = faulty_rename,
                         .unlink = faulty_unlink,
                         .mkdir = faulty_mkdir,
