@@ -28,7 +28,7 @@ NOLOGFLUSH = 2
 SIZE = 96 << 20
 
 
-class Refused(RuntimeError):
+class RefusedError(RuntimeError):
     """This is not a file system that may lose its power."""
 
 
@@ -117,7 +117,7 @@ class LoopFs:
         root = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             if not self._is_ours(root):
-                raise Refused(f"{self.path} is no mount of {self.image}")
+                raise RefusedError(f"{self.path} is no mount of {self.image}")
             fcntl.ioctl(root, SHUTDOWN, struct.pack("I", NOLOGFLUSH))
         finally:
             os.close(root)

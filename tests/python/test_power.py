@@ -47,7 +47,7 @@ def test_no_other_file_system_is_cut():
     with loopfs.LoopFs() as disk:
         other = disk.path
         disk.path = disk.image.parent
-        with pytest.raises(loopfs.Refused):
+        with pytest.raises(loopfs.RefusedError):
             disk.cut()
         disk.path = other
 
