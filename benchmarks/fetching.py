@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 import modyn
 from benchmarks.appending import SCHEMA, batch_of
+from benchmarks.loader import read_in_again
 from benchmarks.machine import mapping_state
 from benchmarks.measure import Outcome, Seconds, Settings, Stopwatch, in_turns
 
@@ -106,6 +107,7 @@ class Fetching:
         with modyn.Dataset.create(self.path, schema=SCHEMA) as dataset:
             for _ in range(self.count // BATCH):
                 dataset.append(**batch)
+        read_in_again(self.path)
         self.truth = batch["fields"]
         self.dataset = modyn.Dataset.open(self.path)
         self.dataset.view.warm()
