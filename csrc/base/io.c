@@ -133,6 +133,18 @@ nanoseconds(struct timespec time)
     return ns;
 }
 
+static mdn_file_facts
+facts_of(const struct stat *st)
+{
+    return (mdn_file_facts){
+        .size = (uint64_t)st->st_size,
+        .mtime_ns = nanoseconds(st->st_mtim),
+        .device = (uint64_t)st->st_dev,
+        .inode = (uint64_t)st->st_ino,
+        .regular = S_ISREG(st->st_mode),
+    };
+}
+
 static int
 sys_stat(void *self, int fd, mdn_file_facts *out)
 {
@@ -141,13 +153,19 @@ sys_stat(void *self, int fd, mdn_file_facts *out)
     (void)self;
     if (fstat(fd, &st) < 0)
         return -errno;
-    *out = (mdn_file_facts){
-        .size = (uint64_t)st.st_size,
-        .mtime_ns = nanoseconds(st.st_mtim),
-        .device = (uint64_t)st.st_dev,
-        .inode = (uint64_t)st.st_ino,
-        .regular = S_ISREG(st.st_mode),
-    };
+    *out = facts_of(&st);
+    return 0;
+}
+
+static int
+sys_look(void *self, const char *path, mdn_file_facts *out)
+{
+    struct stat st;
+
+    (void)self;
+    if (stat(path, &st) < 0)
+        return -errno;
+    *out = facts_of(&st);
     return 0;
 }
 
@@ -207,6 +225,7 @@ const mdn_io mdn_io_system = {
     .allocate = sys_allocate,
     .size = sys_size,
     .stat = sys_stat,
+    .look = sys_look,
     .rename = sys_rename,
     .unlink = sys_unlink,
     .mkdir = sys_mkdir,

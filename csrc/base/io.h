@@ -34,6 +34,7 @@ typedef struct mdn_io {
     int (*allocate)(void *self, int fd, uint64_t at, uint64_t size);
     int (*size)(void *self, int fd, uint64_t *out);
     int (*stat)(void *self, int fd, mdn_file_facts *out);
+    int (*look)(void *self, const char *path, mdn_file_facts *out);
     int (*rename)(void *self, const char *from, const char *to);
     int (*unlink)(void *self, const char *path);
     int (*mkdir)(void *self, const char *path, unsigned mode);

@@ -429,6 +429,7 @@ replaced_content_survives_a_power_cut_and_unsynced_does_not(void)
     CHECK(disk.fired && holds("lied about"));
     faulty_power_cut(&disk);
     CHECK(holds(""));
+    faulty_forget(&disk);
 }
 
 static void
