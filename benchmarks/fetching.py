@@ -42,13 +42,17 @@ if what == "append":
 else:
     floor, size = load_floor(), 176 << 16
     content = numpy.ones(size, numpy.uint8)
-    fd = succeed(floor.floor_create(os.fsencode(path), 16 * size))
-done = 0
+    os.mkdir(path)
+done, fd = 0, -1
 def work():
-    global done
+    global done, fd
     if what == "append":
         dataset.append(**batch)
     else:
+        if done % 16 == 0:
+            if fd >= 0:
+                os.close(fd)
+            fd = succeed(floor.floor_create(os.fsencode(f"{path}/{done}"), 16 * size))
         succeed(floor.floor_write(fd, content.ctypes.data, size, done % 16 * size, 1 << 20, 1))
     done += 1
 for line in sys.stdin:
@@ -218,6 +222,6 @@ def appending_line(settings: Settings) -> Outcome:
     for name, writer in writers.items():
         writer.close()
         outcome.facts[f"batches_{name.replace(' ', '_')}"] = writer.batches
-    (settings.folder / "beside").unlink()
+    shutil.rmtree(settings.folder / "beside")
     bench.close()
     return outcome
