@@ -85,6 +85,43 @@ touch(mdn_view *view, uint64_t key, mdn_error *err)
     return mdn_verify_record(view, key, err);
 }
 
+/* The word of the bitmap that says whether this sample is erased; NULL if none
+ * of its segment is. */
+static inline const uint64_t *
+erased_word(const uint64_t *const *erased, uint32_t shift, uint64_t key)
+{
+    const uint64_t *words = erased[key >> shift];
+    uint64_t row = key & ((UINT64_C(1) << shift) - 1);
+
+    return words == NULL ? NULL : words + row / 64;
+}
+
+/* MDN_NO_KEY if one of these keys, all of them below the count, is erased.  A
+ * pass of its own: its loads then overlap, and a view in which nothing is
+ * erased pays nothing. */
+static inline mdn_status
+refuse_erased(const mdn_view *view, const uint64_t *keys, uint64_t count,
+              mdn_error *err)
+{
+    const uint64_t *const *erased = view->erased;
+    const uint32_t shift = view->store->layout.segment_shift;
+    uint64_t found = 0;
+
+    if (erased == NULL)
+        return MDN_OK;
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t *word = erased_word(erased, shift, keys[i]);
+
+        /* The bit of a row is that of its key: segments hold 2^13 or more. */
+        found |= word == NULL ? 0 : *word >> (keys[i] % 64);
+    }
+    if (!(found & 1))
+        return MDN_OK;
+    while (!mdn_view_erased(view, *keys))
+        keys++;
+    return fail_key(view, *keys, err);
+}
+
 /* Addresses of the records of one group; their lines are requested.  What is
  * the same for all keys is held in locals: the atomic loads would have it read
  * anew each time. */
@@ -95,23 +132,25 @@ resolve(const job *j, uint64_t first, uint64_t last, const uint8_t **records,
     const uint64_t count = group_size(j, first, last);
     const mdn_store *store = j->view->store;
     const uint64_t end = j->view->tail.count, from = j->from, size = j->size;
-    const uint64_t *const *erased = j->view->erased;
     const uint32_t shift = store->layout.block_shift[MDN_RECORDS];
-    mdn_status st;
+    mdn_status st = MDN_OK, before;
+    uint64_t i;
 
-    for (uint64_t i = 0; i < count; i++) {
+    for (i = 0; i < count; i++) {
         uint64_t key = j->keys[first + i];
 
         if (__builtin_expect(
-                key >= end || (erased != NULL && mdn_view_erased(j->view, key))
+                key >= end
                     || !mdn_store_verified(store, MDN_RECORDS, key >> shift),
                 0)
             && (st = touch(j->view, key, err)) != MDN_OK)
-            return st;
+            break;
         records[i] = mdn_view_record(j->view, key);
         prefetch(records[i] + from, size);
     }
-    return MDN_OK;
+    /* The first bad row is the one that is reported. */
+    before = refuse_erased(j->view, j->keys + first, i, err);
+    return before != MDN_OK ? before : st;
 }
 
 /* Request what resolve will read for these keys: the ends of records. */
