@@ -12,11 +12,13 @@
  *           16  8  wall time, ns
  *           24  8  zero
  *           32  -  payload, padded with zeros to a multiple of 8
- *            - 32  digest: BLAKE2b-256 of the digest before (of the header, for
- *                  the first entry) and of this entry up to here
+ *            - 32  digest: BLAKE2b-256 of the check before and of this entry
+ *                  up to here
  *
- * A mark is the length up to an entry's end and half of its digest: enough for
- * the manifest to vouch for every byte before. */
+ * A check is the first half of a digest: of the entry before, or of the header
+ * for the first entry.  A mark is the length up to an entry's end and its
+ * check, so that the manifest vouches for every byte before; and since entries
+ * are chained to checks, a writer never has to believe what it reads back. */
 #include "storage/journal.h"
 
 #include "base/bytes.h"
@@ -59,24 +61,35 @@ build_header(const mdn_layout *layout, mdn_journal_kind which,
     mdn_store_u32(head + HEADER_CRC_AT, mdn_crc32c(0, head, HEADER_CRC_AT));
 }
 
+/* The check before the entry behind this mark. */
 static void
-digest_of(const void *data, uint64_t size, uint8_t out[MDN_DIGEST_SIZE])
+check_before(const mdn_layout *layout, mdn_journal_kind which,
+             const mdn_mark *mark, uint8_t check[MDN_CHECK_SIZE])
 {
+    uint8_t head[HEADER_SIZE], digest[MDN_DIGEST_SIZE];
     mdn_blake2b hash;
 
+    if (mark->size_bytes > 0) {
+        memcpy(check, mark->check, MDN_CHECK_SIZE);
+        return;
+    }
+    build_header(layout, which, head);
     mdn_blake2b_init(&hash);
-    mdn_blake2b_update(&hash, data, size);
-    mdn_blake2b_final(&hash, out);
+    mdn_blake2b_update(&hash, head, HEADER_SIZE);
+    mdn_blake2b_final(&hash, digest);
+    memcpy(check, digest, MDN_CHECK_SIZE);
 }
 
-/* digest becomes that of the entry whose `size` bytes stand at entry. */
+/* The digest of the entry whose `size` bytes, less the digest, stand at
+ * entry. */
 static void
-chain(uint8_t digest[MDN_DIGEST_SIZE], const void *entry, uint64_t size)
+digest_entry(const uint8_t check[MDN_CHECK_SIZE], const void *entry,
+             uint64_t size, uint8_t digest[MDN_DIGEST_SIZE])
 {
     mdn_blake2b hash;
 
     mdn_blake2b_init(&hash);
-    mdn_blake2b_update(&hash, digest, MDN_DIGEST_SIZE);
+    mdn_blake2b_update(&hash, check, MDN_CHECK_SIZE);
     mdn_blake2b_update(&hash, entry, size);
     mdn_blake2b_final(&hash, digest);
 }
@@ -93,30 +106,6 @@ open_file(const mdn_io *io, const char *directory, mdn_journal_kind which,
         return mdn_fail_nomem(err, strlen(directory) + 9);
     st = mdn_file_open(io, path, flags | O_NOFOLLOW | O_NONBLOCK, out, err);
     free(path);
-    return st;
-}
-
-/* The digest of all before the mark; it begins with the mark's check. */
-static mdn_status
-load_digest(const mdn_file *file, const mdn_layout *layout,
-            mdn_journal_kind which, const mdn_mark *mark,
-            uint8_t digest[MDN_DIGEST_SIZE], mdn_error *err)
-{
-    uint8_t head[HEADER_SIZE];
-    mdn_status st;
-
-    if (mark->size_bytes == 0) {
-        build_header(layout, which, head);
-        digest_of(head, HEADER_SIZE, digest);
-        return MDN_OK;
-    }
-    st = mdn_file_read(file, digest, MDN_DIGEST_SIZE,
-                       mark->size_bytes - MDN_DIGEST_SIZE, err);
-    if (st == MDN_OK && memcmp(digest, mark->check, MDN_CHECK_SIZE) != 0)
-        st = mdn_fail(err, MDN_CORRUPT,
-                      "%s: damaged: the digest before byte %llu is not that of "
-                      "the manifest",
-                      file->path, (ull)mark->size_bytes);
     return st;
 }
 
@@ -140,20 +129,20 @@ mdn_journal_close(mdn_journal *journal)
 }
 
 /* Entry, and header if there is no entry before, ready to be written; malloc'd
- * or NULL.  *size is that of all, `digest` the one before and then its own. */
+ * or NULL.  It ends with its digest. */
 static uint8_t *
 build_entry(const mdn_journal *journal, uint32_t kind, const void *payload,
-            uint64_t payload_size, bool first, uint8_t digest[MDN_DIGEST_SIZE],
-            uint64_t *size)
+            uint64_t payload_size, const mdn_mark *mark, uint64_t *size)
 {
-    uint64_t lead = first ? HEADER_SIZE : 0;
+    uint64_t lead = mark->size_bytes == 0 ? HEADER_SIZE : 0;
     uint64_t body = HEAD_SIZE + padded(payload_size);
     uint8_t *all = calloc(1, lead + body + MDN_DIGEST_SIZE);
-    uint8_t *entry = all + lead;
+    uint8_t check[MDN_CHECK_SIZE], *entry;
 
     if (all == NULL)
         return NULL;
-    if (first)
+    entry = all + lead;
+    if (lead > 0)
         build_header(journal->layout, journal->which, all);
     memcpy(entry, ENTRY_MAGIC, sizeof ENTRY_MAGIC);
     mdn_store_u32(entry + 4, kind);
@@ -161,8 +150,8 @@ build_entry(const mdn_journal *journal, uint32_t kind, const void *payload,
     mdn_store_u64(entry + 16, mdn_wall_ns());
     if (payload_size > 0)
         memcpy(entry + HEAD_SIZE, payload, payload_size);
-    chain(digest, entry, body);
-    memcpy(entry + body, digest, MDN_DIGEST_SIZE);
+    check_before(journal->layout, journal->which, mark, check);
+    digest_entry(check, entry, body, entry + body);
     *size = lead + body + MDN_DIGEST_SIZE;
     return all;
 }
@@ -182,7 +171,7 @@ mdn_status
 mdn_journal_append(mdn_journal *journal, uint32_t kind, const void *payload,
                    uint64_t size, mdn_mark *mark, mdn_error *err)
 {
-    uint8_t digest[MDN_DIGEST_SIZE], *all = NULL;
+    uint8_t *all;
     bool first = mark->size_bytes == 0;
     uint64_t all_size = 0;
     mdn_status st;
@@ -192,25 +181,22 @@ mdn_journal_append(mdn_journal *journal, uint32_t kind, const void *payload,
                         "%s/%s: an entry of %llu bytes; the limit is %llu",
                         journal->directory, mdn_journal_name(journal->which),
                         (ull)size, (ull)MDN_ENTRY_MAX);
-    if ((st = have_file(journal, mark, err)) != MDN_OK
-        || (st = load_digest(&journal->file, journal->layout, journal->which,
-                             mark, digest, err))
-               != MDN_OK)
+    if ((st = have_file(journal, mark, err)) != MDN_OK)
         return st;
-    all = build_entry(journal, kind, payload, size, first, digest, &all_size);
+    all = build_entry(journal, kind, payload, size, mark, &all_size);
     if (all == NULL)
         return mdn_fail_nomem(err, size);
     st = mdn_file_write(&journal->file, all, all_size, mark->size_bytes, err);
-    free(all);
     if (st == MDN_OK)
         st = mdn_file_sync(&journal->file, err);
     if (st == MDN_OK && first)
         st = mdn_dir_sync(journal->io, journal->directory, err);
-    if (st != MDN_OK)
-        return st;
-    mark->size_bytes += all_size;
-    memcpy(mark->check, digest, MDN_CHECK_SIZE);
-    return MDN_OK;
+    if (st == MDN_OK) {
+        mark->size_bytes += all_size;
+        memcpy(mark->check, all + all_size - MDN_DIGEST_SIZE, MDN_CHECK_SIZE);
+    }
+    free(all);
+    return st;
 }
 
 /* Reading. */
@@ -218,9 +204,10 @@ mdn_journal_append(mdn_journal *journal, uint32_t kind, const void *payload,
 typedef struct {
     mdn_file file;
     const mdn_mark *to;
-    uint64_t at; /* place of the next entry */
-    uint8_t digest[MDN_DIGEST_SIZE];
-    uint8_t *buffer; /* owned */
+    uint64_t at;                     /* place of the next entry */
+    uint8_t check[MDN_CHECK_SIZE];   /* before it */
+    uint8_t digest[MDN_DIGEST_SIZE]; /* of the one before, if one was read */
+    uint8_t *buffer;                 /* owned */
     uint64_t capacity;
 } reading;
 
@@ -284,10 +271,11 @@ read_entry(reading *r, uint64_t *payload_size, mdn_error *err)
     st = mdn_file_read(&r->file, r->buffer, size, r->at, err);
     if (st != MDN_OK)
         return st;
-    chain(r->digest, r->buffer, size - MDN_DIGEST_SIZE);
+    digest_entry(r->check, r->buffer, size - MDN_DIGEST_SIZE, r->digest);
     if (memcmp(r->digest, r->buffer + size - MDN_DIGEST_SIZE, MDN_DIGEST_SIZE)
         != 0)
         return fail_entry(r, "has the wrong digest", err);
+    memcpy(r->check, r->digest, MDN_CHECK_SIZE);
     r->at += size;
     return MDN_OK;
 }
@@ -309,7 +297,7 @@ read_entries(reading *r, uint64_t number, mdn_journal_visit visit, void *ctx,
         memcpy(entry.digest, r->digest, MDN_DIGEST_SIZE);
         st = visit(ctx, &entry, err);
     }
-    if (st == MDN_OK && memcmp(r->digest, r->to->check, MDN_CHECK_SIZE) != 0)
+    if (st == MDN_OK && memcmp(r->check, r->to->check, MDN_CHECK_SIZE) != 0)
         st = mdn_fail(err, MDN_CORRUPT,
                       "%s: its digest is not that of the manifest: the file "
                       "was exchanged or changed",
@@ -335,8 +323,7 @@ mdn_journal_read(const mdn_io *io, const char *directory,
         st = check_header(&r, layout, which, err);
         r.at = HEADER_SIZE;
     }
-    if (st == MDN_OK)
-        st = load_digest(&r.file, layout, which, from, r.digest, err);
+    check_before(layout, which, from, r.check);
     if (st == MDN_OK)
         st = read_entries(&r, number, visit, ctx, err);
     free(r.buffer);
