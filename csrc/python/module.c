@@ -69,6 +69,8 @@ module_exec(PyObject *module)
         return -1;
     if (mdn_py_add_read_csv(module, state) < 0)
         return -1;
+    if (mdn_py_add_maintain(module, state) < 0)
+        return -1;
     if (mdn_py_add_sampling(module, state) < 0)
         return -1;
     if (mdn_py_add_batch(module, state) < 0)

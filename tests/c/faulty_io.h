@@ -46,6 +46,7 @@ enum {
     FAULTY_LOCK = 2048,
     FAULTY_MAP = 4096,
     FAULTY_STAT = 8192,
+    FAULTY_LIST = 16384,
 };
 
 typedef struct faulty_undo faulty_undo;
