@@ -57,6 +57,7 @@ typedef struct {
     bool rewrite;         /* the manifest is to be written anew */
     bool mend_header[MDN_JOURNALS];
     bool create_last; /* files of the last segment, if they are missing */
+    bool orphans_end; /* an entry of lost commits did not apply */
     bool unplanned;   /* of a dry run: the rest cannot be known yet */
 } repairing;
 
@@ -264,9 +265,31 @@ move_tail(repairing *r, const mdn_entry *entry, mdn_tail *tail, mdn_error *err)
     return MDN_OK;
 }
 
+/* An entry that does not apply is left out, and so are all behind it, unless
+ * samples that are still there would come back. */
+static mdn_status
+leave_orphan(repairing *r, const mdn_entry *entry, mdn_error *err)
+{
+    mdn_erase_event event;
+    uint64_t first, count = 1;
+
+    r->orphans_end = true;
+    if (entry->kind != MDN_EVENT_ERASE || !mdn_erase_decode(entry, &event))
+        return MDN_OK;
+    while (count > 0) {
+        if (!mdn_erase_next(&event, &first, &count))
+            break;
+        if (count > 0 && first < r->tail.count)
+            return fail_events(r,
+                               "an entry that a lost commit had made erases "
+                               "samples that are there and such that are lost",
+                               err);
+    }
+    return MDN_OK;
+}
+
 /* An entry behind what the last good commit names, which a lost commit may have
- * named: it is taken if it applies.  An erasure that does not may not be left
- * out either. */
+ * named: it is taken if it applies. */
 static mdn_status
 take_orphan(void *ctx, const mdn_entry *entry, mdn_error *err)
 {
@@ -278,12 +301,12 @@ take_orphan(void *ctx, const mdn_entry *entry, mdn_error *err)
                      .number = entry->number,
                      .number_count = 1};
     mdn_history *history = NULL;
-    bool applies = true;
+    bool applies = !r->orphans_end;
     mdn_status st = MDN_OK;
 
     mark->size_bytes += mdn_journal_entry_size(entry);
     memcpy(mark->check, entry->digest, MDN_CHECK_SIZE);
-    if (entry->kind == MDN_EVENT_COMPACT)
+    if (applies && entry->kind == MDN_EVENT_COMPACT)
         st = compacted_files_are_there(r, entry, &applies, err);
     if (st == MDN_OK && applies) {
         st = mdn_history_extend(r->history, r->io, r->path, r->layout, &tail,
@@ -305,12 +328,7 @@ take_orphan(void *ctx, const mdn_entry *entry, mdn_error *err)
         return r->visit(r->ctx, &step, err);
     }
     mdn_history_release(history);
-    if (st == MDN_OK && entry->kind == MDN_EVENT_ERASE)
-        return fail_events(r,
-                           "its last entries erase samples of a commit that is "
-                           "lost, among others",
-                           err);
-    return st == MDN_OK ? MDN_TIMEOUT : st; /* the scan ends here */
+    return st == MDN_OK ? leave_orphan(r, entry, err) : st;
 }
 
 static mdn_status
@@ -355,7 +373,7 @@ plan_events(repairing *r, mdn_error *err)
     entries = r->history->entries;
     st = mdn_journal_scan(r->io, r->path, r->layout, MDN_EVENTS, &from,
                           UINT64_MAX, &entries, take_orphan, r, &reached, err);
-    return st == MDN_TIMEOUT ? MDN_OK : st;
+    return st;
 }
 
 /* Records speak of the journal no farther than it reaches now. */

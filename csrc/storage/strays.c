@@ -3,6 +3,7 @@
 
 #include "storage/journal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,14 @@ add_name(void *ctx, const char *name)
         l->count++;
     else
         l->failed = true;
+}
+
+static void
+clear(listing *l)
+{
+    for (uint64_t i = 0; i < l->count; i++)
+        free(l->names[i]);
+    l->count = 0;
 }
 
 static int
@@ -148,10 +157,14 @@ mdn_check_strays(const mdn_subject *subject, mdn_finding_visit visit, void *ctx,
                  mdn_error *err)
 {
     listing l = {.names = NULL};
-    int result =
-        subject->io->list(subject->io->self, subject->path, add_name, &l);
     mdn_status st = MDN_OK;
+    int result;
 
+    do {
+        clear(&l);
+        result =
+            subject->io->list(subject->io->self, subject->path, add_name, &l);
+    } while (result == -EINTR);
     if (result < 0)
         st =
             mdn_fail_errno(err, -result, "%s: cannot be listed", subject->path);
@@ -165,8 +178,8 @@ mdn_check_strays(const mdn_subject *subject, mdn_finding_visit visit, void *ctx,
         finding.text = st == MDN_OK ? judge(subject, l.names[i]) : NULL;
         if (finding.text != NULL)
             st = visit(ctx, &finding, err);
-        free(l.names[i]);
     }
+    clear(&l);
     free(l.names);
     return st;
 }

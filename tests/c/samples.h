@@ -30,6 +30,10 @@ mdn_status samples_append(mdn_dataset *dataset, uint64_t first, uint64_t count,
  * otherwise the error of the view. */
 mdn_status samples_check(mdn_view *view, uint32_t threads, mdn_error *err);
 
+/* The same for these keys. */
+mdn_status samples_check_keys(mdn_view *view, const uint64_t *keys,
+                              uint64_t count, uint32_t threads, mdn_error *err);
+
 /* Open for reading with the system's io and check; *count is then how many. */
 mdn_status samples_check_path(const char *path, uint64_t *count,
                               mdn_error *err);
