@@ -19,6 +19,7 @@ class Dataset:
         time_unit: int,
         has_labels: bool,
         segment_shift: int,
+        compressed: bool = False,
         /,
     ) -> Dataset: ...
     @classmethod
@@ -71,6 +72,8 @@ class View:
         threads: int,
         /,
     ) -> None: ...
+    def time_order(self, threads: int, /) -> npt.NDArray[np.uint64] | None: ...
+    def time_position(self, order: npt.NDArray[np.uint64], moment: int, /) -> int: ...
     def warm(self) -> None: ...
 
 # Loaders (csrc/python/loader.c, batch.c); their face is modyn/loader.py.
@@ -206,6 +209,18 @@ class Reader:
     def check(self) -> None: ...
     def seek(self, position: int, /) -> None: ...
 
+def read_jsonl(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    keys: tuple[str, ...],
+    base64: tuple[bool, ...],
+    label: str | None,
+    timestamp: str | None,
+    threads: int,
+    growing: bool,
+    piece_size: int = 0,
+    /,
+) -> Reader: ...
 def read_csv(
     path: str | bytes | os.PathLike[str],
     schema: str,
@@ -217,6 +232,7 @@ def read_csv(
     timestamp: str | int | None,
     threads: int,
     growing: bool,
+    piece_size: int = 0,
     /,
 ) -> Reader: ...
 
@@ -238,3 +254,41 @@ def verify(
 def repair(
     path: str | bytes | os.PathLike[str], dry_run: bool, cut_sources: bool, /
 ) -> list[tuple[str, str, None, int, int, int, int, str]]: ...
+def read_fixed(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    first_record: int,
+    record_size: int,
+    fields: tuple[tuple[int, bool], ...],
+    label: tuple[int, int, bool, bool] | None,
+    timestamp: tuple[int, int, bool, bool] | None,
+    threads: int,
+    growing: bool,
+    /,
+) -> Reader: ...
+def read_npy(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    names: tuple[str, ...],
+    label: str | None,
+    timestamp: str | None,
+    threads: int,
+    growing: bool,
+    /,
+) -> Reader: ...
+def read_tar(
+    path: str | bytes | os.PathLike[str],
+    schema: str,
+    extensions: tuple[str, ...],
+    label: str | None,
+    timestamp: str | None,
+    time_unit_ns: int,
+    threads: int,
+    growing: bool,
+    /,
+) -> Reader: ...
+def read_files(
+    schema: str, paths: bytes, count: int, labels: bool, time_unit_ns: int, threads: int, /
+) -> Reader: ...
+def file_facts(path: str | bytes | os.PathLike[str], /) -> tuple[int, int, int, int]: ...
+def file_check(path: str | bytes | os.PathLike[str], first: int, size: int, /) -> int: ...

@@ -66,6 +66,18 @@ sys_sync(void *self, int fd, bool data_only)
     return outcome(data_only ? fdatasync(fd) : fsync(fd));
 }
 
+/* Neither waits nor consumes an error of an earlier write: both are left to
+ * the sync that follows. */
+static int
+sys_start(void *self, int fd, uint64_t at, uint64_t size)
+{
+    (void)self;
+    if (at > INT64_MAX || size > INT64_MAX - at)
+        return -EFBIG;
+    return outcome(
+        sync_file_range(fd, (off_t)at, (off_t)size, SYNC_FILE_RANGE_WRITE));
+}
+
 static int
 sys_sync_dir(void *self, const char *path)
 {
@@ -123,6 +135,18 @@ nanoseconds(struct timespec time)
     return ns;
 }
 
+static mdn_file_facts
+facts_of(const struct stat *st)
+{
+    return (mdn_file_facts){
+        .size = (uint64_t)st->st_size,
+        .mtime_ns = nanoseconds(st->st_mtim),
+        .device = (uint64_t)st->st_dev,
+        .inode = (uint64_t)st->st_ino,
+        .regular = S_ISREG(st->st_mode),
+    };
+}
+
 static int
 sys_stat(void *self, int fd, mdn_file_facts *out)
 {
@@ -131,13 +155,19 @@ sys_stat(void *self, int fd, mdn_file_facts *out)
     (void)self;
     if (fstat(fd, &st) < 0)
         return -errno;
-    *out = (mdn_file_facts){
-        .size = (uint64_t)st.st_size,
-        .mtime_ns = nanoseconds(st.st_mtim),
-        .device = (uint64_t)st.st_dev,
-        .inode = (uint64_t)st.st_ino,
-        .regular = S_ISREG(st.st_mode),
-    };
+    *out = facts_of(&st);
+    return 0;
+}
+
+static int
+sys_look(void *self, const char *path, mdn_file_facts *out)
+{
+    struct stat st;
+
+    (void)self;
+    if (stat(path, &st) < 0)
+        return -errno;
+    *out = facts_of(&st);
     return 0;
 }
 
@@ -213,11 +243,13 @@ const mdn_io mdn_io_system = {
     .pread = sys_pread,
     .pwrite = sys_pwrite,
     .sync = sys_sync,
+    .start = sys_start,
     .sync_dir = sys_sync_dir,
     .truncate = sys_truncate,
     .allocate = sys_allocate,
     .size = sys_size,
     .stat = sys_stat,
+    .look = sys_look,
     .rename = sys_rename,
     .unlink = sys_unlink,
     .mkdir = sys_mkdir,

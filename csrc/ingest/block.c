@@ -194,13 +194,13 @@ mdn_block_end_samples(mdn_block *block, uint64_t more)
     block->size_bytes += more * block->sample_size;
 }
 
-/* The payloads of all samples of `from`, with their ends. */
+/* The payloads of samples first .. first + count of `from`, with their ends. */
 static mdn_status
 append_payloads(mdn_block *to, const mdn_block *from, uint32_t field,
-                mdn_error *err)
+                uint64_t first, uint64_t count, mdn_error *err)
 {
-    const int64_t *ends = from->columns[field].offsets;
-    uint64_t size = (uint64_t)ends[from->count];
+    const int64_t *ends = from->columns[field].offsets + first;
+    uint64_t size = (uint64_t)(ends[count] - ends[0]);
     uint8_t *room = NULL;
     mdn_status st = mdn_block_payload_room(to, field, size, &room, err);
     int64_t *offsets = (int64_t *)to->columns[field].offsets + to->count;
@@ -208,34 +208,45 @@ append_payloads(mdn_block *to, const mdn_block *from, uint32_t field,
     if (st != MDN_OK)
         return st;
     if (size > 0)
-        memcpy(room, from->columns[field].values, size);
-    for (uint64_t i = 1; i <= from->count; i++)
-        offsets[i] = offsets[0] + ends[i];
+        memcpy(room, (const uint8_t *)from->columns[field].values + ends[0],
+               size);
+    for (uint64_t i = 1; i <= count; i++)
+        offsets[i] = offsets[0] + (ends[i] - ends[0]);
+    to->size_bytes += size;
     return MDN_OK;
 }
 
 mdn_status
-mdn_block_append(mdn_block *to, const mdn_block *from, mdn_error *err)
+mdn_block_append_part(mdn_block *to, const mdn_block *from, uint64_t first,
+                      uint64_t count, mdn_error *err)
 {
-    uint64_t count = from->count;
+    uint64_t size_before = to->size_bytes;
     mdn_status st = mdn_block_reserve(to, count, err);
 
     for (uint32_t f = 0; st == MDN_OK && f < to->field_count; f++) {
         uint64_t size = to->field_sizes[f];
 
         if (size == 0)
-            st = append_payloads(to, from, f, err);
+            st = append_payloads(to, from, f, first, count, err);
         else if (count > 0)
             memcpy((uint8_t *)to->columns[f].values + to->count * size,
-                   from->columns[f].values, count * size);
+                   (const uint8_t *)from->columns[f].values + first * size,
+                   count * size);
     }
-    if (st != MDN_OK)
+    if (st != MDN_OK) {
+        to->size_bytes = size_before;
         return st;
+    }
     if (to->labels != NULL && count > 0)
-        memcpy(to->labels + to->count, from->labels, count * 8);
+        memcpy(to->labels + to->count, from->labels + first, count * 8);
     if (to->timestamps != NULL && count > 0)
-        memcpy(to->timestamps + to->count, from->timestamps, count * 8);
-    to->count += count;
-    to->size_bytes += from->size_bytes;
+        memcpy(to->timestamps + to->count, from->timestamps + first, count * 8);
+    mdn_block_end_samples(to, count);
     return MDN_OK;
+}
+
+mdn_status
+mdn_block_append(mdn_block *to, const mdn_block *from, mdn_error *err)
+{
+    return mdn_block_append_part(to, from, 0, from->count, err);
 }

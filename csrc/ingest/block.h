@@ -56,5 +56,9 @@ void mdn_block_end_samples(mdn_block *block, uint64_t more);
 /* All samples of `from` behind those of `to`; both of one schema. */
 mdn_status mdn_block_append(mdn_block *to, const mdn_block *from,
                             mdn_error *err);
+/* The same with samples first .. first + count only. */
+mdn_status mdn_block_append_part(mdn_block *to, const mdn_block *from,
+                                 uint64_t first, uint64_t count,
+                                 mdn_error *err);
 
 #endif

@@ -8,6 +8,9 @@
  * any other number.  Every row has as many cells as the header or, without
  * one, as the first row.
  *
+ * A growing file whose header (or, without one, whose first row) is not whole
+ * yet is one without samples, read up to position 0.
+ *
  * Errors are MDN_INVALID and name file, line, column and value:
  *     a.csv: line 7, column 'temp': 'warm' is not a float32 */
 #ifndef MDN_INGEST_CSV_H
@@ -32,6 +35,7 @@ typedef struct {
     uint64_t element_count;
     const mdn_csv_source *label;     /* NULL: there is none */
     const mdn_csv_source *timestamp; /* NULL: there is none */
+    uint64_t piece_size;             /* to read at a time; 0: what is best */
 } mdn_csv_options;
 
 /* MDN_INVALID: the options contradict each other, the schema or the file; a

@@ -1,88 +1,113 @@
 /* csv_header.c - finding columns, and saying which one is meant. */
 #include "ingest/csv_header.h"
 
+#include "ingest/csv_row.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define VALUE_SHOWN 64 /* bytes; each may become four */
-#define NEAREST 3      /* names suggested for one that is missing */
+#define NEAREST 3 /* names suggested for one that is missing */
 
 typedef unsigned long long ull;
 
-const char *
-mdn_csv_show(const char *text, uint64_t size, char out[MDN_CSV_SHOWN])
-{
-    static const char named[] = "\nn\rr\tt\\\\";
-    uint64_t shown = size < VALUE_SHOWN ? size : VALUE_SHOWN;
-    char *to = out;
-
-    /* Not in the middle of a UTF-8 sequence. */
-    while (shown < size && shown > 0 && ((uint8_t)text[shown] & 0xc0) == 0x80)
-        shown--;
-    *to++ = '\'';
-    for (uint64_t i = 0; i < shown; i++) {
-        uint8_t byte = (uint8_t)text[i];
-        const char *name = byte ? strchr(named, byte) : NULL;
-        if (name != NULL && (name - named) % 2 == 0)
-            to += sprintf(to, "\\%c", name[1]);
-        else if (byte < 0x20 || byte == 0x7f)
-            to += sprintf(to, "\\x%02x", byte);
-        else
-            *to++ = (char)byte;
-    }
-    strcpy(to, shown < size ? "'..." : "'");
-    return out;
-}
-
 static const char *
-show_name(const char *name, char out[MDN_CSV_SHOWN])
+show_name(const char *name, char out[MDN_SHOWN])
 {
-    return mdn_csv_show(name, strlen(name), out);
+    return mdn_show(name, strlen(name), out);
 }
 
 const char *
 mdn_csv_show_column(const mdn_csv_header *header, uint32_t column,
-                    char out[MDN_CSV_SHOWN])
+                    char out[MDN_SHOWN])
 {
-    char name[MDN_CSV_SHOWN];
+    char name[MDN_SHOWN];
 
     if (header->names == NULL)
-        snprintf(out, MDN_CSV_SHOWN, "column %u", column);
+        snprintf(out, MDN_SHOWN, "column %u", column);
     else
-        snprintf(out, MDN_CSV_SHOWN, "column %.280s",
+        snprintf(out, MDN_SHOWN, "column %.280s",
                  show_name(header->names[column], name));
     return out;
 }
 
-mdn_status
-mdn_csv_header_read(mdn_csv_rows *rows, bool named, mdn_csv_header *out,
-                    mdn_error *err)
+/* The names in the cells of a row. */
+static mdn_status
+take_names(const mdn_csv_row *row, mdn_csv_header *out, mdn_error *err)
 {
-    mdn_csv_row row;
+    out->names = calloc(row->cell_count, sizeof *out->names);
+    if (out->names == NULL)
+        return mdn_fail_nomem(err, row->cell_count * sizeof *out->names);
+    for (uint32_t c = 0; c < row->cell_count; c++) {
+        out->names[c] = calloc(1, row->cells[c].size + 1);
+        if (out->names[c] == NULL)
+            return mdn_fail_nomem(err, row->cells[c].size + 1);
+        mdn_csv_cell_copy(&row->cells[c], out->names[c]);
+    }
+    return MDN_OK;
+}
+
+/* The first row of the job's text, which begins at `at`. */
+static mdn_status
+read_first(const mdn_text *text, const mdn_text_job *job, const char *at,
+           char separator, int quote, mdn_csv_row *row, mdn_csv_header *out,
+           mdn_error *err)
+{
+    char place[MDN_TEXT_PLACE];
+    const char *next = at;
+    mdn_csv_row_result result =
+        mdn_csv_row_scan(row, at, job->end, separator, quote, &next);
+    uint64_t line = job->line;
+
+    if (result != MDN_CSV_ROW_OK) {
+        if (result != MDN_CSV_ROW_CELLS && result != MDN_CSV_ROW_NOMEM)
+            line += mdn_csv_cell_line(row, &row->cells[row->cell_count - 1]);
+        return mdn_csv_row_fail(row, result, mdn_text_place(job, line, place),
+                                err);
+    }
+    out->end = mdn_text_offset(text, next);
+    out->end_line = line + 1 + mdn_csv_count_lines(at, next - 1);
+    return MDN_OK;
+}
+
+mdn_status
+mdn_csv_header_read(mdn_text *text, char separator, int quote, bool named,
+                    mdn_csv_header *out, mdn_error *err)
+{
+    mdn_csv_row row = {.text = NULL};
+    uint64_t line = 1;
+    mdn_text_job job;
     mdn_status st;
 
     *out = (mdn_csv_header){.count = 0};
-    if ((st = mdn_csv_rows_next(rows, &row, err)) != MDN_OK)
-        return st;
-    if (row.cell_count == 0)
-        return mdn_fail(err, MDN_INVALID, "%s: the file holds empty lines only",
-                        mdn_csv_rows_name(rows));
-    out->count = row.cell_count;
+    for (;;) {
+        const char *at;
+
+        if ((st = mdn_text_look(text, &job, err)) != MDN_OK)
+            return st;
+        if (job.text == job.end)
+            return mdn_text_is_growing(text)
+                       ? MDN_OK
+                       : mdn_fail(err, MDN_INVALID,
+                                  "%s: the file holds empty lines only",
+                                  job.name);
+        job.line = line;
+        at = mdn_csv_skip_empty(job.text, job.end, &job.line);
+        line = job.line;
+        if (at == job.end)
+            continue;
+        st = read_first(text, &job, at, separator, quote, &row, out, err);
+        break;
+    }
+    if (st == MDN_OK && named)
+        st = take_names(&row, out, err);
     if (!named) {
-        mdn_csv_rows_rewind(rows);
-        return MDN_OK;
+        out->end = 0;
+        out->end_line = 1;
     }
-    out->names = calloc(row.cell_count, sizeof *out->names);
-    if (out->names == NULL)
-        return mdn_fail_nomem(err, row.cell_count * sizeof *out->names);
-    for (uint32_t c = 0; c < row.cell_count; c++) {
-        out->names[c] = calloc(1, row.cells[c].size + 1);
-        if (out->names[c] == NULL)
-            return mdn_fail_nomem(err, row.cells[c].size + 1);
-        mdn_csv_cell_copy(&row.cells[c], out->names[c]);
-    }
-    return MDN_OK;
+    out->count = row.cell_count;
+    mdn_csv_row_clear(&row);
+    return st;
 }
 
 void
@@ -121,7 +146,7 @@ distance(const char *a, const char *b)
 static void
 suggest(const mdn_csv_header *header, const char *name, char *out, size_t room)
 {
-    char shown[MDN_CSV_SHOWN];
+    char shown[MDN_SHOWN];
     uint32_t best[NEAREST];
     uint32_t count = 0;
 
@@ -148,7 +173,7 @@ static mdn_status
 find_name(const mdn_csv_header *header, const char *file, const char *name,
           uint32_t *out, mdn_error *err)
 {
-    char shown[MDN_CSV_SHOWN], nearest[200] = "";
+    char shown[MDN_SHOWN], nearest[200] = "";
     uint32_t found = 0;
 
     show_name(name, shown);

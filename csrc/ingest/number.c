@@ -3,13 +3,16 @@
  * Most numbers in files are short: a decimal mantissa below 2^53 and a power
  * of ten up to 22 are both exact doubles, so that their product or quotient is
  * rounded once, hence correctly (Clinger 1990, "How to read floating point
- * numbers accurately").  All others go to strtod, in the C locale.
+ * numbers accurately").  Longer ones are rounded by decimal.h as far as that
+ * goes; all others go to strtod, in the C locale.
  *
  * A narrower float is made from the double.  That rounds twice, which goes
  * wrong only if the double lies exactly between two of the narrower floats
  * while the decimal lies beside it; then the decimal is read once more: for
  * float32 by strtof, for float16 to a double that is rounded to odd. */
 #include "ingest/number.h"
+
+#include "ingest/decimal.h"
 
 #include <assert.h>
 #include <fenv.h>
@@ -22,7 +25,6 @@
 #include <strings.h>
 
 #define TEXT_MAX 1024
-#define DIGITS_MAX 19 /* any number of so many digits fits 64 bits */
 
 static locale_t c_locale;
 static pthread_once_t c_locale_once = PTHREAD_ONCE_INIT;
@@ -150,7 +152,7 @@ parse_digits(const char *text, uint64_t *size, decimal *d)
         if (digit > 9)
             break;
         digits++;
-        if (kept < DIGITS_MAX) {
+        if (kept < MDN_DIGITS_MAX) {
             d->mantissa = d->mantissa * 10 + digit;
             kept += d->mantissa > 0;
             d->exponent -= point;
@@ -216,24 +218,25 @@ parse_special(const char *text, uint64_t size, double *out)
     return false;
 }
 
-/* True if both factors are exact doubles, so that *out is rounded once. */
+/* False for what only strtod knows how to round. */
 static bool
 convert_short(const decimal *d, double *out)
 {
     static const double powers[23] = {
         1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
         1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
+    bool is_short = d->mantissa <= UINT64_C(1) << 53;
     double value = (double)d->mantissa;
 
-    if (!d->exact || d->mantissa > UINT64_C(1) << 53)
+    if (!d->exact)
         return false;
     if (d->mantissa == 0)
         value = 0.0;
-    else if (d->exponent >= 0 && d->exponent <= 22)
+    else if (is_short && d->exponent >= 0 && d->exponent <= 22)
         value *= powers[d->exponent];
-    else if (d->exponent < 0 && d->exponent >= -22)
+    else if (is_short && d->exponent < 0 && d->exponent >= -22)
         value /= powers[-d->exponent];
-    else
+    else if (!mdn_decimal_round(d->mantissa, d->exponent, &value))
         return false;
     *out = d->negative ? -value : value;
     return true;

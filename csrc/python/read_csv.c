@@ -59,13 +59,14 @@ open_csv(mdn_py_state *state, mdn_py_reader_file *file,
     return mdn_py_reader_end(state, file, reader, &err);
 }
 
-PyDoc_STRVAR(read_csv_doc,
-             "read_csv($module, path, schema, header, separator, quote, "
-             "elements, label, timestamp, threads, growing, /)\n--\n\n"
-             "A Reader of one CSV file.  separator and quote are bytes as\n"
-             "ints, quote -1 for none; elements, label and timestamp are\n"
-             "columns by name or index, elements one per element of every\n"
-             "field, label and timestamp None where there is none.");
+PyDoc_STRVAR(
+    read_csv_doc,
+    "read_csv($module, path, schema, header, separator, quote, "
+    "elements, label, timestamp, threads, growing, piece_size=0, /)\n--\n\n"
+    "A Reader of one CSV file.  separator and quote are bytes as\n"
+    "ints, quote -1 for none; elements, label and timestamp are\n"
+    "columns by name or index, elements one per element of every\n"
+    "field, label and timestamp None where there is none.");
 
 static PyObject *
 read_csv(PyObject *module, PyObject *args)
@@ -78,16 +79,18 @@ read_csv(PyObject *module, PyObject *args)
     const char *schema;
     int header, separator, quote, growing;
     unsigned threads;
+    unsigned long long piece_size = 0;
 
-    if (!PyArg_ParseTuple(args, "OspiiO!OOIp", &path, &schema, &header,
+    if (!PyArg_ParseTuple(args, "OspiiO!OOIp|K", &path, &schema, &header,
                           &separator, &quote, &PyTuple_Type, &elements, &label,
-                          &timestamp, &threads, &growing))
+                          &timestamp, &threads, &growing, &piece_size))
         return NULL;
     if ((sources = read_sources(elements)) == NULL)
         return NULL;
     options.header = header != 0;
     options.separator = (char)separator;
     options.quote = quote;
+    options.piece_size = piece_size;
     options.elements = sources;
     options.element_count = (uint64_t)PyTuple_GET_SIZE(elements);
     if (read_optional(label, &label_source, &options.label) == 0

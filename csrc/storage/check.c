@@ -37,6 +37,7 @@ mdn_found_name(mdn_found what)
     case MDN_FOUND_MISSING: return "missing";
     case MDN_FOUND_TRUNCATED: return "truncated";
     case MDN_FOUND_BLOCK: return "block";
+    case MDN_FOUND_LINK: return "link";
     case MDN_FOUND_STRAY: return "stray";
     }
     return "?";
@@ -46,7 +47,8 @@ mdn_found_name(mdn_found what)
 typedef struct {
     mdn_finding finding;
     uint64_t segment, order; /* sort by these */
-    char file[64], text[TEXT_SIZE];
+    char *file;              /* owned */
+    char text[TEXT_SIZE];
 } kept;
 
 typedef struct {
@@ -246,10 +248,12 @@ check_segments(const mdn_subject *subject, uint64_t segments, uint32_t threads,
     st = run_workers(&c, threads, who->pulse, err);
     if (c.count > 0)
         qsort(c.list, c.count, sizeof *c.list, by_place);
-    for (uint64_t i = 0; i < c.count && st == MDN_OK; i++) {
+    for (uint64_t i = 0; i < c.count; i++) {
         c.list[i].finding.file = c.list[i].file;
         c.list[i].finding.text = c.list[i].text;
-        st = tell(who, &c.list[i].finding, err);
+        if (st == MDN_OK)
+            st = tell(who, &c.list[i].finding, err);
+        free(c.list[i].file);
     }
     who->report->checked = c.checked;
     who->report->more = c.more;

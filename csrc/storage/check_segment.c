@@ -18,7 +18,9 @@
 #include "base/crc32c.h"
 #include "base/file.h"
 #include "storage/columns.h"
+#include "storage/linked.h"
 #include "storage/manifest.h"
+#include "storage/zstd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -60,8 +62,10 @@ typedef struct {
     uint64_t segment, generation, first, rows;
     const mdn_tail *tail;
     const mdn_bits *erased; /* or NULL */
-    mdn_file seg, col;
-    char seg_name[64], col_name[64];
+    mdn_file seg, col;      /* seg may be a file of the user: */
+    const mdn_link *link;
+    char our_seg_name[64], col_name[64];
+    const char *seg_name;
     window records, columns;
     uint32_t *checks; /* CHECKS of one kind */
     uint64_t checks_at, check_count;
@@ -338,8 +342,12 @@ check_fixed(checking *c, mdn_error *err)
         uint32_t crc = seed_of(c, MDN_RECORDS, row);
         fault f = FINE;
 
-        st = sum(c, &c->records, row * size,
-                 block_rows(c, MDN_RECORDS, row) * size, &crc, &f, err);
+        if (c->link != NULL)
+            st = sum_linked(c, row, block_rows(c, MDN_RECORDS, row), &crc, &f,
+                            err);
+        else
+            st = sum(c, &c->records, row * size,
+                     block_rows(c, MDN_RECORDS, row) * size, &crc, &f, err);
         if (st == MDN_OK && f == FINE)
             f = compare(c, MDN_RECORDS, row, crc);
         if (st == MDN_OK)
@@ -350,15 +358,36 @@ check_fixed(checking *c, mdn_error *err)
     return st == MDN_OK ? flush_run(c, err) : st;
 }
 
+/* The rows of a block, from a file in which they have a stride. */
+static mdn_status
+sum_linked(checking *c, uint64_t row, uint64_t rows, uint32_t *crc, fault *f,
+           mdn_error *err)
+{
+    const mdn_link_event *what = &c->link->what;
+    uint64_t at =
+        what->first_row + row
+        + ((c->segment - what->first_segment) << c->layout->segment_shift);
+    mdn_status st = MDN_OK;
+
+    at = what->offset + at * what->stride;
+    if (what->stride == c->layout->record_size)
+        return sum(c, &c->records, at, rows * what->stride, crc, f, err);
+    for (uint64_t i = 0; i < rows && st == MDN_OK && *f == FINE; i++)
+        st = sum(c, &c->records, at + i * what->stride, c->layout->record_size,
+                 crc, f, err);
+    return st;
+}
+
 /* Records with bytes fields. */
 
-/* Do the lengths in its head add up to its size? */
+/* Do the lengths in its head add up to its size, or to what its frame says it
+ * holds? */
 static fault
 check_lengths(checking *c, uint64_t start, uint64_t size)
 {
     const mdn_schema *schema = c->subject->schema;
-    uint64_t total = schema->head_size;
-    uint8_t length[4];
+    uint64_t total = schema->head_size, frame_size = size - schema->head_size;
+    uint8_t length[4], frame[64];
 
     for (uint32_t i = 0; i < schema->bytes_count; i++) {
         if (!copy_from(&c->records, start + schema->fixed_size + 4 * i, 4,
@@ -366,7 +395,18 @@ check_lengths(checking *c, uint64_t start, uint64_t size)
             return UNREADABLE;
         total += mdn_load_u32(length);
     }
-    return total == size ? FINE : LENGTHS;
+    if (total == size)
+        return FINE;
+    if (c->layout->compressed && size < total && frame_size > 0) {
+        if (frame_size > sizeof frame)
+            frame_size = sizeof frame; /* how much it holds is said first */
+        if (!copy_from(&c->records, start + schema->head_size, frame_size,
+                       frame))
+            return UNREADABLE;
+        if (mdn_zstd_holds(frame, frame_size, total - schema->head_size))
+            return FINE;
+    }
+    return LENGTHS;
 }
 
 /* start < 0: not known.  A compaction leaves erased records empty. */
@@ -437,10 +477,13 @@ check_ragged_records(checking *c, mdn_error *err)
 static mdn_status
 open_records(checking *c, mdn_error *err)
 {
-    char *path =
-        mdn_layout_path(c->subject->path, c->segment, c->generation, "seg");
+    char *path;
     mdn_status st;
 
+    if (c->link != NULL)
+        return mdn_file_open(c->subject->io, c->link->path,
+                             O_RDONLY | O_NONBLOCK | O_NOCTTY, &c->seg, err);
+    path = mdn_layout_path(c->subject->path, c->segment, c->generation, "seg");
     if (path == NULL)
         return mdn_fail_nomem(err, 64);
     st = mdn_file_open(c->subject->io, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK,
@@ -470,16 +513,17 @@ static void
 name_files(checking *c)
 {
     for (int i = 0; i < 2; i++) {
-        char *name = i == 0 ? c->seg_name : c->col_name;
+        char *name = i == 0 ? c->our_seg_name : c->col_name;
         const char *suffix = i == 0 ? "seg" : "col";
 
         if (c->generation == 0)
-            snprintf(name, sizeof c->seg_name, "%06llu.%s", (ull)c->segment,
+            snprintf(name, sizeof c->our_seg_name, "%06llu.%s", (ull)c->segment,
                      suffix);
         else
-            snprintf(name, sizeof c->seg_name, "%06llu-%llu.%s",
+            snprintf(name, sizeof c->our_seg_name, "%06llu-%llu.%s",
                      (ull)c->segment, (ull)c->generation, suffix);
     }
+    c->seg_name = c->link ? c->link->path : c->our_seg_name;
 }
 
 static mdn_status
@@ -506,6 +550,26 @@ check_col_file(checking *c, mdn_error *err)
     where = strstr(inner.message, ".col: ");
     return put_file(c, MDN_FOUND_HEADER, c->col_name,
                     where ? where + 6 : inner.message, false, err);
+}
+
+/* A file of the user must be the one that was linked. */
+static mdn_status
+check_link(checking *c, mdn_error *err)
+{
+    mdn_error inner = {.status = MDN_OK};
+    mdn_file_facts facts;
+    mdn_status st = mdn_file_facts_of(&c->seg, &facts, &inner);
+
+    if (st == MDN_OK)
+        st = mdn_link_compare(c->link, &facts, &inner);
+    if (st == MDN_OK)
+        return MDN_OK;
+    return put_file(c, MDN_FOUND_LINK, c->seg_name,
+                    strncmp(inner.message, c->seg_name, strlen(c->seg_name))
+                            == 0
+                        ? inner.message + strlen(c->seg_name) + 2
+                        : inner.message,
+                    true, err);
 }
 
 /* A file that could not be opened is a finding; without .col nothing can be
@@ -549,6 +613,8 @@ check_files(checking *c, mdn_status seg, mdn_status col,
             st = check_column(c, (mdn_kind)kind, err);
     }
     if (st != MDN_OK || seg != MDN_OK)
+        return st;
+    if (c->link != NULL && (st = check_link(c, err)) != MDN_OK)
         return st;
     return c->layout->has[MDN_OFFSETS] ? check_ragged_records(c, err)
                                        : check_fixed(c, err);
@@ -605,6 +671,7 @@ set_subject(checking *c, const mdn_history *history, const mdn_tail *tail)
     c->tail = tail;
     c->generation = fate ? fate->generation : 0;
     c->erased = fate ? fate->erased : NULL;
+    c->link = fate ? fate->link : NULL;
     c->rows = tail->count - c->first < rows ? tail->count - c->first : rows;
     name_files(c);
 }

@@ -12,12 +12,13 @@ typedef enum {
     MDN_FOUND_MISSING,   /* a file */
     MDN_FOUND_TRUNCATED, /* a file */
     MDN_FOUND_BLOCK,     /* kind, numbers: of the blocks */
+    MDN_FOUND_LINK,      /* a linked file is not what it was */
     MDN_FOUND_STRAY,     /* a file that is no part of the dataset */
 } mdn_found;
 
 typedef struct {
     mdn_found what;
-    const char *file; /* its name in the directory */
+    const char *file; /* its name in the directory; a path, if it is linked */
     mdn_kind kind;    /* of MDN_FOUND_BLOCK */
     uint64_t number, number_count;
     uint64_t first_key, key_count; /* samples that are concerned, or 0 */

@@ -8,10 +8,10 @@
  *
  *   header  0  8  magic "MDNDATA\0"         36  4  segment shift
  *           8  4  version, 1                 40  4  size of schema text
- *          12  4  flags: 1 labels            44  8  time of creation, ns
- *          16 16  uuid                       52 456 zero
- *          32  4  time unit                 508  4  crc32c of all other bytes
- *                                                   of the header and the
+ *          12  4  flags: 1 labels,           44  8  time of creation, ns
+ *                 2 compressed               52 456 zero
+ *          16 16  uuid                      508  4  crc32c of all other bytes
+ *          32  4  time unit                        of the header and the
  *                                                   padded schema
  *
  * Records and slots are those of record.c.
@@ -30,6 +30,7 @@
 #include "base/clock.h"
 #include "base/crc32c.h"
 #include "storage/record.h"
+#include "storage/zstd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,6 +43,7 @@
 #define SCHEMA_AT (3 * SECTOR)
 #define SCHEMA_SIZE_MAX 65536
 #define FLAG_LABELS 1u
+#define FLAG_COMPRESSED 2u
 
 #define READ_RECORDS 512 /* at a time */
 
@@ -128,7 +130,9 @@ mdn_manifest_create(const mdn_io *io, const char *directory,
     } else {
         memcpy(head, HEADER_MAGIC, sizeof HEADER_MAGIC);
         mdn_store_u32(head + 8, VERSION);
-        mdn_store_u32(head + 12, layout->has[MDN_LABELS] ? FLAG_LABELS : 0);
+        mdn_store_u32(head + 12,
+                      (layout->has[MDN_LABELS] ? FLAG_LABELS : 0)
+                          | (layout->compressed ? FLAG_COMPRESSED : 0));
         memcpy(head + 16, layout->uuid, MDN_UUID_SIZE);
         mdn_store_u32(head + 32, (uint32_t)layout->time_unit);
         mdn_store_u32(head + 36, layout->segment_shift);
@@ -177,7 +181,8 @@ use_header(mdn_manifest *manifest, const uint8_t *head, const char *text,
     uint32_t size = mdn_load_u32(head + 40);
     mdn_status st;
 
-    if ((flags & ~FLAG_LABELS) != 0 || unit > MDN_NS || shift == 0)
+    if ((flags & ~(FLAG_LABELS | FLAG_COMPRESSED)) != 0 || unit > MDN_NS
+        || shift == 0)
         return mdn_fail(err, MDN_UNSUPPORTED,
                         "%s: flags %u, time unit %u, segment shift %u are not "
                         "known to this modyn",
@@ -186,16 +191,24 @@ use_header(mdn_manifest *manifest, const uint8_t *head, const char *text,
     if (st == MDN_OK)
         st = mdn_layout_init(layout, *schema, (flags & FLAG_LABELS) != 0, shift,
                              &inner);
+    if (st == MDN_OK && (flags & FLAG_COMPRESSED) != 0)
+        st = layout->has[MDN_OFFSETS]
+                 ? mdn_zstd_load(&inner)
+                 : mdn_fail(&inner, MDN_INVALID,
+                            "compressed, but no field is bytes");
     if (st == MDN_INVALID)
         st = mdn_fail(err, MDN_CORRUPT, "%s: %.300s", manifest->file.path,
                       inner.message);
     else if (st != MDN_OK)
         mdn_fail(err, st, "%s", inner.message);
+    if (st != MDN_OK && err != NULL)
+        err->sys_errno = inner.sys_errno;
     if (st != MDN_OK) {
         mdn_schema_free(*schema);
         *schema = NULL;
         return st;
     }
+    layout->compressed = (flags & FLAG_COMPRESSED) != 0;
     memcpy(layout->uuid, head + 16, MDN_UUID_SIZE);
     layout->time_unit = (mdn_time_unit)unit;
     manifest->records_at = SCHEMA_AT + padded(size);

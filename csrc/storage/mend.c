@@ -21,7 +21,7 @@
 typedef unsigned long long ull;
 
 static mdn_status
-open_records(const mdn_place *p, int flags, mdn_file *out, mdn_error *err)
+open_records(const mdn_mending *p, int flags, mdn_file *out, mdn_error *err)
 {
     char *path = mdn_layout_path(p->path, p->segment, p->generation, "seg");
     mdn_status st;
@@ -47,7 +47,7 @@ is_there(mdn_status st, const mdn_error *why, bool *there, mdn_error *err)
 }
 
 static void
-name_files(const mdn_place *p, mdn_condition *out)
+name_files(const mdn_mending *p, mdn_condition *out)
 {
     char generation[32] = "";
 
@@ -61,7 +61,7 @@ name_files(const mdn_place *p, mdn_condition *out)
 
 /* Rows whose columns are in the file. */
 static uint64_t
-rows_of_columns(const mdn_place *p, uint64_t size)
+rows_of_columns(const mdn_mending *p, uint64_t size)
 {
     uint64_t rows = p->rows;
 
@@ -76,7 +76,7 @@ rows_of_columns(const mdn_place *p, uint64_t size)
 }
 
 static uint64_t
-end_of(const mdn_place *p, const mdn_file *col, uint64_t row)
+end_of(const mdn_mending *p, const mdn_file *col, uint64_t row)
 {
     uint8_t end[8];
 
@@ -89,7 +89,7 @@ end_of(const mdn_place *p, const mdn_file *col, uint64_t row)
 
 /* The checksum of the offsets that place the last row, in a full segment. */
 static bool
-last_offsets_are_right(const mdn_place *p, const mdn_file *col)
+last_offsets_are_right(const mdn_mending *p, const mdn_file *col)
 {
     uint64_t step = UINT64_C(1) << MDN_COLUMN_BLOCK_SHIFT;
     uint64_t row = p->rows - step;
@@ -115,8 +115,10 @@ last_offsets_are_right(const mdn_place *p, const mdn_file *col)
 /* Bytes of records; 0 where the offsets that say so are damaged: nothing is to
  * be concluded from those. */
 static uint64_t
-bytes_needed(const mdn_place *p, const mdn_file *col, uint64_t rows)
+bytes_needed(const mdn_mending *p, const mdn_file *col, uint64_t rows)
 {
+    if (p->linked)
+        return 0;
     if (!p->layout->has[MDN_OFFSETS])
         return p->rows * p->layout->record_size;
     if (p->bytes > 0)
@@ -129,7 +131,7 @@ bytes_needed(const mdn_place *p, const mdn_file *col, uint64_t rows)
 
 /* How many of the first rows end within size bytes. */
 static uint64_t
-rows_within(const mdn_place *p, const mdn_file *col, uint64_t rows,
+rows_within(const mdn_mending *p, const mdn_file *col, uint64_t rows,
             uint64_t size)
 {
     uint64_t low = 0, high = rows;
@@ -151,7 +153,7 @@ rows_within(const mdn_place *p, const mdn_file *col, uint64_t rows,
 }
 
 static mdn_status
-look_at_columns(const mdn_place *p, const mdn_file *col, mdn_condition *out,
+look_at_columns(const mdn_mending *p, const mdn_file *col, mdn_condition *out,
                 mdn_error *err)
 {
     mdn_status st = mdn_file_size(col, &out->col_size, err);
@@ -170,7 +172,7 @@ look_at_columns(const mdn_place *p, const mdn_file *col, mdn_condition *out,
 }
 
 mdn_status
-mdn_mend_look(const mdn_place *place, mdn_condition *out, mdn_error *err)
+mdn_mend_look(const mdn_mending *place, mdn_condition *out, mdn_error *err)
 {
     mdn_file seg, col;
     mdn_error why = {.status = MDN_OK};
@@ -178,14 +180,18 @@ mdn_mend_look(const mdn_place *place, mdn_condition *out, mdn_error *err)
 
     *out = (mdn_condition){.seg_size = 0};
     name_files(place, out);
-    st = open_records(place, O_RDONLY, &seg, &why);
-    st = is_there(st, &why, &out->seg_there, err);
-    if (st != MDN_OK)
-        return st;
+    seg = MDN_FILE_CLOSED;
+    out->seg_there = place->linked;
+    if (!place->linked) {
+        st = open_records(place, O_RDONLY, &seg, &why);
+        st = is_there(st, &why, &out->seg_there, err);
+        if (st != MDN_OK)
+            return st;
+    }
     st = mdn_columns_open_any(place->io, place->path, place->segment,
                               place->generation, false, &col, &why);
     st = is_there(st, &why, &out->col_there, err);
-    if (st == MDN_OK && out->seg_there)
+    if (st == MDN_OK && seg.fd >= 0)
         st = mdn_file_size(&seg, &out->seg_size, err);
     if (st == MDN_OK && out->col_there)
         st = look_at_columns(place, &col, out, err);
@@ -206,7 +212,7 @@ mdn_mend_look(const mdn_place *place, mdn_condition *out, mdn_error *err)
 }
 
 static mdn_status
-mend_columns(const mdn_place *p, const mdn_condition *c, bool create,
+mend_columns(const mdn_mending *p, const mdn_condition *c, bool create,
              mdn_error *err)
 {
     bool is_short = c->col_size < p->layout->col_size;
@@ -236,7 +242,7 @@ mend_columns(const mdn_place *p, const mdn_condition *c, bool create,
 }
 
 mdn_status
-mdn_mend_files(const mdn_place *place, const mdn_condition *condition,
+mdn_mend_files(const mdn_mending *place, const mdn_condition *condition,
                bool create, mdn_error *err)
 {
     mdn_file seg = MDN_FILE_CLOSED;
@@ -277,7 +283,7 @@ sum(const mdn_file *file, uint64_t at, uint64_t size, uint32_t *crc,
 }
 
 mdn_status
-mdn_mend_tail(const mdn_place *place, mdn_tail *tail, mdn_error *err)
+mdn_mend_tail(const mdn_mending *place, mdn_tail *tail, mdn_error *err)
 {
     const mdn_layout *layout = place->layout;
     uint64_t first = place->segment << layout->segment_shift;

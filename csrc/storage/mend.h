@@ -12,7 +12,8 @@ typedef struct {
     const mdn_layout *layout;
     uint64_t segment, generation, rows;
     uint64_t bytes; /* of its records, if it is not full; else 0 */
-} mdn_place;
+    bool linked;    /* its records lie in a file of the user: not looked at */
+} mdn_mending;
 
 /* What its files are like. */
 typedef struct {
@@ -26,19 +27,19 @@ typedef struct {
 } mdn_condition;
 
 /* MDN_OK also for files that are missing; that is their condition. */
-mdn_status mdn_mend_look(const mdn_place *place, mdn_condition *out,
+mdn_status mdn_mend_look(const mdn_mending *place, mdn_condition *out,
                          mdn_error *err);
 
 /* Write a damaged header anew, and make files that are too short long enough
  * again, with zeros that no checksum vouches for.  `create`: also the files
  * that are missing.  Durable, but for names. */
-mdn_status mdn_mend_files(const mdn_place *place,
+mdn_status mdn_mend_files(const mdn_mending *place,
                           const mdn_condition *condition, bool create,
                           mdn_error *err);
 
 /* The checksums of the last, not full blocks, and the bytes of the records, as
  * they follow from what is in the files; rows > 0, the segment is not full. */
-mdn_status mdn_mend_tail(const mdn_place *place, mdn_tail *tail,
+mdn_status mdn_mend_tail(const mdn_mending *place, mdn_tail *tail,
                          mdn_error *err);
 
 #endif

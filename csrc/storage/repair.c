@@ -226,12 +226,14 @@ compacted_files_are_there(repairing *r, const mdn_entry *entry, bool *there,
 
     *there = mdn_compact_decode(entry, &count);
     for (uint64_t i = 0; *there && i < count && st == MDN_OK; i++) {
-        mdn_place place = {.io = r->io,
-                           .path = r->path,
-                           .layout = r->layout,
-                           .segment = mdn_compact_at(entry, i).segment,
-                           .generation = entry->number};
+        mdn_mending place = {.io = r->io,
+                             .path = r->path,
+                             .layout = r->layout,
+                             .segment = mdn_compact_at(entry, i).segment,
+                             .generation = entry->number};
         mdn_condition c;
+
+        place.linked = mdn_history_link(r->history, place.segment) != NULL;
 
         st = mdn_mend_look(&place, &c, err);
         *there = st == MDN_OK && c.seg_there && c.col_there && !c.header_damaged
@@ -252,12 +254,12 @@ move_tail(repairing *r, const mdn_entry *entry, mdn_tail *tail, mdn_error *err)
         return MDN_OK;
     for (uint64_t i = 0; i < count; i++) {
         mdn_compacted moved = mdn_compact_at(entry, i);
-        mdn_place place = {.io = r->io,
-                           .path = r->path,
-                           .layout = r->layout,
-                           .segment = open,
-                           .generation = entry->number,
-                           .rows = mdn_layout_row(r->layout, tail->count)};
+        mdn_mending place = {.io = r->io,
+                             .path = r->path,
+                             .layout = r->layout,
+                             .segment = open,
+                             .generation = entry->number,
+                             .rows = mdn_layout_row(r->layout, tail->count)};
 
         if (moved.segment == open)
             return mdn_mend_tail(&place, tail, err);
@@ -422,12 +424,12 @@ plan_sources(repairing *r, mdn_error *err)
 
 /* Commits whose rows are gone. */
 
-static mdn_place
+static mdn_mending
 place_of(const repairing *r, const mdn_tail *tail, uint64_t segment)
 {
     uint64_t left = tail->count - (segment << r->layout->segment_shift);
 
-    return (mdn_place){
+    return (mdn_mending){
         .io = r->io,
         .path = r->path,
         .layout = r->layout,
@@ -435,6 +437,7 @@ place_of(const repairing *r, const mdn_tail *tail, uint64_t segment)
         .generation = mdn_history_generation(r->history, segment),
         .rows = left < row_count(r) ? left : row_count(r),
         .bytes = left < row_count(r) ? tail->segment_bytes : 0,
+        .linked = mdn_history_link(r->history, segment) != NULL,
     };
 }
 
@@ -447,7 +450,7 @@ rows_are_there(repairing *r, uint64_t first, uint64_t end, bool *there,
 
     *there = true;
     for (uint64_t s = first >> shift; *there && s << shift < end; s++) {
-        mdn_place place = place_of(r, &r->tail, s);
+        mdn_mending place = place_of(r, &r->tail, s);
         uint64_t rows = end - (s << shift);
         mdn_condition c;
         mdn_status st = mdn_mend_look(&place, &c, err);
@@ -548,7 +551,7 @@ plan_commits(repairing *r, mdn_error *err)
 /* Segments. */
 
 static mdn_status
-tell_segment(repairing *r, const mdn_place *place, const mdn_condition *c,
+tell_segment(repairing *r, const mdn_mending *place, const mdn_condition *c,
              bool create, mdn_error *err)
 {
     mdn_step missing = {.kind = create ? MDN_STEP_EXTENDED : MDN_STEP_LEFT,
@@ -589,7 +592,7 @@ go_through_segments(repairing *r, bool mend, mdn_error *err)
     mdn_status st = MDN_OK;
 
     for (uint64_t s = 0; s < segments && st == MDN_OK; s++) {
-        mdn_place place = place_of(r, &r->tail, s);
+        mdn_mending place = place_of(r, &r->tail, s);
         bool create = r->create_last && s + 1 == segments;
         mdn_condition c;
 

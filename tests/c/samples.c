@@ -3,9 +3,11 @@
 #include "base/random.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAYLOAD_MAX 48
@@ -150,6 +152,48 @@ done:
     free(labels);
     free(timestamps);
     return st;
+}
+
+#define FILE_HEADER 16
+#define FILE_RECORD 40
+
+void
+samples_write_file(const char *file, uint64_t first, uint64_t count)
+{
+    const struct timespec old[2] = {{1000000000, 5}, {1000000000, 5}};
+    uint64_t size = FILE_HEADER + count * FILE_RECORD;
+    uint8_t *all = allocate(size);
+    FILE *out = fopen(file, "wb");
+
+    memset(all, 0xee, size);
+    for (uint64_t i = 0; i < count; i++) {
+        uint8_t *record = all + FILE_HEADER + i * FILE_RECORD;
+        uint64_t time = (uint64_t)timestamp(first + i);
+
+        for (uint64_t k = 0; k < 8; k++)
+            record[k] = (uint8_t)(time >> (56 - 8 * k));
+        record[8] = (uint8_t)label(first + i);
+        fill(record + 9, first + i, 0, 4);
+        fill(record + 13, first + i, 1, 24);
+    }
+    if (out == NULL || fwrite(all, 1, size, out) != size || fclose(out) != 0
+        || utimensat(AT_FDCWD, file, old, 0) != 0)
+        abort();
+    free(all);
+}
+
+mdn_link_options
+samples_link_options(const char *file, uint32_t threads)
+{
+    return (mdn_link_options){
+        .path = file,
+        .first_record = FILE_HEADER,
+        .record_size = FILE_RECORD,
+        .fields_at = 9,
+        .label = {.offset = 8, .size = 1, .is_signed = true},
+        .timestamp = {.size = 8, .is_signed = true, .big_endian = true},
+        .threads = threads,
+    };
 }
 
 static bool

@@ -1,8 +1,9 @@
 /* fuzz_csv.c - any bytes as a CSV file, for libFuzzer.
  *
  * The first byte of the input chooses options; the rest is the file, served
- * from memory in short reads.  Parsing twice, whole and in small blocks, must
- * give the same samples and the same outcome. */
+ * from memory in short reads.  Parsing twice, whole and in small blocks, and
+ * once more in tiny pieces (now and then by two threads) must give the same
+ * samples, the same position and the same outcome. */
 #include "ingest/csv.h"
 #include "storage/schema.h"
 
@@ -60,7 +61,7 @@ require(bool holds)
 
 static mdn_status
 fill_all(mdn_reader *csv, mdn_block *block, uint64_t size_max,
-         mdn_progress *progress)
+         mdn_progress *progress, char message[512])
 {
     mdn_error err;
     mdn_status st;
@@ -70,6 +71,8 @@ fill_all(mdn_reader *csv, mdn_block *block, uint64_t size_max,
     while (st == MDN_OK && *progress == MDN_READER_MORE);
     if (st != MDN_OK)
         require(st == err.status && strlen(err.message) > 0);
+    if (message != NULL)
+        strcpy(message, st == MDN_OK ? "" : err.message);
     return st;
 }
 
@@ -99,30 +102,70 @@ compare(const mdn_schema *schema, const mdn_block *whole, uint64_t first,
     }
 }
 
+/* What one reader of the whole file says. */
+typedef struct {
+    mdn_block *whole;
+    mdn_status status;
+    uint64_t position;
+    char message[512];
+} outcome;
+
 static void
-check_file(const mdn_schema *schema, mdn_reader *csv)
+read_whole(const mdn_csv_options *options, mdn_reader *csv, outcome *out)
 {
-    mdn_block *whole, *part;
     mdn_progress progress = MDN_READER_MORE;
-    mdn_status first, again;
+
+    require(mdn_block_new(options->file.schema, csv->labels, csv->timestamps,
+                          &out->whole, NULL)
+            == MDN_OK);
+    out->status =
+        fill_all(csv, out->whole, UINT64_MAX, &progress, out->message);
+    require(out->status != MDN_OK || progress == MDN_READER_END);
+    out->position = mdn_reader_position(csv);
+}
+
+static void
+check_file(mdn_csv_options options, mdn_reader *csv, uint64_t piece_size,
+           bool threads)
+{
+    const mdn_schema *schema = options.file.schema;
+    mdn_progress progress = MDN_READER_MORE;
+    outcome first, second;
+    mdn_reader *other;
+    mdn_status again;
+    mdn_block *part;
     uint64_t seen = 0;
 
-    require(mdn_block_new(schema, csv->labels, csv->timestamps, &whole, NULL)
-            == MDN_OK);
-    first = fill_all(csv, whole, UINT64_MAX, &progress);
-    require(first != MDN_OK || progress == MDN_READER_END);
-
+    read_whole(&options, csv, &first);
     require(mdn_reader_seek(csv, 0, NULL) == MDN_OK);
     do {
+        uint64_t position;
+
         require(mdn_block_new(schema, csv->labels, csv->timestamps, &part, NULL)
                 == MDN_OK);
-        again = fill_all(csv, part, 100, &progress);
-        compare(schema, whole, seen, part);
+        again = fill_all(csv, part, 100, &progress, NULL);
+        compare(schema, first.whole, seen, part);
         seen += part->count;
         mdn_block_free(part);
+        /* Where a reader stops is where the next one can go on. */
+        position = mdn_reader_position(csv);
+        require(mdn_reader_seek(csv, position, NULL) == MDN_OK);
+        require(mdn_reader_position(csv) == position);
     } while (again == MDN_OK && progress != MDN_READER_END);
-    require(again == first && seen == whole->count);
-    mdn_block_free(whole);
+    require(again == first.status && seen == first.whole->count);
+    require(mdn_reader_position(csv) == first.position);
+
+    options.piece_size = piece_size;
+    options.file.threads = threads ? 2 : 1;
+    require(mdn_csv_open(&options, &other, NULL) == MDN_OK);
+    read_whole(&options, other, &second);
+    require(second.status == first.status && second.position == first.position
+            && second.whole->count == first.whole->count);
+    require(strcmp(first.message, second.message) == 0);
+    compare(schema, first.whole, 0, second.whole);
+    mdn_reader_free(other);
+    mdn_block_free(first.whole);
+    mdn_block_free(second.whole);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -146,13 +189,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                        .pread = memory_pread,
                        .size = memory_size};
     mdn_csv_options options = {.separator = ','};
-    mdn_schema *schema;
+    static mdn_schema *schema;
     mdn_reader *csv;
     mdn_error err;
 
     if (size == 0)
         return 0;
-    require(mdn_schema_parse(text, sizeof text - 1, &schema, NULL) == MDN_OK);
+    if (schema == NULL)
+        require(mdn_schema_parse(text, sizeof text - 1, &schema, NULL)
+                == MDN_OK);
     options.file.io = &io;
     options.file.path = "fuzz.csv";
     options.file.schema = schema;
@@ -164,11 +209,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     options.element_count = 8;
     options.timestamp = &third;
     options.label = data[0] & 8 ? &third : NULL;
+    options.file.growing = data[0] & 16;
     if (mdn_csv_open(&options, &csv, &err) == MDN_OK)
-        check_file(schema, csv);
+        check_file(options, csv, 1 + size % 7,
+                   data[0] >> 5 == 7 && size % 8 == 0);
     else
         require(csv == NULL && strlen(err.message) > 0);
     mdn_reader_free(csv);
-    mdn_schema_free(schema);
     return 0;
 }
