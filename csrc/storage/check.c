@@ -121,10 +121,16 @@ keep(void *ctx, const mdn_finding *finding, mdn_error *err)
         c->list = grown;
         c->room = room;
     }
-    k = &c->list[c->count++];
-    *k =
-        (kept){.finding = *finding, .segment = p->segment, .order = p->order++};
-    snprintf(k->file, sizeof k->file, "%s", finding->file);
+    k = &c->list[c->count];
+    *k = (kept){.finding = *finding,
+                .segment = p->segment,
+                .order = p->order++,
+                .file = strdup(finding->file)};
+    if (k->file == NULL) {
+        st = mdn_fail_nomem(err, 64);
+        goto done;
+    }
+    c->count++;
     snprintf(k->text, sizeof k->text, "%s", finding->text);
 done:
     pthread_mutex_unlock(&c->lock);

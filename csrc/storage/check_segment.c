@@ -330,6 +330,26 @@ check_column(checking *c, mdn_kind kind, mdn_error *err)
     return st == MDN_OK ? flush_run(c, err) : st;
 }
 
+/* The rows of a block, from a file in which they have a stride. */
+static mdn_status
+sum_linked(checking *c, uint64_t row, uint64_t rows, uint32_t *crc, fault *f,
+           mdn_error *err)
+{
+    const mdn_link_event *what = &c->link->what;
+    uint64_t at =
+        what->first_row + row
+        + ((c->segment - what->first_segment) << c->layout->segment_shift);
+    mdn_status st = MDN_OK;
+
+    at = what->offset + at * what->stride;
+    if (what->stride == c->layout->record_size)
+        return sum(c, &c->records, at, rows * what->stride, crc, f, err);
+    for (uint64_t i = 0; i < rows && st == MDN_OK && *f == FINE; i++)
+        st = sum(c, &c->records, at + i * what->stride, c->layout->record_size,
+                 crc, f, err);
+    return st;
+}
+
 static mdn_status
 check_fixed(checking *c, mdn_error *err)
 {
@@ -356,26 +376,6 @@ check_fixed(checking *c, mdn_error *err)
             st = check_cancelled(c, err);
     }
     return st == MDN_OK ? flush_run(c, err) : st;
-}
-
-/* The rows of a block, from a file in which they have a stride. */
-static mdn_status
-sum_linked(checking *c, uint64_t row, uint64_t rows, uint32_t *crc, fault *f,
-           mdn_error *err)
-{
-    const mdn_link_event *what = &c->link->what;
-    uint64_t at =
-        what->first_row + row
-        + ((c->segment - what->first_segment) << c->layout->segment_shift);
-    mdn_status st = MDN_OK;
-
-    at = what->offset + at * what->stride;
-    if (what->stride == c->layout->record_size)
-        return sum(c, &c->records, at, rows * what->stride, crc, f, err);
-    for (uint64_t i = 0; i < rows && st == MDN_OK && *f == FINE; i++)
-        st = sum(c, &c->records, at + i * what->stride, c->layout->record_size,
-                 crc, f, err);
-    return st;
 }
 
 /* Records with bytes fields. */
