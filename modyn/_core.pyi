@@ -235,6 +235,25 @@ def read_csv(
     piece_size: int = 0,
     /,
 ) -> Reader: ...
+
+# Maintenance (csrc/python/maintain.c); its face is modyn/maintenance.py.
+
+def verify(
+    path: str | bytes | os.PathLike[str], threads: int, /
+) -> tuple[
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    list[tuple[str, str, str | None, int, int, int, int, str]],
+]: ...
+def repair(
+    path: str | bytes | os.PathLike[str], dry_run: bool, cut_sources: bool, /
+) -> list[tuple[str, str, None, int, int, int, int, str]]: ...
 def read_fixed(
     path: str | bytes | os.PathLike[str],
     schema: str,
