@@ -32,6 +32,19 @@ class Dataset:
         source: bytes | None = None,
         /,
     ) -> int: ...
+    def link(
+        self,
+        path: str,
+        first_record: int,
+        record_size: int,
+        fields_at: int,
+        label: tuple[int, int, bool, bool] | None,
+        timestamp: tuple[int, int, bool, bool] | None,
+        timestamps: npt.NDArray[np.int64] | int | None,
+        threads: int,
+        source: bytes | None = None,
+        /,
+    ) -> tuple[int, int, int]: ...
     def erase(self, keys: npt.NDArray[np.uint64], who: str, why: str, /) -> int: ...
     def compact(self) -> tuple[int, int]: ...
     def events(self) -> list[tuple[int, int, int, bytes, bytes]]: ...
@@ -72,6 +85,7 @@ class View:
         /,
     ) -> None: ...
     def warm(self) -> None: ...
+    def links(self) -> list[tuple[str, int, int, int]]: ...
 
 # Loaders (csrc/python/loader.c, batch.c); their face is modyn/loader.py.
 
