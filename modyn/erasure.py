@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from modyn.ingest.sources import keys_of_file
 from modyn.inputs import as_int64, as_keys, as_timestamps
 
 if TYPE_CHECKING:
@@ -72,7 +73,15 @@ class Erasure:
         return alike if found is None else np.intersect1d(found, alike)
 
     def _of_file(self, dataset: Dataset) -> npt.NDArray[np.uint64]:
-        raise NotImplementedError
+        """Return the samples that were ingested from the file."""
+        path = os.path.abspath(os.fspath(self.file or ""))
+        try:
+            parts = keys_of_file(dataset._core.sources(), path)
+        except KeyError:
+            raise ValueError(f"{dataset.path}: nothing was ingested from {path}") from None
+        if not parts:
+            return np.empty(0, np.uint64)
+        return np.concatenate([np.arange(part.start, part.stop, dtype=np.uint64) for part in parts])
 
     def _alike(self, dataset: Dataset) -> npt.NDArray[np.uint64]:
         """Return the living samples with the labels and timestamps asked for."""

@@ -64,6 +64,18 @@ sys_sync(void *self, int fd, bool data_only)
     return outcome(data_only ? fdatasync(fd) : fsync(fd));
 }
 
+/* Neither waits nor consumes an error of an earlier write: both are left to
+ * the sync that follows. */
+static int
+sys_start(void *self, int fd, uint64_t at, uint64_t size)
+{
+    (void)self;
+    if (at > INT64_MAX || size > INT64_MAX - at)
+        return -EFBIG;
+    return outcome(
+        sync_file_range(fd, (off_t)at, (off_t)size, SYNC_FILE_RANGE_WRITE));
+}
+
 static int
 sys_sync_dir(void *self, const char *path)
 {
@@ -207,6 +219,7 @@ const mdn_io mdn_io_system = {
     .pread = sys_pread,
     .pwrite = sys_pwrite,
     .sync = sys_sync,
+    .start = sys_start,
     .sync_dir = sys_sync_dir,
     .truncate = sys_truncate,
     .allocate = sys_allocate,

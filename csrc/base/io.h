@@ -27,6 +27,8 @@ typedef struct mdn_io {
     int64_t (*pwrite)(void *self, int fd, const void *buf, uint64_t size,
                       uint64_t at);
     int (*sync)(void *self, int fd, bool data_only);
+    /* Begin to write out a range, without waiting for it; may be NULL. */
+    int (*start)(void *self, int fd, uint64_t at, uint64_t size);
     int (*sync_dir)(void *self, const char *path);
     int (*truncate)(void *self, int fd, uint64_t size);
     int (*allocate)(void *self, int fd, uint64_t at, uint64_t size);

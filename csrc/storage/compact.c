@@ -15,6 +15,7 @@
 
 #include "storage/events.h"
 #include "storage/handle.h"
+#include "storage/orderfile.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -167,7 +168,13 @@ mdn_dataset_compact(mdn_dataset *dataset, const mdn_pulse *pulse,
         uint64_t samples =
             fate->link == NULL ? fate->erased->count - fate->wiped : 0;
 
-        st = compact_segment(dataset, segment, pulse, err);
+        /* It knows the places of erased samples in time; before the segment, so
+         * that the directory is synced, and after it, since readers make it. */
+        st = mdn_orderfile_remove(dataset->io, dataset->path, err);
+        if (st == MDN_OK)
+            st = compact_segment(dataset, segment, pulse, err);
+        if (st == MDN_OK)
+            st = mdn_orderfile_remove(dataset->io, dataset->path, err);
         if (st == MDN_OK) {
             out->segments++;
             out->samples += samples;

@@ -19,6 +19,8 @@
 #include "base/bytes.h"
 #include "storage/copy.h"
 #include "storage/linked.h"
+#include "storage/verify.h"
+#include "storage/zstd.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -198,16 +200,32 @@ copy_field(uint8_t *to, const uint8_t *const *records, uint64_t count,
     }
 }
 
-/* Payload number `nth` of a record: behind the head and the ones before. */
-static const uint8_t *
-payload(const mdn_schema *schema, const uint8_t *record, uint64_t nth)
+/* Bytes of the payloads of a record before number `nth`. */
+static uint64_t
+before(const mdn_schema *schema, const uint8_t *record, uint64_t nth)
 {
     const uint8_t *lengths = record + schema->fixed_size;
-    const uint8_t *at = record + schema->head_size;
+    uint64_t size = 0;
 
     for (uint64_t i = 0; i < nth; i++)
-        at += mdn_load_u32(lengths + 4 * i);
-    return at;
+        size += mdn_load_u32(lengths + 4 * i);
+    return size;
+}
+
+/* The target has room for this payload, and for no more. */
+static mdn_status
+check_room(const mdn_field *field, const mdn_target *target, uint64_t row,
+           uint64_t size, mdn_error *err)
+{
+    int64_t room = target->offsets[row + 1] - target->offsets[row];
+
+    if (room == (int64_t)size)
+        return MDN_OK;
+    return mdn_fail(err, MDN_INVALID,
+                    "field '%s', row %llu: offsets leave %lld bytes "
+                    "for %llu",
+                    field->name, (unsigned long long)row, (long long)room,
+                    (unsigned long long)size);
 }
 
 static mdn_status
@@ -218,28 +236,115 @@ copy_bytes(const job *j, const mdn_target *target,
     const mdn_schema *schema = j->view->store->schema;
     const mdn_field *field = &schema->fields[target->field];
     uint64_t nth = (field->offset - schema->fixed_size) / 4;
+    mdn_status st = MDN_OK;
 
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
         uint64_t size = mdn_load_u32(records[i] + field->offset);
-        int64_t at = target->offsets[first + i];
 
-        if (target->offsets[first + i + 1] - at != (int64_t)size)
-            return mdn_fail(err, MDN_INVALID,
-                            "field '%s', row %llu: offsets leave %lld bytes "
-                            "for %llu",
-                            field->name, (unsigned long long)(first + i),
-                            (long long)(target->offsets[first + i + 1] - at),
-                            (unsigned long long)size);
-        if (size > 0)
-            memcpy((uint8_t *)target->values + at,
-                   payload(schema, records[i], nth), size);
+        st = check_room(field, target, first + i, size, err);
+        if (st == MDN_OK && size > 0)
+            memcpy((uint8_t *)target->values + target->offsets[first + i],
+                   records[i] + schema->head_size
+                       + before(schema, records[i], nth),
+                   size);
     }
+    return st;
+}
+
+/* Payloads that may be a frame. */
+
+/* Of one thread of a fetch. */
+typedef struct {
+    mdn_zstd zstd;
+    uint8_t *scratch; /* owned: the payloads of one record */
+    uint64_t size;
+} unpacker;
+
+/* Where the frame of a record is unpacked: what is asked for, if that is all
+ * there is to it. */
+static mdn_status
+place_of(const job *j, unpacker *u, uint64_t row, uint64_t size, uint8_t **out,
+         mdn_error *err)
+{
+    const mdn_schema *schema = j->view->store->schema;
+
+    for (uint32_t t = 0; schema->bytes_count == 1 && t < j->target_count; t++) {
+        const mdn_target *target = &j->targets[t];
+        const mdn_field *field = &schema->fields[target->field];
+
+        if (field->dtype != MDN_BYTES)
+            continue;
+        *out = (uint8_t *)target->values + target->offsets[row];
+        return check_room(field, target, row, size, err);
+    }
+    if (u->size < size) {
+        free(u->scratch);
+        u->scratch = malloc(size);
+        u->size = u->scratch == NULL ? 0 : size;
+        if (u->scratch == NULL)
+            return mdn_fail_nomem(err, size);
+    }
+    *out = u->scratch;
+    return MDN_OK;
+}
+
+/* The payloads of a verified record, in the record or unpacked.  The lengths
+ * in its head, and that its frame claims to hold as many, are verified. */
+static mdn_status
+find_payloads(const job *j, unpacker *u, const uint8_t *record, uint64_t row,
+              const uint8_t **out, mdn_error *err)
+{
+    const mdn_schema *schema = j->view->store->schema;
+    uint64_t stored =
+        mdn_view_record_size(j->view, j->keys[row]) - schema->head_size;
+    uint64_t size = before(schema, record, schema->bytes_count);
+    uint8_t *place = NULL;
+    mdn_status st;
+
+    *out = record + schema->head_size;
+    if (stored == size)
+        return MDN_OK;
+    if ((st = place_of(j, u, row, size, &place, err)) != MDN_OK)
+        return st;
+    if (!mdn_zstd_unpack(&u->zstd, *out, stored, place, size))
+        return mdn_fail(err, MDN_CORRUPT,
+                        "%s: the payloads of key %llu cannot be unpacked",
+                        j->view->store->path, (unsigned long long)j->keys[row]);
+    *out = place;
     return MDN_OK;
 }
 
 static mdn_status
-copy_group(const job *j, const uint8_t *const *records, uint64_t first,
-           uint64_t last, mdn_error *err)
+unpack_group(const job *j, unpacker *u, const uint8_t *const *records,
+             uint64_t first, uint64_t count, mdn_error *err)
+{
+    const mdn_schema *schema = j->view->store->schema;
+    const uint8_t *payloads;
+    mdn_status st = MDN_OK;
+
+    for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
+        st = find_payloads(j, u, records[i], first + i, &payloads, err);
+        for (uint32_t t = 0; t < j->target_count && st == MDN_OK; t++) {
+            const mdn_target *target = &j->targets[t];
+            const mdn_field *field = &schema->fields[target->field];
+            uint64_t nth = (field->offset - schema->fixed_size) / 4, size;
+            uint8_t *to;
+
+            if (field->dtype != MDN_BYTES)
+                continue;
+            size = mdn_load_u32(records[i] + field->offset);
+            to = (uint8_t *)target->values + target->offsets[first + i];
+            st = check_room(field, target, first + i, size, err);
+            if (st == MDN_OK && size > 0 && to != payloads)
+                memcpy(to, payloads + before(schema, records[i], nth), size);
+        }
+    }
+    return st;
+}
+
+static mdn_status
+copy_group(const job *j, unpacker *u, const uint8_t *const *records,
+           uint64_t first, uint64_t last, mdn_error *err)
 {
     const uint64_t count = group_size(j, first, last);
     const mdn_schema *schema = j->view->store->schema;
@@ -249,13 +354,28 @@ copy_group(const job *j, const uint8_t *const *records, uint64_t first,
         const mdn_target *target = &j->targets[t];
         const mdn_field *field = &schema->fields[target->field];
 
-        if (field->dtype == MDN_BYTES)
-            st = copy_bytes(j, target, records, first, count, err);
-        else
+        if (field->dtype != MDN_BYTES)
             copy_field((uint8_t *)target->values + first * field->size_bytes,
                        records, count, field->offset, field->size_bytes);
+        else if (!j->view->store->layout.compressed)
+            st = copy_bytes(j, target, records, first, count, err);
     }
+    if (u != NULL && st == MDN_OK)
+        st = unpack_group(j, u, records, first, count, err);
     return st;
+}
+
+/* Whether frames may have to be unpacked for a target. */
+static bool
+unpacks(const job *j)
+{
+    const mdn_store *store = j->view->store;
+
+    for (uint32_t t = 0; t < j->target_count && store->layout.compressed; t++) {
+        if (store->schema->fields[j->targets[t].field].dtype == MDN_BYTES)
+            return true;
+    }
+    return false;
 }
 
 static mdn_status
@@ -263,6 +383,7 @@ gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
 {
     const uint8_t *records[2][GROUP_MAX];
     const uint64_t group = j->group;
+    unpacker room = {.size = 0}, *u = unpacks(j) ? &room : NULL;
     mdn_status st;
     int now = 0;
 
@@ -273,8 +394,10 @@ gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
         prepare(j, i + 2 * group, last);
         st = resolve(j, i + group, last, records[!now], err);
         if (st == MDN_OK)
-            st = copy_group(j, records[now], i, last, err);
+            st = copy_group(j, u, records[now], i, last, err);
     }
+    mdn_zstd_free(&room.zstd);
+    free(room.scratch);
     return st;
 }
 

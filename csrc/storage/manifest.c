@@ -8,7 +8,8 @@
  *
  *   header  0  8  magic "MDNDATA\0"     record   0  4  magic "MDNC"
  *           8  4  version, 1                     4  4  kind of record, 1 or 2
- *          12  4  flags: 1 labels                8  8  sequence
+ *          12  4  flags: 1 labels, 2             8  8  sequence
+ *                 compressed
  *          16 16  uuid                          16  8  count of samples
  *          32  4  time unit                     24  8  bytes of open segment
  *          36  4  segment shift                 32 16  checksums of the last
@@ -41,6 +42,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/crc32c.h"
+#include "storage/zstd.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +55,7 @@
 #define SCHEMA_AT (3 * SECTOR)
 #define SCHEMA_SIZE_MAX 65536
 #define FLAG_LABELS 1u
+#define FLAG_COMPRESSED 2u
 
 #define REACH_SIZE 16
 
@@ -171,7 +174,9 @@ mdn_manifest_create(const mdn_io *io, const char *directory,
     } else {
         memcpy(head, HEADER_MAGIC, sizeof HEADER_MAGIC);
         mdn_store_u32(head + 8, VERSION);
-        mdn_store_u32(head + 12, layout->has[MDN_LABELS] ? FLAG_LABELS : 0);
+        mdn_store_u32(head + 12,
+                      (layout->has[MDN_LABELS] ? FLAG_LABELS : 0)
+                          | (layout->compressed ? FLAG_COMPRESSED : 0));
         memcpy(head + 16, layout->uuid, MDN_UUID_SIZE);
         mdn_store_u32(head + 32, (uint32_t)layout->time_unit);
         mdn_store_u32(head + 36, layout->segment_shift);
@@ -220,7 +225,8 @@ use_header(mdn_manifest *manifest, const uint8_t *head, const char *text,
     uint32_t size = mdn_load_u32(head + 40);
     mdn_status st;
 
-    if ((flags & ~FLAG_LABELS) != 0 || unit > MDN_NS || shift == 0)
+    if ((flags & ~(FLAG_LABELS | FLAG_COMPRESSED)) != 0 || unit > MDN_NS
+        || shift == 0)
         return mdn_fail(err, MDN_UNSUPPORTED,
                         "%s: flags %u, time unit %u, segment shift %u are not "
                         "known to this modyn",
@@ -229,16 +235,24 @@ use_header(mdn_manifest *manifest, const uint8_t *head, const char *text,
     if (st == MDN_OK)
         st = mdn_layout_init(layout, *schema, (flags & FLAG_LABELS) != 0, shift,
                              &inner);
+    if (st == MDN_OK && (flags & FLAG_COMPRESSED) != 0)
+        st = layout->has[MDN_OFFSETS]
+                 ? mdn_zstd_load(&inner)
+                 : mdn_fail(&inner, MDN_INVALID,
+                            "compressed, but no field is bytes");
     if (st == MDN_INVALID)
         st = mdn_fail(err, MDN_CORRUPT, "%s: %.300s", manifest->file.path,
                       inner.message);
     else if (st != MDN_OK)
         mdn_fail(err, st, "%s", inner.message);
+    if (st != MDN_OK && err != NULL)
+        err->sys_errno = inner.sys_errno;
     if (st != MDN_OK) {
         mdn_schema_free(*schema);
         *schema = NULL;
         return st;
     }
+    layout->compressed = (flags & FLAG_COMPRESSED) != 0;
     memcpy(layout->uuid, head + 16, MDN_UUID_SIZE);
     layout->time_unit = (mdn_time_unit)unit;
     manifest->records_at = SCHEMA_AT + padded(size);

@@ -66,4 +66,14 @@ mdn_view_record(const mdn_view *view, uint64_t key)
                : base + mdn_store_column(view->store, MDN_OFFSETS)[key - 1];
 }
 
+/* Bytes of the record of a verified key, with bytes fields. */
+static inline uint64_t
+mdn_view_record_size(const mdn_view *view, uint64_t key)
+{
+    const int64_t *ends = mdn_store_column(view->store, MDN_OFFSETS);
+    bool first = mdn_layout_row(&view->store->layout, key) == 0;
+
+    return (uint64_t)(ends[key] - (first ? 0 : ends[key - 1]));
+}
+
 #endif

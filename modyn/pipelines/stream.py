@@ -1,5 +1,6 @@
 """Stream order: which samples a run follows, one after the other."""
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,26 +59,54 @@ def _within(dataset: Dataset, classes: int, why: str) -> None:
 
 def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     """Return the stream of a pipeline over the first `count` samples of its dataset."""
-    times = pipeline.dataset.timestamps[:count]
-    unit = pipeline.dataset.timestamp_unit
+    dataset = pipeline.dataset
+    view = dataset.view
     start, stop = (
-        None if moment is None else timestamp(moment, unit)
+        None if moment is None else timestamp(moment, view.time_unit)
         for moment in (pipeline.start_replay_at, pipeline.stop_replay_at)
     )
-    keys = None
-    if start is not None or stop is not None:
-        inside = np.ones(count, dtype=np.bool_)
-        inside &= True if start is None else times >= start
-        inside &= True if stop is None else times < stop
-        keys = np.flatnonzero(inside).astype(np.uint64)
-        times = times[keys]
-    ascending = is_ascending(times)
-    if pipeline.order == "time" and not ascending:
-        by_time = np.argsort(times, kind="stable").astype(np.uint64)
-        keys = by_time if keys is None else keys[by_time]
-        ascending = True
-    if keys is None and count < len(pipeline.dataset):
+    if pipeline.order == "time":
+        keys, ascending = _by_time(dataset, count, start, stop), True
+    else:
+        keys, ascending = _by_arrival(dataset, count, start, stop)
+    if keys is None and count < view.count:
         keys = np.arange(count, dtype=np.uint64)
-    if len(times) == 0:
-        raise ConfigError(f"{pipeline.dataset.path}: no samples to follow ({count} in the dataset)")
-    return Stream(count=len(times), order=keys, ascending=ascending)
+    length = count if keys is None else len(keys)
+    if length == 0:
+        raise ConfigError(f"{view.path}: no samples to follow ({count} in the dataset)")
+    return Stream(count=length, order=keys, ascending=ascending)
+
+
+def _by_arrival(
+    dataset: Dataset, count: int, start: int | None, stop: int | None
+) -> tuple[npt.NDArray[np.uint64] | None, bool]:
+    """Return the keys with start <= time < stop, ascending, and whether their times ascend."""
+    times, view = dataset.timestamps[:count], dataset.view
+    if start is None and stop is None:
+        return None, is_ascending(times[~dataset.erased[:count]] if view.erased_count else times)
+    inside = ~dataset.erased[:count] if view.erased_count else np.ones(count, dtype=np.bool_)
+    inside &= True if start is None else times >= start
+    inside &= True if stop is None else times < stop
+    keys = np.flatnonzero(inside).astype(np.uint64)
+    return keys, is_ascending(times[keys])
+
+
+def _by_time(
+    dataset: Dataset, count: int, start: int | None, stop: int | None
+) -> npt.NDArray[np.uint64] | None:
+    """Return the keys with start <= time < stop in time order; None for all keys from 0 on.
+
+    Erased samples stay in it, where they were, so that erasing moves no position; who reads
+    the stream leaves them out.
+    """
+    view = dataset.view
+    order = view.time_order(os.cpu_count() or 1)
+    if order is None and start is None and stop is None:
+        return None
+    if order is None:
+        order = np.arange(count, dtype=np.uint64)
+    elif count < view.count:
+        order = order[order < count]
+    first = 0 if start is None else view.time_position(order, start)
+    last = len(order) if stop is None else view.time_position(order, stop)
+    return order[first : max(first, last)]

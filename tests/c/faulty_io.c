@@ -165,6 +165,15 @@ faulty_sync(void *self, int fd, bool data_only)
     return effect;
 }
 
+/* Nothing is durable after it, so nothing is settled. */
+static int
+faulty_start(void *self, int fd, uint64_t at, uint64_t size)
+{
+    int refused = refusal(self, FAULTY_START);
+
+    return refused ? refused : mdn_io_system.start(NULL, fd, at, size);
+}
+
 static int
 faulty_sync_dir(void *self, const char *path)
 {
@@ -302,6 +311,7 @@ faulty_io(faulty *disk)
                         .pread = faulty_pread,
                         .pwrite = faulty_pwrite,
                         .sync = faulty_sync,
+                        .start = faulty_start,
                         .sync_dir = faulty_sync_dir,
                         .truncate = faulty_truncate,
                         .allocate = faulty_allocate,

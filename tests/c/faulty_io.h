@@ -49,6 +49,7 @@ enum {
     FAULTY_LOCK = 2048,
     FAULTY_MAP = 4096,
     FAULTY_STAT = 8192,
+    FAULTY_START = 16384,
 };
 
 typedef struct {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import struct
 from dataclasses import dataclass
@@ -55,6 +56,16 @@ class Entry:
     payload: bytes
 
 
+def unpack(frame: bytes, size: int) -> bytes:
+    """Return the `size` bytes that a zstd frame holds."""
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_decompress.restype = ctypes.c_size_t
+    room = ctypes.create_string_buffer(size)
+    arguments = (room, ctypes.c_size_t(size), frame, ctypes.c_size_t(len(frame)))
+    assert library.ZSTD_decompress(*arguments) == size
+    return room.raw
+
+
 @dataclass
 class Field:
     name: str
@@ -93,7 +104,9 @@ class Reference:
     def _read_header(self, data: bytes) -> None:
         assert data[:8] == b"MDNDATA\0"
         assert number(data, 8, 4) == 1
-        self.has_labels = number(data, 12, 4) == 1
+        self.has_labels = number(data, 12, 4) & 1 == 1
+        self.compressed = number(data, 12, 4) & 2 == 2
+        assert number(data, 12, 4) < 4
         self.uuid = data[16:32]
         self.unit = ("s", "ms", "us", "ns")[number(data, 32, 4)]
         self.shift = number(data, 36, 4)
@@ -258,6 +271,8 @@ class Reference:
         ragged = [field for field in self.fields if field.dtype is None]
         lengths = [number(record, at + 4 * i, 4) for i in range(len(ragged))]
         at += 4 * len(ragged)
+        if self.compressed and at + sum(lengths) != len(record):
+            record = record[:at] + unpack(record[at:], sum(lengths))
         for field, length in zip(ragged, lengths, strict=True):
             sample[field.name] = record[at : at + length]
             at += length
