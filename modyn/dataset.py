@@ -478,13 +478,21 @@ class Dataset:
         A reader that holds a view from before keeps it, except for samples
         that it had not read yet and whose bytes are gone now: they are refused
         with a KeyError.
+
+        Samples that are linked (`mode="link"`) are in files of yours, which modyn
+        does not write: what was erased of them remains there. The answer says in
+        which files, and how much.
         """
         segments, samples = self._core.compact()
         self._current = None
-        return Compaction(segments=segments, samples=samples)
+        remaining: dict[str, int] = {}
+        for path, _, _, erased in self.view.links():
+            if erased:
+                remaining[path] = remaining.get(path, 0) + erased
+        return Compaction(segments=segments, samples=samples, linked=tuple(remaining.items()))
 
     def audit(self) -> list[Event]:
-        """Return what was erased and compacted, when, why and by whom, oldest first.
+        """Return what was erased, compacted and linked, when, why and by whom, oldest first.
 
         The whole journal is read and its chain of digests verified up to the
         digest that the manifest holds.

@@ -38,6 +38,7 @@ SYSTEM_CALLS = """
     open openat creat close read pread preadv write pwrite pwritev lseek fsync fdatasync sync
     sync_file_range truncate ftruncate fallocate posix_fallocate flock lockf fcntl rename renameat
     link symlink unlink unlinkat remove mkdir rmdir stat fstat lstat mmap mremap
+    opendir readdir closedir scandir
     fopen fdopen freopen fread fwrite fclose fflush fseek fgets fputs
 """.split()
 # Never: C says what happened with a status, and leaves printing and ending to the caller.
