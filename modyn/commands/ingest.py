@@ -199,12 +199,11 @@ def _follow(
 
     if len(files) != 1:
         raise ConfigError(f"--follow follows one folder, got {len(files)}")
-    samples = taken = rejected = 0
+    samples = rejected = 0
 
     def tell(report: IngestReport) -> None:
-        nonlocal samples, taken, rejected
+        nonlocal samples, rejected
         samples += report.samples
-        taken += len(report.files)
         rejected += len(report.skipped)
         _show(report)
 
@@ -224,8 +223,7 @@ def _follow(
         pass
     watch.stop()
     typer.echo(
-        f"ended: {samples} samples of {taken} files added, {rejected} rejected; "
-        f"{len(dataset)} samples in all"
+        f"ended: {samples} samples added, {rejected} files rejected; {len(dataset)} samples in all"
     )
 
 

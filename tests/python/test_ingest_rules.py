@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,17 @@ import numpy as np
 import pytest
 
 from modyn.dataset import Dataset
-from modyn.formats import CSV, FileNameTime, Files, FixedRecord, FolderLabels, LabelFile, Npy
+from modyn.formats import (
+    CSV,
+    JSONL,
+    FileNameTime,
+    Files,
+    FixedRecord,
+    FolderLabels,
+    LabelFile,
+    Npy,
+    Tar,
+)
 from modyn.ingest import IngestReport
 from modyn.ingest.driver import Intake
 from modyn.ingest.names import expand
@@ -158,6 +170,56 @@ def test_fixed_records_go_on_where_they_ended(home: Home) -> None:
     home.take(path, format=RECORDS, timestamps="mtime")
 
     assert home.values() == [0, 1, 2, 3, 4]
+
+
+def tar(path: Path, mode: Any, *numbers: int) -> None:
+    with tarfile.open(path, mode) as archive:
+        for n in numbers:
+            for ending, content in [("x", b"%d" % n), ("cls", b"7")]:
+                member = tarfile.TarInfo(f"{n:04}.{ending}")
+                member.size, member.mtime = len(content), n
+                archive.addfile(member, io.BytesIO(content))
+
+
+def test_archives_go_on_where_they_ended(home: Home) -> None:
+    path = home.path / "a.tar"
+    format = Tar(fields={"x": "x"}, modification_time=True)
+    tar(path, "w", 1, 2)
+
+    counts = []
+    for more in [(3,), (4, 5), ()]:
+        counts.append(home.take(path, format=format).samples)
+        tar(path, "a", *more)
+    home.take(path, format=format)
+
+    assert counts == [2, 1, 2]
+    assert home.values() == [1, 2, 3, 4, 5]
+    assert home.dataset.timestamps.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_an_archive_that_is_being_written_is_followed(home: Home) -> None:
+    tar(home.path / "whole.tar", "w", *range(20))
+    content = (home.path / "whole.tar").read_bytes()
+    path = home.path / "a.tar"
+
+    for end in range(0, len(content) + 1, 256):
+        path.write_bytes(content[:end]) if end == 0 else home.add(path, content[end - 256 : end])
+        report = home.follow(path, format=Tar(fields={"x": "x"}, modification_time=True))
+        assert report.skipped == ()
+
+    assert home.values() == list(range(20))
+
+
+def test_lines_of_json_go_on_where_they_ended(home: Home) -> None:
+    path = home.write("a.jsonl", '{"t": 0, "x": 1}\n')
+    format = JSONL(timestamp="t")
+    home.take(path, format=format)
+    home.add(path, '{"t": 0, "x": 2}')
+    home.take(path, format=format)
+    home.add(path, '\n{"t": 0, "x": 3}\n')
+    home.take(path, format=format)
+
+    assert home.values() == [1, 2, 3]
 
 
 def test_a_whole_file_that_has_grown_is_rejected(home: Home) -> None:
