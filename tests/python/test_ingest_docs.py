@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from modyn import formats
 from modyn.commands.ingest_config import FORMATS, IngestConfig
 
-PAGE = (Path(__file__).parents[2] / "docs" / "ingest.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "ingest.md").read_text()
 
 
-def test_the_code_runs_and_prints_what_it_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_code_runs_and_prints_what_it_says(tmp_path: Path) -> None:
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
+    (tmp_path / "page.py").write_text(code)
 
-    exec(compile(code, "docs/ingest.md", "exec"), {})
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "page.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
     said = re.findall(r"print\(.*?\)+  # (.*)", code)
+    assert done.returncode == 0, done.stderr
     assert len(said) == 4
-    assert capsys.readouterr().out.splitlines() == said
+    assert done.stdout.splitlines() == said
 
 
 def test_the_configuration_is_one() -> None:

@@ -6,13 +6,17 @@ import io
 import os
 import shutil
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from modyn import _core
 from modyn.dataset import Dataset
 from modyn.formats import (
     CSV,
@@ -738,6 +742,27 @@ def test_single_files_are_known_by_what_they_hold(images: Home) -> None:
 
     assert (report.samples, report.known, len(report.renamed)) == (0, 3, 1)
     assert "2.png: has shrunk" in reason(report)
+
+
+@given(st.lists(st.binary(max_size=9), max_size=20), st.integers(1, 6))
+def test_the_checks_in_memory_are_those_of_the_files(contents: list[bytes], limit: int) -> None:
+    offsets = np.cumsum([0, *map(len, contents)])
+    head, tail = _core.content_checks(np.frombuffer(b"".join(contents), np.uint8), offsets, limit)
+
+    with tempfile.NamedTemporaryFile(buffering=0) as file:
+        for content, first, last in zip(contents, head, tail, strict=True):
+            file.truncate(0)
+            file.seek(0)
+            file.write(content)
+            part = min(limit, len(content))
+            assert first == _core.file_check(file.name, 0, part)
+            assert last == _core.file_check(file.name, len(content) - part, part)
+
+
+@pytest.mark.parametrize("offsets", [[], [0, 3], [1, 0], [-1, 1]])
+def test_offsets_that_leave_the_values_are_refused(offsets: list[int]) -> None:
+    with pytest.raises(ValueError, match="offsets do not ascend within the values"):
+        _core.content_checks(np.zeros(2, np.uint8), np.array(offsets, np.int64), 9)
 
 
 # The journal ------------------------------------------------------------------------------------
