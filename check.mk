@@ -48,7 +48,7 @@ build/c-$(1)/libmdn.a: $$(CHECK_core:%.c=build/c-$(1)/%.o) \
 	ar rcs $$@ $$^
 
 build/c-$(1)/%: build/c-$(1)/tests/c/%.o build/c-$(1)/libmdn.a
-	$(2) $$(CHECK_flags_$(1)) -pthread $$^ -lm -o $$@
+	$(2) $$(CHECK_flags_$(1)) -pthread $$^ -lm -ldl -o $$@
 
 build/c-$(1)/%.passed: build/c-$(1)/%
 	@rm -f $$@
@@ -66,7 +66,7 @@ $(eval $(call check_flavour,fuzz,$(FUZZ_CC)))
 .SECONDARY:
 
 build/c-fuzz/fuzz_%: build/c-fuzz/tests/fuzz/fuzz_%.o build/c-fuzz/libmdn.a
-	$(FUZZ_CC) $(CHECK_flags_fuzz) -fsanitize=fuzzer -pthread $^ -lm -o $@
+	$(FUZZ_CC) $(CHECK_flags_fuzz) -fsanitize=fuzzer -pthread $^ -lm -ldl -o $@
 
 # New inputs stay in build/; tests/fuzz/<name>/ is the corpus kept in git.
 fuzz: $(CHECK_fuzzers:tests/fuzz/%.c=build/c-fuzz/%)

@@ -52,7 +52,7 @@ def core() -> Extension:
         "orchestrator",
         "python",
     ]
-    return extension("modyn._core", sources(*floors), libraries=["m"])
+    return extension("modyn._core", sources(*floors), libraries=["m", "dl"])
 
 
 def pg_config(option: str) -> str | None:

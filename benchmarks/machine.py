@@ -21,15 +21,20 @@ from pathlib import Path
 ALU_ROUNDS = 40_000_000
 
 
-def compile_floor(directory: str | None = None) -> ctypes.CDLL:
-    """Compile benchmarks/floor.c with the system's compiler and load it."""
-    source = Path(__file__).with_name("floor.c")
+def compile_source(name: str, directory: str | None = None) -> ctypes.CDLL:
+    """Compile a file of benchmarks/ with the system's compiler and load it."""
+    source = Path(__file__).with_name(name)
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         library = Path(folder) / "floor.so"
         compiler = os.environ.get("CC", "cc")
         command = [compiler, "-std=c11", "-O3", "-shared", "-fPIC", "-o", str(library), str(source)]
         subprocess.run(command, check=True)
-        floor = ctypes.CDLL(str(library))  # stays loaded when the file is gone
+        return ctypes.CDLL(str(library))  # stays loaded when the file is gone
+
+
+def compile_floor(directory: str | None = None) -> ctypes.CDLL:
+    """Compile benchmarks/floor.c and load it."""
+    floor = compile_source("floor.c", directory)
     size, pointer = ctypes.c_size_t, ctypes.c_void_p
     floor.floor_reserve.argtypes = [size, ctypes.c_int]
     floor.floor_reserve.restype = pointer

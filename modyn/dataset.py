@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -13,8 +14,15 @@ import numpy.typing as npt
 
 from modyn import _core
 from modyn.erasure import Compaction, Erasure, Event, check_reason, whoami
-from modyn.formats import CSV
-from modyn.ingest import Files, IngestReport, ingest
+from modyn.ingest import IngestReport, ingest
+from modyn.ingest.batch import Column, Piece
+from modyn.ingest.driver import Intake
+from modyn.ingest.labels import Labels
+from modyn.ingest.names import Files
+from modyn.ingest.sources import Sources
+from modyn.ingest.tables import append_from
+from modyn.ingest.times import Times
+from modyn.ingest.watch import Watch
 from modyn.inputs import Field, Ragged, as_column, as_int64, as_keys, as_timestamps
 
 __all__ = ["Dataset", "Ragged"]
@@ -52,6 +60,8 @@ class Dataset:
         self._core = core
         self._writable = writable
         self._current: _core.View | None = None
+        self._taken: Sources | None = None
+        self._ingesting = threading.Lock()
         view = core.view()
         self._path = view.path
         self._fields = tuple(Field.parse(line) for line in view.schema.splitlines())
@@ -65,6 +75,7 @@ class Dataset:
         timestamp_unit: str = "s",
         labels: bool = True,
         segment_records: int | None = None,
+        compression: Literal["zstd"] | None = None,
     ) -> Dataset:
         """Make an empty dataset and return it open for writing.
 
@@ -81,21 +92,30 @@ class Dataset:
             Whether samples have labels.
         segment_records : int, optional
             Records per file, a power of two from 8192 to 2**30.
+        compression : {"zstd"}, optional
+            The payloads of each record are stored as one zstd frame, if that is
+            smaller. Only for a schema with bytes fields; worth it for long ones (text,
+            not JPEG). Needs libzstd (Debian: libzstd1) wherever the dataset is opened.
 
         Raises
         ------
         FileExistsError
             A dataset is there already; it was not touched.
         ValueError
-            The schema, unit or segment_records is wrong.
+            The schema, unit, segment_records or compression is wrong.
+        OSError
+            libzstd is needed and not installed, or the disk failed.
         """
         if timestamp_unit not in UNITS:
             raise ValueError(f"timestamp_unit must be one of {UNITS}, got {timestamp_unit!r}")
+        if compression not in (None, "zstd"):
+            raise ValueError(f"compression must be 'zstd' or None, got {compression!r}")
         where = os.path.abspath(os.fspath(path))
         text = _schema_text(schema)
         shift = _segment_shift(segment_records)
         Path(where).parent.mkdir(parents=True, exist_ok=True)
-        core = _core.Dataset.create(where, text, UNITS.index(timestamp_unit), labels, shift)
+        unit = UNITS.index(timestamp_unit)
+        core = _core.Dataset.create(where, text, unit, labels, shift, compression is not None)
         return cls(core, writable=True)
 
     @classmethod
@@ -165,27 +185,46 @@ class Dataset:
         self,
         files: Files,
         *,
-        format: CSV,
+        format: object,
         mode: Literal["copy"] = "copy",
         on_error: Literal["stop", "skip"] = "stop",
+        threads: int | None = None,
+        timestamps: Times | None = None,
+        labels: Labels | None = None,
     ) -> IngestReport:
-        r"""Append the samples of files and return what was added; they are durable then.
+        r"""Append what is new in files and return what was added; it is durable then.
 
-        Each file is one batch, all of it or nothing. A file with more than 256 MiB
-        of samples is checked to its end first, and then appended in several batches,
-        each of them durable: a crash in between leaves the first ones.
+        Every sample of every file is taken once. A file that is known is not read
+        again; one that has grown is read from where it ended; one that was renamed
+        is known. docs/ingest.md has the rules.
+
+        Small files share a commit. A file with more than 64 MiB of samples is
+        taken in several; after a crash, or a bad line in the middle, the next
+        ingest goes on behind the last of them.
 
         Parameters
         ----------
         files : path, or sequence of paths
-            Plain files. A pattern such as `incoming/*.csv` means all files that
-            match, sorted by name.
-        format : modyn.formats.CSV
-            How they look, and which column is what.
+            Files, folders and patterns such as `incoming/*.csv`. A folder means
+            all files in it and below it. Names that begin with `.` or end like
+            those of half-written files (`~`, `.tmp`, `.part`, ...) are left out
+            of folders and patterns.
+        format : one of modyn.formats
+            How the files look, and what in them is what.
         mode : {"copy"}
             The samples are copied; the files are not needed afterwards.
         on_error : {"stop", "skip"}
-            Whether a bad file ends the work or is left out and reported.
+            Whether a bad file ends the work or is left out and reported. An error
+            of the dataset or of its disk always ends it.
+        threads : int, optional
+            How many threads parse; the result is the same for any number.
+        timestamps : "mtime", FileNameTime or function, optional
+            Where timestamps come from if not from the files themselves: a
+            function is called with the path and the count of samples, and gives
+            one integer for all of them, or one for each.
+        labels : FolderLabels or LabelFile, optional
+            Where the labels of files come from that are one sample each, if not
+            from files beside them.
 
         Raises
         ------
@@ -201,14 +240,170 @@ class Dataset:
         >>> from pathlib import Path
         >>> from modyn.formats import CSV
         >>> home = Path(tempfile.mkdtemp())
-        >>> _ = (home / "june.csv").write_text("day,temp,rain\n151,19.5,0\n152,17,1\n")
+        >>> june = home / "june.csv"
+        >>> _ = june.write_text("day,temp,rain\n151,19.5,0\n152,17,1\n")
         >>> days = Dataset.create(home / "days", schema={"temp": "float32"})
-        >>> days.ingest(home / "*.csv", format=CSV(timestamp="day", label="rain")).samples
+        >>> format = CSV(timestamp="day", label="rain")
+        >>> days.ingest(home / "*.csv", format=format).samples
         2
-        >>> days.fetch([1])["temp"]
-        array([17.], dtype=float32)
+        >>> _ = june.write_text(june.read_text() + "153,18,0\n")
+        >>> days.ingest(home / "*.csv", format=format).samples
+        1
+        >>> days.fetch([2])["temp"]
+        array([18.], dtype=float32)
         """
-        return ingest(self, files, format=format, mode=mode, on_error=on_error)
+        return ingest(
+            self,
+            files,
+            format=format,
+            mode=mode,
+            on_error=on_error,
+            threads=threads,
+            timestamps=timestamps,
+            labels=labels,
+        )
+
+    def append_from(
+        self,
+        rows: Any,
+        *,
+        columns: Mapping[str, str] | None = None,
+        label: str | None = None,
+        timestamp: str | None = None,
+        timestamps: Any = None,
+    ) -> npt.NDArray[np.uint64]:
+        """Add the rows of a table that another library holds, and return their keys.
+
+        Unlike files, rows have no name by which they are known: what is given
+        twice is added twice.
+
+        Parameters
+        ----------
+        rows : pandas.DataFrame, Hugging Face dataset, pyarrow table
+            Also a pyarrow RecordBatch or RecordBatchReader, and an iterable
+            Hugging Face dataset, of which only a part is in memory at a time.
+        columns : mapping of field name to column, optional
+            For fields whose column has another name.
+        label : str, optional
+            The column of the label. Needed if the dataset has labels.
+        timestamp : str, optional
+            The column of the timestamp.
+        timestamps : int or int64, shape (n,), unit of the dataset, optional
+            Instead of a column: one for all rows, or one for each.
+
+        Raises
+        ------
+        ValueError
+            A column is missing, or a value is missing or does not fit: the message
+            names row and column. Missing values are NaN in float fields. Up to
+            64 MiB at a time are added; a note says what was.
+        ImportError
+            pyarrow is needed; the message says which extra of modyn has it.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> import pandas
+        >>> days = Dataset.create(tempfile.mkdtemp() + "/days", schema={"temp": "float32"})
+        >>> table = pandas.DataFrame({"temp": [19.5, None], "rain": [0, 1], "day": [151, 152]})
+        >>> days.append_from(table, label="rain", timestamp="day")
+        array([0, 1], dtype=uint64)
+        >>> days.fetch([0, 1])["temp"]
+        array([19.5,  nan], dtype=float32)
+        """
+        return append_from(
+            self,
+            rows,
+            columns=columns,
+            label=label,
+            timestamp=timestamp,
+            timestamps=timestamps,
+        )
+
+    def watch(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        format: object,
+        timestamps: Times | None = None,
+        labels: Labels | None = None,
+        threads: int | None = None,
+        settle: float = 0.3,
+        poll: float | None = None,
+        on_report: Callable[[IngestReport], None] | None = None,
+    ) -> Watch:
+        r"""Take what comes into a folder as it comes, until the watch that is returned is stopped.
+
+        Files are taken as `ingest` takes them, and by the same rules. An unfinished
+        line or record at the end of a file waits until it is finished; a file of a
+        format that does not grow waits until it is whole: closed by its writer,
+        moved here, or left alone for `settle` seconds. A file that is wrong, or a folder
+        that cannot be read, is reported once and tried again when it has changed.
+
+        A thread does the work. The package watchdog (`pip install 'modyn[watch]'`)
+        lets it know at once; without it, and on file systems that do not tell (network
+        shares), the folder is looked at again and again.
+
+        Parameters
+        ----------
+        folder : path
+            Looked into with all folders below. It need not exist yet.
+        format, timestamps, labels, threads
+            As for `ingest`.
+        settle : float
+            Seconds.
+        poll : float, optional
+            Seconds from one look to the next, instead of events.
+        on_report : function, optional
+            Called with an IngestReport, in the thread of the watch, whenever
+            something was added or rejected. Without it, iterate over the watch.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from modyn.formats import CSV
+        >>> home = Path(tempfile.mkdtemp())
+        >>> days = Dataset.create(home / "days", schema={"temp": "float32"}, labels=False)
+        >>> with days.watch(home / "in", format=CSV(timestamp="day"), poll=0.01) as watch:
+        ...     (home / "in").mkdir()
+        ...     _ = (home / "in" / "june.csv").write_text("day,temp\n151,19.5\n")
+        ...     for report in watch:
+        ...         if report.samples:
+        ...             break
+        >>> print(report)
+        1 sample of 1 file added
+        """
+        intake = Intake(
+            self, format, timestamps=timestamps, labels=labels, threads=threads, growing=True
+        )
+        return Watch(
+            intake,
+            os.path.abspath(os.fspath(folder)),
+            without=self._path,
+            settle=settle,
+            poll=poll,
+            on_report=on_report,
+        )
+
+    def _commit(self, piece: Piece | None, source: bytes | None) -> None:
+        """Append what a reader gave, and write down where it is from, in one commit."""
+        if piece is None:
+            piece = Piece([_nothing(field) for field in self._fields], None, np.empty(0, np.int64))
+            piece.labels = piece.timestamps if self.view.has_labels else None
+        columns = tuple(c if isinstance(c, tuple) else (c, None) for c in piece.columns)
+        self._core.append(piece.count, columns, piece.labels, piece.timestamps, source)
+        self._current = None
+
+    def _sources(self) -> Sources:
+        """Return what was taken from which file, as of the last commit."""
+        if self._taken is None:
+            self._taken = Sources(self._core.sources())
+        return self._taken
+
+    def _forget_sources(self) -> None:
+        """Read anew what was taken, before the next ingest: a commit failed, or may have."""
+        self._taken = None
 
     def erase(
         self,
@@ -283,13 +478,21 @@ class Dataset:
         A reader that holds a view from before keeps it, except for samples
         that it had not read yet and whose bytes are gone now: they are refused
         with a KeyError.
+
+        Samples that are linked (`mode="link"`) are in files of yours, which modyn
+        does not write: what was erased of them remains there. The answer says in
+        which files, and how much.
         """
         segments, samples = self._core.compact()
         self._current = None
-        return Compaction(segments=segments, samples=samples)
+        remaining: dict[str, int] = {}
+        for path, _, _, erased in self.view.links():
+            if erased:
+                remaining[path] = remaining.get(path, 0) + erased
+        return Compaction(segments=segments, samples=samples, linked=tuple(remaining.items()))
 
     def audit(self) -> list[Event]:
-        """Return what was erased and compacted, when, why and by whom, oldest first.
+        """Return what was erased, compacted and linked, when, why and by whom, oldest first.
 
         The whole journal is read and its chain of digests verified up to the
         digest that the manifest holds.
@@ -422,6 +625,48 @@ class Dataset:
         view = self.view
         return view.columns(0, view.count)[0]
 
+    def time_order(self, *, threads: int = 1) -> npt.NDArray[np.uint64] | None:
+        """Return all keys by (timestamp, key); None when arrival order is time order.
+
+        Erased samples are not among them. The first call sorts; the order is then kept
+        in the file `time.order` of the dataset, and later calls map it, or merge what has
+        been appended since into it. Where the file cannot be written the order is made in
+        memory each time.
+
+        Parameters
+        ----------
+        threads : int
+            How many threads sort; the result is the same for any number.
+
+        Returns
+        -------
+        uint64, shape (len(self),), or None
+            Read-only, over the mapped file; a copy where samples are erased.
+
+        Raises
+        ------
+        CorruptError
+            Stored timestamps are damaged. (Damage of `time.order` itself is found,
+            and the order made anew.)
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> late = Dataset.create(tempfile.mkdtemp() + "/late", schema={"x": "int8"}, labels=False)
+        >>> _ = late.append({"x": [0, 1, 2]}, timestamps=[10, 20, 30])
+        >>> late.time_order() is None
+        True
+        >>> _ = late.append({"x": [3, 4]}, timestamps=[20, 5])
+        >>> late.time_order()
+        array([4, 0, 1, 3, 2], dtype=uint64)
+        """
+        view = self.view
+        order = view.time_order(threads)
+        if order is None or view.erased_count == 0:
+            return order
+        order = order[~view.erased(0, view.count)[order]]
+        return order if (order[1:] < order[:-1]).any() else None
+
     @property
     def schema(self) -> dict[str, str]:
         """Types by field name."""
@@ -485,6 +730,13 @@ class Dataset:
     def __repr__(self) -> str:
         mode = "w" if self._writable else "r"
         return f"<Dataset {self._path!r}, mode {mode!r}, fields {self.schema}>"
+
+
+def _nothing(field: Field) -> Column:
+    """Return a column without samples."""
+    if field.dtype is None:
+        return np.empty(0, np.uint8), np.zeros(1, np.int64)
+    return np.empty((0, *field.shape), field.dtype)
 
 
 def _reopen(path: str) -> Dataset:

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-__all__ = ["CSV", "JSONL", "Column", "Files", "FixedRecord", "Npy", "Tar"]
+__all__ = [
+    "CSV",
+    "Arrow",
+    "Column",
+    "FileNameTime",
+    "Files",
+    "FixedRecord",
+    "JSONL",
+    "FolderLabels",
+    "LabelFile",
+    "Npy",
+    "Parquet",
+    "Tar",
+]
 
 Column = str | int
 """A column of a file: its name in the header, or its index from 0."""
@@ -42,8 +56,9 @@ class CSV:
 
     Parameters
     ----------
-    timestamp : str or int
+    timestamp : str or int, optional
         The column of the timestamp: an int64 in the unit of the dataset.
+        Without it, say where timestamps come from when ingesting.
     label : str or int, optional
         The column of the label, an int64. Needed if the dataset has labels.
     columns : mapping of field name to columns, optional
@@ -66,7 +81,7 @@ class CSV:
 separator=',', quote='"')
     """
 
-    timestamp: Column
+    timestamp: Column | None = None
     label: Column | None = None
     columns: Mapping[str, Column | Sequence[Column]] | None = None
     header: bool = True
@@ -79,7 +94,8 @@ separator=',', quote='"')
             _check_byte("quote", self.quote)
         if self.quote == self.separator:
             raise ValueError(f"separator and quote must differ, both are {self.quote!r}")
-        _check_column("timestamp", self.timestamp, self.header)
+        if self.timestamp is not None:
+            _check_column("timestamp", self.timestamp, self.header)
         if self.label is not None:
             _check_column("label", self.label, self.header)
         if self.columns is None:
@@ -389,3 +405,124 @@ def _check_ending(what: str, ending: str) -> None:
     _check_name(what, ending)
     if not ending.startswith(".") or "/" in ending:
         raise ValueError(f"{what} must begin with a dot, got {ending!r}")
+
+
+@dataclass(frozen=True)
+class FileNameTime:
+    r"""The time in the name of a file is the timestamp of its samples.
+
+    Parameters
+    ----------
+    pattern : str
+        A regular expression that is looked for in the name, without its folder.
+        Its group `time`, or its only one, is the time.
+    format : str, optional
+        How the time is written, as `datetime.strptime` reads it; UTC unless it
+        says otherwise. Without it the time is an integer in the unit of the dataset.
+
+    Examples
+    --------
+    >>> FileNameTime(r"(\d{4}-\d{2}-\d{2})", "%Y-%m-%d")
+    FileNameTime(pattern='(\\d{4}-\\d{2}-\\d{2})', format='%Y-%m-%d')
+    """
+
+    pattern: str
+    format: str | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            found = re.compile(self.pattern)
+        except re.error as error:
+            raise ValueError(
+                f"pattern {self.pattern!r} is no regular expression: {error}"
+            ) from None
+        if "time" not in found.groupindex and found.groups != 1:
+            raise ValueError(
+                f"pattern {self.pattern!r} must have one group, or one named 'time', "
+                f"got {found.groups}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parquet:
+    """Parquet files, read by pyarrow: `pip install 'modyn[arrow]'`.
+
+    A field takes the column of its name: numbers that cast safely to its type, lists of
+    the right length for a shape, strings or binary values for bytes. A missing value is
+    NaN in a float field and an error in any other.
+
+    Parameters
+    ----------
+    label : str, optional
+        The column of the label. Needed if the dataset has labels.
+    timestamp : str, optional
+        The column of the timestamp: integers in the unit of the dataset, or times.
+    columns : mapping of field name to column, optional
+        For fields whose column has another name.
+
+    Examples
+    --------
+    >>> Parquet(label="rain", columns={"dense": "embedding"}).label
+    'rain'
+    """
+
+    label: str | None = None
+    timestamp: str | None = None
+    columns: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrow(Parquet):
+    """Arrow IPC files, which are Feather files of version 2; otherwise like `Parquet`.
+
+    Examples
+    --------
+    >>> Arrow(timestamp="day").timestamp
+    'day'
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderLabels:
+    """The folder that a file lies in is its class.
+
+    Parameters
+    ----------
+    classes : mapping of folder name to label, optional
+        By default folders are numbered in the order of their names. The numbers are
+        written down with the samples: folders keep them in a later ingest, and new
+        ones get the next; `IngestReport.classes` has them.
+
+    Examples
+    --------
+    >>> FolderLabels(classes={"cat": 0, "dog": 1}).classes["dog"]
+    1
+    """
+
+    classes: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFile:
+    """A CSV file with the labels of other files.
+
+    Parameters
+    ----------
+    path : str
+        Where it is. It is read when an ingest begins.
+    name, label : str
+        Its columns: the name of a file, with or without folders (as seen from the
+        folder of the CSV file), and its label.
+    separator : str
+        What stands between cells, one byte.
+
+    Examples
+    --------
+    >>> LabelFile(path="images/labels.csv").label
+    'label'
+    """
+
+    path: str
+    name: str = "name"
+    label: str = "label"
+    separator: str = ","

@@ -218,6 +218,15 @@ class Orchestrator:
         )
 
 
+def _refuse_erased(view: _core.View, keys: npt.NDArray[np.uint64], name: str) -> None:
+    """Raise if a policy has chosen, from a memory of its own, what was erased since."""
+    if view.erased_count == 0 or len(keys) == 0 or int(keys.max()) >= view.count:
+        return  # a key that never was is refused by the core
+    wrong = keys[view.erased(0, view.count)[keys]]
+    if len(wrong):
+        raise ValueError(f"{name} selected sample {wrong[0]}, which is erased")
+
+
 class _Calls:
     """What the C loop calls, with arrays and numbers only."""
 
@@ -242,6 +251,7 @@ class _Calls:
             last=transition.position,
         )
         answer = selected(face._steps.select(transition, candidates), face._names[1])
+        _refuse_erased(face._view, answer.keys, face._names[1])
         return answer.keys, answer.weights
 
     def commit(self, *facts: Any) -> None:

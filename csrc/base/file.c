@@ -136,6 +136,26 @@ mdn_file_sync_all(mdn_file *file, mdn_error *err)
 }
 
 mdn_status
+mdn_file_start(mdn_file *file, uint64_t at, uint64_t size, mdn_error *err)
+{
+    int result;
+    mdn_status st = check_sound(file, err);
+
+    if (st != MDN_OK || size == 0 || file->io->start == NULL)
+        return st;
+    do
+        result = file->io->start(file->io->self, file->fd, at, size);
+    while (result == -EINTR);
+    if (result == 0 || result == -EOPNOTSUPP || result == -ENOSYS
+        || result == -EINVAL || result == -ESPIPE)
+        return MDN_OK;
+    file->poisoned = true;
+    return mdn_fail_errno(err, -result,
+                          "%s: writing out %llu bytes at %llu failed",
+                          file->path, (ull)size, (ull)at);
+}
+
+mdn_status
 mdn_file_size(const mdn_file *file, uint64_t *out, mdn_error *err)
 {
     int result;

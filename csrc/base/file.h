@@ -31,7 +31,12 @@ mdn_status mdn_file_read(const mdn_file *file, void *buf, uint64_t size,
                          uint64_t at, mdn_error *err);
 mdn_status mdn_file_write(mdn_file *file, const void *buf, uint64_t size,
                           uint64_t at, mdn_error *err);
-mdn_status mdn_file_sync(mdn_file *file, mdn_error *err);     /* fdatasync */
+mdn_status mdn_file_sync(mdn_file *file, mdn_error *err); /* fdatasync */
+/* Let the disk begin with bytes that were written, so that the sync to come
+ * waits less; promises nothing.  A failure counts as that of a sync, except
+ * where there is no such call. */
+mdn_status mdn_file_start(mdn_file *file, uint64_t at, uint64_t size,
+                          mdn_error *err);
 mdn_status mdn_file_sync_all(mdn_file *file, mdn_error *err); /* fsync */
 mdn_status mdn_file_size(const mdn_file *file, uint64_t *out, mdn_error *err);
 mdn_status mdn_file_facts_of(const mdn_file *file, mdn_file_facts *out,

@@ -4,9 +4,11 @@
  * is, so that the loops of file.c are what every caller relies on. */
 #include "base/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -62,6 +64,18 @@ sys_sync(void *self, int fd, bool data_only)
 {
     (void)self;
     return outcome(data_only ? fdatasync(fd) : fsync(fd));
+}
+
+/* Neither waits nor consumes an error of an earlier write: both are left to
+ * the sync that follows. */
+static int
+sys_start(void *self, int fd, uint64_t at, uint64_t size)
+{
+    (void)self;
+    if (at > INT64_MAX || size > INT64_MAX - at)
+        return -EFBIG;
+    return outcome(
+        sync_file_range(fd, (off_t)at, (off_t)size, SYNC_FILE_RANGE_WRITE));
 }
 
 static int
@@ -121,6 +135,18 @@ nanoseconds(struct timespec time)
     return ns;
 }
 
+static mdn_file_facts
+facts_of(const struct stat *st)
+{
+    return (mdn_file_facts){
+        .size = (uint64_t)st->st_size,
+        .mtime_ns = nanoseconds(st->st_mtim),
+        .device = (uint64_t)st->st_dev,
+        .inode = (uint64_t)st->st_ino,
+        .regular = S_ISREG(st->st_mode),
+    };
+}
+
 static int
 sys_stat(void *self, int fd, mdn_file_facts *out)
 {
@@ -129,13 +155,19 @@ sys_stat(void *self, int fd, mdn_file_facts *out)
     (void)self;
     if (fstat(fd, &st) < 0)
         return -errno;
-    *out = (mdn_file_facts){
-        .size = (uint64_t)st.st_size,
-        .mtime_ns = nanoseconds(st.st_mtim),
-        .device = (uint64_t)st.st_dev,
-        .inode = (uint64_t)st.st_ino,
-        .regular = S_ISREG(st.st_mode),
-    };
+    *out = facts_of(&st);
+    return 0;
+}
+
+static int
+sys_look(void *self, const char *path, mdn_file_facts *out)
+{
+    struct stat st;
+
+    (void)self;
+    if (stat(path, &st) < 0)
+        return -errno;
+    *out = facts_of(&st);
     return 0;
 }
 
@@ -158,6 +190,28 @@ sys_mkdir(void *self, const char *path, unsigned mode)
 {
     (void)self;
     return outcome(mkdir(path, (mode_t)mode));
+}
+
+static int
+sys_list(void *self, const char *path,
+         void (*visit)(void *ctx, const char *name), void *ctx)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+    int failed;
+
+    (void)self;
+    if (directory == NULL)
+        return -errno;
+    errno = 0;
+    while ((entry = readdir(directory)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            visit(ctx, entry->d_name);
+        errno = 0;
+    }
+    failed = errno;
+    closedir(directory);
+    return -failed;
 }
 
 static int
@@ -189,14 +243,17 @@ const mdn_io mdn_io_system = {
     .pread = sys_pread,
     .pwrite = sys_pwrite,
     .sync = sys_sync,
+    .start = sys_start,
     .sync_dir = sys_sync_dir,
     .truncate = sys_truncate,
     .allocate = sys_allocate,
     .size = sys_size,
     .stat = sys_stat,
+    .look = sys_look,
     .rename = sys_rename,
     .unlink = sys_unlink,
     .mkdir = sys_mkdir,
+    .list = sys_list,
     .lock = sys_lock,
     .map = sys_map,
 };

@@ -27,14 +27,20 @@ typedef struct mdn_io {
     int64_t (*pwrite)(void *self, int fd, const void *buf, uint64_t size,
                       uint64_t at);
     int (*sync)(void *self, int fd, bool data_only);
+    /* Begin to write out a range, without waiting for it; may be NULL. */
+    int (*start)(void *self, int fd, uint64_t at, uint64_t size);
     int (*sync_dir)(void *self, const char *path);
     int (*truncate)(void *self, int fd, uint64_t size);
     int (*allocate)(void *self, int fd, uint64_t at, uint64_t size);
     int (*size)(void *self, int fd, uint64_t *out);
     int (*stat)(void *self, int fd, mdn_file_facts *out);
+    int (*look)(void *self, const char *path, mdn_file_facts *out);
     int (*rename)(void *self, const char *from, const char *to);
     int (*unlink)(void *self, const char *path);
     int (*mkdir)(void *self, const char *path, unsigned mode);
+    /* Each name in a directory but . and .., in any order. */
+    int (*list)(void *self, const char *path,
+                void (*visit)(void *ctx, const char *name), void *ctx);
     int (*lock)(void *self, int fd); /* exclusive, no wait: -EWOULDBLOCK */
     int (*map)(void *self, void *want, uint64_t size, int fd, uint64_t at,
                void **out); /* read-only, shared; want != NULL is MAP_FIXED */

@@ -18,7 +18,7 @@ typedef struct {
     uint64_t block_count;
     bool erased; /* samples of the view are: look at each */
     /* Owned, block_count each; NULL where blocks are slices of something. */
-    uint64_t *keys;
+    uint64_t *keys, *positions;
     int64_t *timestamps, *labels;
 } view_stream;
 
@@ -49,8 +49,10 @@ living_keys(view_stream *s, uint64_t *count)
     for (uint64_t i = 0; i < *count; i++) {
         uint64_t key = key_at(s, s->next + i);
 
-        if (key >= have || !mdn_view_is_erased(s->view, key))
+        if (key >= have || !mdn_view_is_erased(s->view, key)) {
+            s->positions[n] = s->next + i + 1;
             s->keys[n++] = key;
+        }
     }
     *count = n;
     return s->keys;
@@ -68,6 +70,7 @@ fill_block(view_stream *s, uint64_t positions, mdn_metadata_block *out,
                                 &out->labels, err);
     out->timestamps = s->timestamps;
     out->labels = s->labels;
+    out->positions = s->positions;
     return mdn_view_fetch(s->view, out->keys, out->count, NULL, 0, s->labels,
                           s->timestamps, 1, err);
 }
@@ -108,6 +111,7 @@ stream_free(mdn_metadata_stream *stream)
 
     mdn_view_release(s->view);
     free(s->keys);
+    free(s->positions);
     free(s->timestamps);
     free(s->labels);
     free(s);
@@ -125,12 +129,15 @@ allocate(view_stream *s, mdn_error *err)
         return mdn_fail_nomem(err, UINT64_MAX);
     if (s->order == NULL || s->erased)
         s->keys = malloc(size);
+    if (s->erased)
+        s->positions = malloc(size);
     if (gathers)
         s->timestamps = malloc(size);
     if (labels)
         s->labels = malloc(size);
     if (((s->order == NULL || s->erased) && !s->keys)
-        || (gathers && !s->timestamps) || (labels && !s->labels))
+        || (s->erased && !s->positions) || (gathers && !s->timestamps)
+        || (labels && !s->labels))
         return mdn_fail_nomem(err, size);
     return MDN_OK;
 }

@@ -17,6 +17,9 @@ typedef struct {
     const uint64_t *keys;
     const int64_t *timestamps;
     const int64_t *labels; /* NULL without labels */
+    /* Where the stream is behind each sample, if some positions of it hold no
+     * sample any more; NULL: one further with each. */
+    const uint64_t *positions;
 } mdn_metadata_block;
 
 /* An interface, filled in by its source.  For one thread at a time. */

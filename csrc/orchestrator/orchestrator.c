@@ -56,13 +56,18 @@ struct mdn_orchestrator {
 static void
 consume(mdn_orchestrator *o, uint64_t count)
 {
+    if (o->rest.positions == NULL) {
+        o->position += count;
+    } else if (count > 0) {
+        o->position = o->rest.positions[count - 1];
+        o->rest.positions += count;
+    }
     o->rest.count -= count;
     o->rest.keys += count;
     o->rest.timestamps += count;
     if (o->rest.labels != NULL)
         o->rest.labels += count;
     o->offset += count;
-    o->position += count;
 }
 
 static mdn_status

@@ -1,10 +1,11 @@
 /* orchestrator.h - the loop of a pipeline, over a table of callbacks.
  *
  * A stream is a sequence of samples; a position says how many of them were
- * consumed.  The loop goes along it and stops at each trigger: there, the
- * selection policy chooses from the candidates, the choice becomes a training
- * set, and the whole transition is committed.  What lies behind the callbacks
- * (policies, files, a ledger) is not known here.
+ * consumed, those included that were erased meanwhile and are passed over.  The
+ * loop goes along it and stops at each trigger: there, the selection policy
+ * chooses from the candidates, the choice becomes a training set, and the whole
+ * transition is committed.  What lies behind the callbacks (policies, files, a
+ * ledger) is not known here.
  *
  *     mdn_orchestrator_new       from position 0, or from where a run stopped
  *     mdn_orchestrator_next      on to the next trigger, committed

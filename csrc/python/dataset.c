@@ -70,7 +70,8 @@ opened(mdn_py_dataset *self, mdn_status st, const mdn_error *err)
 }
 
 PyDoc_STRVAR(create_doc,
-             "create(path, schema, time_unit, has_labels, segment_shift, /)\n"
+             "create(path, schema, time_unit, has_labels, segment_shift,\n"
+             "       compressed=False, /)\n"
              "--\n\nMake a dataset and open it for writing.  time_unit counts "
              "s, ms, us, ns\nfrom 0; segment_shift 0 chooses one.");
 
@@ -79,18 +80,19 @@ dataset_create(PyTypeObject *type, PyObject *args)
 {
     mdn_dataset_options options = {0};
     unsigned int unit;
-    int has_labels;
+    int has_labels, compressed = 0;
     mdn_py_dataset *self;
     PyObject *path;
     mdn_error err;
     mdn_status st;
 
-    if (!PyArg_ParseTuple(args, "O&sIpI", PyUnicode_FSConverter, &path,
+    if (!PyArg_ParseTuple(args, "O&sIpI|p", PyUnicode_FSConverter, &path,
                           &options.schema, &unit, &has_labels,
-                          &options.segment_shift))
+                          &options.segment_shift, &compressed))
         return NULL;
     options.time_unit = (mdn_time_unit)unit;
     options.has_labels = has_labels != 0;
+    options.compressed = compressed != 0;
     if (unit > MDN_NS) {
         PyErr_Format(PyExc_ValueError, "time unit number %u", unit);
         self = NULL;
@@ -349,6 +351,7 @@ static PyMethodDef dataset_methods[] = {
      create_doc},
     {"open", (PyCFunction)dataset_open, METH_VARARGS | METH_CLASS, open_doc},
     {"append", (PyCFunction)dataset_append, METH_VARARGS, append_doc},
+    {"link", (PyCFunction)mdn_py_dataset_link, METH_VARARGS, mdn_py_link_doc},
     {"erase", (PyCFunction)mdn_py_dataset_erase, METH_VARARGS,
      mdn_py_erase_doc},
     {"compact", (PyCFunction)mdn_py_dataset_compact, METH_NOARGS,

@@ -145,7 +145,7 @@ arrive(void *ctx, mdn_metadata_block *out, mdn_error *err)
         *out = self->block; /* the end */
         return MDN_OK;
     }
-    if (self->order.obj == NULL) {
+    if (self->order.obj == NULL && self->block.positions == NULL) {
         st = mdn_view_columns(self->view, self->block.keys[0],
                               self->block.count, &timestamps, &labels, err);
         if (st != MDN_OK)
@@ -325,6 +325,30 @@ orchestrator_next(PyObject *op, PyObject *Py_UNUSED(ignored))
     return facts(&transition);
 }
 
+/* The key at a position, or at the nearest one before it (behind it, if there
+ * is none) whose sample was not erased since the run began. */
+static uint64_t
+nearest_living(const orchestrator_object *self, const uint64_t *order,
+               uint64_t position)
+{
+    uint64_t count = self->order.obj ? (uint64_t)self->order.len / 8
+                                     : mdn_view_count(self->view);
+    uint64_t key = 0;
+
+    for (uint64_t at = position + 1; at-- > 0;) {
+        key = self->order.obj ? order[at] : at;
+        if (key >= mdn_view_count(self->view)
+            || !mdn_view_is_erased(self->view, key))
+            return key;
+    }
+    for (uint64_t at = position + 1; at < count; at++) {
+        key = self->order.obj ? order[at] : at;
+        if (!mdn_view_is_erased(self->view, key))
+            break;
+    }
+    return key;
+}
+
 static PyObject *
 orchestrator_timestamp_at(PyObject *op, PyObject *argument)
 {
@@ -339,8 +363,8 @@ orchestrator_timestamp_at(PyObject *op, PyObject *argument)
     if (self->order.obj != NULL) {
         if (position >= (uint64_t)self->order.len / 8)
             return PyErr_Format(PyExc_IndexError, "no position %llu", position);
-        position = order[position];
     }
+    position = nearest_living(self, order, position);
     if (mdn_view_columns(self->view, position, 1, &timestamps, &labels, &err)
         != MDN_OK)
         return mdn_py_raise(mdn_py_state_of_type(Py_TYPE(op)), &err);

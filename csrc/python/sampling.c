@@ -23,6 +23,7 @@ typedef struct {
     Py_buffer labels;
     uint64_t first; /* in stream order, of a view */
     uint64_t count;
+    uint64_t gaps; /* positions from first on whose samples are erased */
 } candidates_object;
 
 /* ---- helpers ---- */
@@ -70,6 +71,29 @@ length(const Py_buffer *buffer)
     return (uint64_t)buffer->len / 8;
 }
 
+static bool
+is_living(const candidates_object *self, uint64_t position)
+{
+    const uint64_t *keys = self->keys.buf;
+    uint64_t key = self->keys.obj ? keys[position] : position;
+
+    return key >= mdn_view_count(self->view)
+           || !mdn_view_is_erased(self->view, key);
+}
+
+/* The position behind `count` more living samples from `position` on. */
+static uint64_t
+behind_living(const candidates_object *self, uint64_t position, uint64_t count)
+{
+    if (self->gaps == 0)
+        return position + count;
+    for (; count > 0; position++) {
+        if (is_living(self, position))
+            count--;
+    }
+    return position;
+}
+
 static mdn_status
 open_stream(const candidates_object *self, uint64_t first, uint64_t count,
             mdn_metadata_stream **out, mdn_error *err)
@@ -78,10 +102,13 @@ open_stream(const candidates_object *self, uint64_t first, uint64_t count,
     const int64_t *timestamps = self->timestamps.buf;
     const int64_t *labels = self->labels.buf;
 
-    if (self->view != NULL)
-        return mdn_metadata_from_view(
-            self->view, self->keys.obj ? keys : NULL, self->first + first,
-            self->first + first + count, BLOCK_COUNT, out, err);
+    if (self->view != NULL) {
+        uint64_t from = behind_living(self, self->first, first);
+        uint64_t to = behind_living(self, from, count);
+
+        return mdn_metadata_from_view(self->view, self->keys.obj ? keys : NULL,
+                                      from, to, BLOCK_COUNT, out, err);
+    }
     return mdn_metadata_from_arrays(
         keys + first, self->timestamps.obj ? timestamps + first : NULL,
         self->labels.obj ? labels + first : NULL, count, BLOCK_COUNT, out, err);
@@ -151,6 +178,11 @@ candidates_from_view(PyTypeObject *type, PyObject *args)
         goto fail;
     self->first = first;
     self->count = last - first;
+    if (mdn_view_erased_count(view) > 0) {
+        for (uint64_t position = first; position < last; position++)
+            self->gaps += !is_living(self, position);
+        self->count -= self->gaps;
+    }
     return (PyObject *)self;
 
 fail:
@@ -352,7 +384,7 @@ open_keys(const candidates_object *self, mdn_metadata_stream **out,
 {
     const uint64_t *keys = self->keys.buf;
 
-    if (self->keys.obj == NULL)
+    if (self->keys.obj == NULL || self->gaps > 0)
         return open_stream(self, 0, self->count, out, err);
     return mdn_metadata_from_arrays(keys + self->first, NULL, NULL, self->count,
                                     BLOCK_COUNT, out, err);

@@ -1,6 +1,8 @@
 /* view.c - modyn._core.View: the samples of a dataset as of one commit. */
 #include "python/python.h"
 
+#include "storage/order.h"
+
 #include <stdlib.h>
 
 typedef struct {
@@ -440,6 +442,107 @@ view_fetch(view_object *self, PyTypeObject *type, PyObject *const *args,
     return st == MDN_OK ? Py_NewRef(Py_None) : NULL;
 }
 
+/* A time order goes with the array over it. */
+static void
+free_order(PyObject *capsule)
+{
+    mdn_order_free(PyCapsule_GetPointer(capsule, NULL));
+}
+
+static PyObject *
+order_array(mdn_order *order)
+{
+    uint64_t shape = mdn_order_count(order);
+    PyObject *capsule, *array;
+
+    if (mdn_order_keys(order) == NULL) {
+        mdn_order_free(order);
+        Py_RETURN_NONE;
+    }
+    if ((capsule = PyCapsule_New(order, NULL, free_order)) == NULL) {
+        mdn_order_free(order);
+        return NULL;
+    }
+    array = mdn_py_array(capsule, (void *)mdn_order_keys(order), MDN_UINT64, 1,
+                         &shape, 0);
+    Py_DECREF(capsule);
+    return array;
+}
+
+PyDoc_STRVAR(
+    time_order_doc,
+    "time_order($self, threads, /)\n--\n\n"
+    "All keys by (timestamp, key), a read-only uint64 array; None when\n"
+    "that is 0, 1, 2, ...  Erased samples are among them.");
+
+static PyObject *
+view_time_order(view_object *self, PyTypeObject *type, PyObject *const *args,
+                Py_ssize_t nargs, PyObject *kwnames)
+{
+    unsigned long threads;
+    mdn_order *order;
+    mdn_error err;
+    mdn_status st;
+
+    if (nargs != 1 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "time_order(threads)");
+        return NULL;
+    }
+    threads = PyLong_AsUnsignedLong(args[0]);
+    if (threads == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    if (threads == 0) {
+        PyErr_SetString(PyExc_ValueError, "threads must be at least 1, got 0");
+        return NULL;
+    }
+
+    Py_BEGIN_ALLOW_THREADS
+    st = mdn_view_time_order(
+        self->core, threads > UINT32_MAX ? UINT32_MAX : (uint32_t)threads,
+        &order, &err);
+    Py_END_ALLOW_THREADS
+
+    if (st != MDN_OK)
+        return mdn_py_raise(mdn_py_state_of_type(type), &err);
+    return order_array(order);
+}
+
+PyDoc_STRVAR(time_position_doc,
+             "time_position($self, order, moment, /)\n--\n\n"
+             "How many of the keys of order, in time order, are of samples\n"
+             "before a moment; erased ones where they were.");
+
+static PyObject *
+view_time_position(view_object *self, PyTypeObject *type, PyObject *const *args,
+                   Py_ssize_t nargs, PyObject *kwnames)
+{
+    mdn_py_buffers buffers;
+    Py_buffer *keys;
+    long long moment;
+    uint64_t position = 0;
+    mdn_error err;
+    mdn_status st = MDN_CALLBACK;
+
+    if (nargs != 2 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "time_position(order, moment)");
+        return NULL;
+    }
+    moment = PyLong_AsLongLong(args[1]);
+    if ((moment == -1 && PyErr_Occurred())
+        || mdn_py_buffers_init(&buffers, 1) < 0)
+        return NULL;
+    keys = mdn_py_buffers_int64(&buffers, args[0], "order", 0, -1, 0);
+    if (keys != NULL) {
+        st = mdn_view_time_position(self->core, keys->buf,
+                                    (uint64_t)keys->len / 8, moment, &position,
+                                    &err);
+        if (st != MDN_OK)
+            mdn_py_raise(mdn_py_state_of_type(type), &err);
+    }
+    mdn_py_buffers_release(&buffers);
+    return st == MDN_OK ? PyLong_FromUnsignedLongLong(position) : NULL;
+}
+
 PyDoc_STRVAR(warm_doc, "warm($self, /)\n--\n\n"
                        "Populate the mappings of all records ahead of use.");
 
@@ -450,6 +553,32 @@ view_warm(view_object *self, PyObject *Py_UNUSED(args))
     mdn_view_warm(self->core);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(links_doc,
+             "links($self, /)\n--\n\n"
+             "The files of the user in which samples lie: a list of\n"
+             "(path, first key, samples, how many of them are erased).");
+
+static PyObject *
+view_links(view_object *self, PyObject *Py_UNUSED(args))
+{
+    uint64_t count = mdn_view_link_count(self->core);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+
+    for (uint64_t i = 0; list != NULL && i < count; i++) {
+        mdn_linked_file link = mdn_view_link(self->core, i);
+        PyObject *item = Py_BuildValue(
+            "(NKKK)", PyUnicode_DecodeFSDefault(link.path),
+            (unsigned long long)link.first_key,
+            (unsigned long long)link.samples, (unsigned long long)link.erased);
+
+        if (item == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
 }
 
 /* The type. */
@@ -486,8 +615,13 @@ static PyMethodDef view_methods[] = {
     {"offsets", (PyCFunction)(void (*)(void))view_offsets, WITH_TYPE,
      offsets_doc},
     {"fetch", (PyCFunction)(void (*)(void))view_fetch, WITH_TYPE, fetch_doc},
+    {"time_order", (PyCFunction)(void (*)(void))view_time_order, WITH_TYPE,
+     time_order_doc},
+    {"time_position", (PyCFunction)(void (*)(void))view_time_position,
+     WITH_TYPE, time_position_doc},
     {"erased", (PyCFunction)view_erased, METH_VARARGS, erased_doc},
     {"warm", (PyCFunction)view_warm, METH_NOARGS, warm_doc},
+    {"links", (PyCFunction)view_links, METH_NOARGS, links_doc},
     {0},
 };
 

@@ -15,13 +15,14 @@
 
 #include "storage/events.h"
 #include "storage/handle.h"
+#include "storage/orderfile.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 static mdn_status
 remove_file(mdn_dataset *dataset, uint64_t segment, uint64_t generation,
-            const char *suffix, bool *removed, mdn_error *err)
+            const char *suffix, mdn_error *err)
 {
     char *path = mdn_layout_path(dataset->path, segment, generation, suffix);
     mdn_status st = MDN_OK;
@@ -32,9 +33,7 @@ remove_file(mdn_dataset *dataset, uint64_t segment, uint64_t generation,
     do
         result = dataset->io->unlink(dataset->io->self, path);
     while (result == -EINTR);
-    if (result == 0)
-        *removed = true;
-    else if (result != -ENOENT)
+    if (result < 0 && result != -ENOENT)
         st = mdn_fail_errno(err, -result, "%s: cannot be removed", path);
     free(path);
     return st;
@@ -42,13 +41,12 @@ remove_file(mdn_dataset *dataset, uint64_t segment, uint64_t generation,
 
 static mdn_status
 remove_files(mdn_dataset *dataset, uint64_t segment, uint64_t generation,
-             bool *removed, mdn_error *err)
+             mdn_error *err)
 {
-    mdn_status st =
-        remove_file(dataset, segment, generation, "seg", removed, err);
+    mdn_status st = remove_file(dataset, segment, generation, "seg", err);
 
     if (st == MDN_OK)
-        st = remove_file(dataset, segment, generation, "col", removed, err);
+        st = remove_file(dataset, segment, generation, "col", err);
     return st;
 }
 
@@ -56,19 +54,26 @@ mdn_status
 mdn_compact_clean(mdn_dataset *dataset, mdn_error *err)
 {
     const mdn_history *history = dataset->history;
-    bool removed = false;
+    bool tried = false;
     mdn_status st = MDN_OK;
 
     for (uint64_t s = 0; s < history->segment_count && st == MDN_OK; s++) {
         const mdn_fate *fate = &history->fates[s];
 
-        if (fate->generation > 0)
-            st = remove_files(dataset, s, fate->previous, &removed, err);
+        if (fate->generation > 0) {
+            tried = true;
+            st = remove_files(dataset, s, fate->previous, err);
+        }
         if (st == MDN_OK && fate->erased != NULL
-            && fate->erased->count > fate->wiped)
-            st = remove_files(dataset, s, history->entries + 1, &removed, err);
+            && fate->erased->count > fate->wiped) {
+            tried = true;
+            st = remove_files(dataset, s, history->entries + 1, err);
+        }
     }
-    if (st == MDN_OK && removed)
+    /* Also what was gone already: whoever removed it may have died before the
+     * sync, and the names would be back after a loss of power, when another
+     * event has taken the number. */
+    if (st == MDN_OK && tried)
         st = mdn_dir_sync(dataset->io, dataset->path, err);
     return st;
 }
@@ -119,7 +124,6 @@ compact_segment(mdn_dataset *dataset, uint64_t segment, const mdn_pulse *pulse,
     uint64_t generation = dataset->history->entries + 1, bytes;
     mdn_next next = {.tail = dataset->manifest.tail};
     mdn_writer *writer = NULL;
-    bool removed = false;
     mdn_status st;
 
     st = mdn_rewrite_segment(dataset->view, segment, generation, pulse,
@@ -133,8 +137,8 @@ compact_segment(mdn_dataset *dataset, uint64_t segment, const mdn_pulse *pulse,
         mdn_handle_drop(&next);
         /* What cannot be removed now has to be when a writer opens, and until
          * then no event may take the number that is its name. */
-        if (remove_files(dataset, segment, generation, &removed, NULL)
-            != MDN_OK)
+        if (remove_files(dataset, segment, generation, NULL) != MDN_OK
+            || mdn_dir_sync(dataset->io, dataset->path, NULL) != MDN_OK)
             mdn_writer_break(dataset->writer);
         return st;
     }
@@ -161,9 +165,16 @@ mdn_dataset_compact(mdn_dataset *dataset, const mdn_pulse *pulse,
         st = mdn_compact_clean(dataset, err);
     while (st == MDN_OK && find_segment(dataset->history, &segment)) {
         const mdn_fate *fate = &dataset->history->fates[segment];
-        uint64_t samples = fate->erased->count - fate->wiped;
+        uint64_t samples =
+            fate->link == NULL ? fate->erased->count - fate->wiped : 0;
 
-        st = compact_segment(dataset, segment, pulse, err);
+        /* It knows the places of erased samples in time; before the segment, so
+         * that the directory is synced, and after it, since readers make it. */
+        st = mdn_orderfile_remove(dataset->io, dataset->path, err);
+        if (st == MDN_OK)
+            st = compact_segment(dataset, segment, pulse, err);
+        if (st == MDN_OK)
+            st = mdn_orderfile_remove(dataset->io, dataset->path, err);
         if (st == MDN_OK) {
             out->segments++;
             out->samples += samples;

@@ -7,11 +7,13 @@
 
 typedef struct {
     uint64_t segments; /* that were written anew */
-    uint64_t samples;  /* whose bytes are gone */
+    uint64_t samples;  /* whose bytes are gone; linked ones do not count */
 } mdn_compaction;
 
 /* Write every segment with erased bytes anew, so that no file of the dataset
- * holds them any more; keys and bytes of all other samples stay.  Readers go
+ * holds them any more; keys and bytes of all other samples stay.  (Of samples
+ * that are linked only the columns are ours: mdn_view_link says how many of
+ * them are erased, and remain in files of the user.)  Readers go
  * on meanwhile.  Segment by segment, each all or nothing: on failure *out says
  * how far it came, and the next call goes on there.  The pulse (or NULL) is
  * asked all along. */

@@ -4,6 +4,8 @@
  * rename makes the dataset. */
 #include "storage/handle.h"
 
+#include "storage/zstd.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -74,6 +76,13 @@ plan(const mdn_dataset_options *options, mdn_layout *layout, char **text,
     if (st == MDN_OK)
         st = draw_uuid(layout->uuid, err);
     layout->time_unit = options->time_unit;
+    layout->compressed = options->compressed;
+    if (st == MDN_OK && options->compressed)
+        st = schema->bytes_count > 0
+                 ? mdn_zstd_load(err)
+                 : mdn_fail(err, MDN_INVALID,
+                            "compression is for schemas with bytes fields; "
+                            "this one has none");
     *text = mdn_schema_text(schema);
     mdn_schema_free(schema);
     if (st == MDN_OK && *text == NULL)

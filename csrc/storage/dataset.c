@@ -12,6 +12,7 @@
 
 #include "storage/columns.h"
 #include "storage/compact.h"
+#include "storage/link.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -318,6 +319,8 @@ mdn_handle_start(mdn_dataset *dataset, mdn_error *err)
     st = mdn_manifest_cut(manifest, &dataset->layout, err);
     if (st == MDN_OK)
         st = mdn_compact_clean(dataset, err);
+    if (st == MDN_OK)
+        mdn_link_clean(dataset);
     if (st == MDN_OK)
         st = mdn_handle_make_writer(dataset, dataset->history, &manifest->tail,
                                     &dataset->writer, err);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define ERASE_HEAD 16
+#define LINK_HEAD 56
 #define VARINT_MAX 10 /* bytes of a LEB128 number of 64 bits */
 
 static uint8_t *
@@ -171,4 +172,69 @@ mdn_compact_at(const mdn_entry *entry, uint64_t index)
     const uint8_t *at = entry->payload + 8 + 16 * index;
 
     return (mdn_compacted){mdn_load_u64(at), mdn_load_u64(at + 8)};
+}
+
+mdn_status
+mdn_link_encode(const mdn_link_event *event, uint8_t **out, uint64_t *size,
+                mdn_error *err)
+{
+    uint8_t *at;
+
+    *size = LINK_HEAD + event->path_size;
+    at = *out = malloc(*size);
+    if (at == NULL)
+        return mdn_fail_nomem(err, *size);
+    mdn_store_u64(at, event->size);
+    mdn_store_u64(at + 8, (uint64_t)event->mtime_ns);
+    mdn_store_u64(at + 16, event->offset);
+    mdn_store_u64(at + 24, event->stride);
+    mdn_store_u64(at + 32, event->first_row);
+    mdn_store_u64(at + 40, event->first_segment);
+    mdn_store_u64(at + 48, event->segments);
+    memcpy(at + LINK_HEAD, event->path, event->path_size);
+    return MDN_OK;
+}
+
+/* Does the last row end within the file? */
+static bool
+link_fits(const mdn_link_event *event, uint64_t record_size,
+          uint32_t segment_shift)
+{
+    uint64_t rows, end;
+
+    return event->segments > 0 && event->stride >= record_size
+           && event->segments <= MDN_COUNT_MAX >> segment_shift
+           && event->first_segment
+                  <= (MDN_COUNT_MAX >> segment_shift) - event->segments
+           && !mdn_add_overflows(event->first_row,
+                                 (event->segments << segment_shift) - 1, &rows)
+           && !mdn_mul_overflows(rows, event->stride, &end)
+           && !mdn_add_overflows(end, event->offset, &end)
+           && !mdn_add_overflows(end, record_size, &end) && end <= event->size;
+}
+
+bool
+mdn_link_decode(const mdn_entry *entry, uint64_t record_size,
+                uint32_t segment_shift, mdn_link_event *out)
+{
+    const uint8_t *payload = entry->payload;
+    uint64_t path_size;
+
+    if (entry->payload_size <= LINK_HEAD)
+        return false;
+    path_size = entry->payload_size - LINK_HEAD;
+    *out = (mdn_link_event){
+        .size = mdn_load_u64(payload),
+        .mtime_ns = (int64_t)mdn_load_u64(payload + 8),
+        .offset = mdn_load_u64(payload + 16),
+        .stride = mdn_load_u64(payload + 24),
+        .first_row = mdn_load_u64(payload + 32),
+        .first_segment = mdn_load_u64(payload + 40),
+        .segments = mdn_load_u64(payload + 48),
+        .path = (const char *)payload + LINK_HEAD,
+        .path_size = path_size,
+    };
+    return path_size <= MDN_LINK_PATH_MAX && out->path[0] == '/'
+           && memchr(out->path, '\0', path_size) == NULL
+           && link_fits(out, record_size, segment_shift);
 }

@@ -12,9 +12,18 @@
  *               8 16  for each, ascending: its number, and the bytes of its
  *                     records from now on.  Its files are now those of the
  *                     generation that is the number of this entry.
+ *     link      0  8  size of the file, bytes
+ *               8  8  its mtime, ns since 1970, signed
+ *              16  8  where in it the fields of row 0 begin
+ *              24  8  stride: bytes from a row to the next
+ *              32  8  first row of the first segment
+ *              40  8  number of the first segment
+ *              48  8  how many segments
+ *              56  -  absolute path of the file, without a NUL
  *
  * An erase entry names samples that exist and are not erased yet; a compact
- * entry segments with erased samples. */
+ * entry segments with erased samples; a link entry segments that are whole in
+ * the commit that brings it, and nothing was said of before. */
 #ifndef MDN_STORAGE_EVENTS_H
 #define MDN_STORAGE_EVENTS_H
 
@@ -27,6 +36,7 @@
 enum {
     MDN_EVENT_ERASE = 1,
     MDN_EVENT_COMPACT = 2,
+    MDN_EVENT_LINK = 3,
 };
 
 #define MDN_EVENT_TEXT_MAX 65536 /* bytes of who and of why */
@@ -60,5 +70,24 @@ mdn_status mdn_compact_encode(const mdn_compacted *segments, uint64_t count,
 /* How many segments; false where the payload is none. */
 bool mdn_compact_decode(const mdn_entry *entry, uint64_t *count);
 mdn_compacted mdn_compact_at(const mdn_entry *entry, uint64_t index);
+
+#define MDN_LINK_PATH_MAX 4095 /* bytes */
+
+typedef struct {
+    uint64_t size; /* of the file when it was linked */
+    int64_t mtime_ns;
+    uint64_t offset, stride;
+    uint64_t first_row; /* row 0 of first_segment */
+    uint64_t first_segment, segments;
+    const char *path; /* path_size bytes; decoded: not NUL-terminated */
+    uint64_t path_size;
+} mdn_link_event;
+
+mdn_status mdn_link_encode(const mdn_link_event *event, uint8_t **out,
+                           uint64_t *size, mdn_error *err);
+/* False where the payload is no link, or its rows of record_size bytes do not
+ * lie in the file. */
+bool mdn_link_decode(const mdn_entry *entry, uint64_t record_size,
+                     uint32_t segment_shift, mdn_link_event *out);
 
 #endif

@@ -16,9 +16,9 @@
  *
  * Several threads take contiguous parts of the rows.  The error reported is
  * that of the first bad row, so that it does not depend on the threads. */
-#include "base/bytes.h"
 #include "storage/copy.h"
-#include "storage/verify.h"
+#include "storage/linked.h"
+#include "storage/payloads.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -85,6 +85,43 @@ touch(mdn_view *view, uint64_t key, mdn_error *err)
     return mdn_verify_record(view, key, err);
 }
 
+/* The word of the bitmap that says whether this sample is erased; NULL if none
+ * of its segment is. */
+static inline const uint64_t *
+erased_word(const uint64_t *const *erased, uint32_t shift, uint64_t key)
+{
+    const uint64_t *words = erased[key >> shift];
+    uint64_t row = key & ((UINT64_C(1) << shift) - 1);
+
+    return words == NULL ? NULL : words + row / 64;
+}
+
+/* MDN_NO_KEY if one of these keys, all of them below the count, is erased.  A
+ * pass of its own: its loads then overlap, and a view in which nothing is
+ * erased pays nothing. */
+static inline mdn_status
+refuse_erased(const mdn_view *view, const uint64_t *keys, uint64_t count,
+              mdn_error *err)
+{
+    const uint64_t *const *erased = view->erased;
+    const uint32_t shift = view->store->layout.segment_shift;
+    uint64_t found = 0;
+
+    if (erased == NULL)
+        return MDN_OK;
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t *word = erased_word(erased, shift, keys[i]);
+
+        /* The bit of a row is that of its key: segments hold 2^13 or more. */
+        found |= word == NULL ? 0 : *word >> (keys[i] % 64);
+    }
+    if (!(found & 1))
+        return MDN_OK;
+    while (!mdn_view_erased(view, *keys))
+        keys++;
+    return fail_key(view, *keys, err);
+}
+
 /* Addresses of the records of one group; their lines are requested.  What is
  * the same for all keys is held in locals: the atomic loads would have it read
  * anew each time. */
@@ -95,23 +132,25 @@ resolve(const job *j, uint64_t first, uint64_t last, const uint8_t **records,
     const uint64_t count = group_size(j, first, last);
     const mdn_store *store = j->view->store;
     const uint64_t end = j->view->tail.count, from = j->from, size = j->size;
-    const uint64_t *const *erased = j->view->erased;
     const uint32_t shift = store->layout.block_shift[MDN_RECORDS];
-    mdn_status st;
+    mdn_status st = MDN_OK, before;
+    uint64_t i;
 
-    for (uint64_t i = 0; i < count; i++) {
+    for (i = 0; i < count; i++) {
         uint64_t key = j->keys[first + i];
 
         if (__builtin_expect(
-                key >= end || (erased != NULL && mdn_view_erased(j->view, key))
+                key >= end
                     || !mdn_store_verified(store, MDN_RECORDS, key >> shift),
                 0)
             && (st = touch(j->view, key, err)) != MDN_OK)
-            return st;
+            break;
         records[i] = mdn_view_record(j->view, key);
         prefetch(records[i] + from, size);
     }
-    return MDN_OK;
+    /* The first bad row is the one that is reported. */
+    before = refuse_erased(j->view, j->keys + first, i, err);
+    return before != MDN_OK ? before : st;
 }
 
 /* Request what resolve will read for these keys: the ends of records. */
@@ -198,16 +237,20 @@ copy_field(uint8_t *to, const uint8_t *const *records, uint64_t count,
     }
 }
 
-/* Payload number `nth` of a record: behind the head and the ones before. */
-static const uint8_t *
-payload(const mdn_schema *schema, const uint8_t *record, uint64_t nth)
+/* The target has room for this payload, and for no more. */
+static mdn_status
+check_room(const mdn_field *field, const mdn_target *target, uint64_t row,
+           uint64_t size, mdn_error *err)
 {
-    const uint8_t *lengths = record + schema->fixed_size;
-    const uint8_t *at = record + schema->head_size;
+    int64_t room = target->offsets[row + 1] - target->offsets[row];
 
-    for (uint64_t i = 0; i < nth; i++)
-        at += mdn_load_u32(lengths + 4 * i);
-    return at;
+    if (room == (int64_t)size)
+        return MDN_OK;
+    return mdn_fail(err, MDN_INVALID,
+                    "field '%s', row %llu: offsets leave %lld bytes "
+                    "for %llu",
+                    field->name, (unsigned long long)row, (long long)room,
+                    (unsigned long long)size);
 }
 
 static mdn_status
@@ -218,28 +261,80 @@ copy_bytes(const job *j, const mdn_target *target,
     const mdn_schema *schema = j->view->store->schema;
     const mdn_field *field = &schema->fields[target->field];
     uint64_t nth = (field->offset - schema->fixed_size) / 4;
+    mdn_status st = MDN_OK;
 
-    for (uint64_t i = 0; i < count; i++) {
+    for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
         uint64_t size = mdn_load_u32(records[i] + field->offset);
-        int64_t at = target->offsets[first + i];
 
-        if (target->offsets[first + i + 1] - at != (int64_t)size)
-            return mdn_fail(err, MDN_INVALID,
-                            "field '%s', row %llu: offsets leave %lld bytes "
-                            "for %llu",
-                            field->name, (unsigned long long)(first + i),
-                            (long long)(target->offsets[first + i + 1] - at),
-                            (unsigned long long)size);
-        if (size > 0)
-            memcpy((uint8_t *)target->values + at,
-                   payload(schema, records[i], nth), size);
+        st = check_room(field, target, first + i, size, err);
+        if (st == MDN_OK && size > 0)
+            memcpy((uint8_t *)target->values + target->offsets[first + i],
+                   records[i] + schema->head_size
+                       + mdn_payloads_before(schema, records[i], nth),
+                   size);
     }
-    return MDN_OK;
+    return st;
+}
+
+/* Where the payload of a row goes, if the record has no other, so that its
+ * frame can be unpacked there. */
+static mdn_status
+place_of(const job *j, const uint8_t *record, uint64_t row, uint8_t **out,
+         mdn_error *err)
+{
+    const mdn_schema *schema = j->view->store->schema;
+    const mdn_target *target = j->targets;
+    const mdn_field *field;
+
+    *out = NULL;
+    if (schema->bytes_count != 1)
+        return MDN_OK;
+    while (schema->fields[target->field].dtype != MDN_BYTES)
+        target++; /* there is one, or nothing would be unpacked */
+    field = &schema->fields[target->field];
+    *out = (uint8_t *)target->values + target->offsets[row];
+    return check_room(field, target, row, mdn_load_u32(record + field->offset),
+                      err);
+}
+
+/* The bytes fields of records that may hold a frame. */
+static mdn_status
+unpack_group(const job *j, mdn_unpacker *u, const uint8_t *const *records,
+             uint64_t first, uint64_t count, mdn_error *err)
+{
+    const mdn_schema *schema = j->view->store->schema;
+    const uint8_t *payloads = NULL;
+    uint8_t *place = NULL;
+    mdn_status st = MDN_OK;
+
+    for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
+        st = place_of(j, records[i], first + i, &place, err);
+        if (st == MDN_OK)
+            st = mdn_payloads_find(j->view, u, j->keys[first + i], records[i],
+                                   place, &payloads, err);
+        for (uint32_t t = 0; t < j->target_count && st == MDN_OK; t++) {
+            const mdn_target *target = &j->targets[t];
+            const mdn_field *field = &schema->fields[target->field];
+            uint64_t nth = (field->offset - schema->fixed_size) / 4, size;
+            uint8_t *to;
+
+            if (field->dtype != MDN_BYTES)
+                continue;
+            size = mdn_load_u32(records[i] + field->offset);
+            to = (uint8_t *)target->values + target->offsets[first + i];
+            st = check_room(field, target, first + i, size, err);
+            if (st == MDN_OK && size > 0 && to != payloads)
+                memcpy(to,
+                       payloads + mdn_payloads_before(schema, records[i], nth),
+                       size);
+        }
+    }
+    return st;
 }
 
 static mdn_status
-copy_group(const job *j, const uint8_t *const *records, uint64_t first,
-           uint64_t last, mdn_error *err)
+copy_group(const job *j, mdn_unpacker *u, const uint8_t *const *records,
+           uint64_t first, uint64_t last, mdn_error *err)
 {
     const uint64_t count = group_size(j, first, last);
     const mdn_schema *schema = j->view->store->schema;
@@ -249,13 +344,28 @@ copy_group(const job *j, const uint8_t *const *records, uint64_t first,
         const mdn_target *target = &j->targets[t];
         const mdn_field *field = &schema->fields[target->field];
 
-        if (field->dtype == MDN_BYTES)
-            st = copy_bytes(j, target, records, first, count, err);
-        else
+        if (field->dtype != MDN_BYTES)
             copy_field((uint8_t *)target->values + first * field->size_bytes,
                        records, count, field->offset, field->size_bytes);
+        else if (!j->view->store->layout.compressed)
+            st = copy_bytes(j, target, records, first, count, err);
     }
+    if (u != NULL && st == MDN_OK)
+        st = unpack_group(j, u, records, first, count, err);
     return st;
+}
+
+/* Whether frames may have to be unpacked for a target. */
+static bool
+unpacks(const job *j)
+{
+    const mdn_store *store = j->view->store;
+
+    for (uint32_t t = 0; t < j->target_count && store->layout.compressed; t++) {
+        if (store->schema->fields[j->targets[t].field].dtype == MDN_BYTES)
+            return true;
+    }
+    return false;
 }
 
 static mdn_status
@@ -263,6 +373,7 @@ gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
 {
     const uint8_t *records[2][GROUP_MAX];
     const uint64_t group = j->group;
+    mdn_unpacker room = {.size = 0}, *u = unpacks(j) ? &room : NULL;
     mdn_status st;
     int now = 0;
 
@@ -273,8 +384,39 @@ gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
         prepare(j, i + 2 * group, last);
         st = resolve(j, i + group, last, records[!now], err);
         if (st == MDN_OK)
-            st = copy_group(j, records[now], i, last, err);
+            st = copy_group(j, u, records[now], i, last, err);
     }
+    mdn_unpacker_free(&room);
+    return st;
+}
+
+/* The same where segments are linked: their files may change meanwhile. */
+
+typedef struct {
+    const job *job;
+    uint64_t first, last;
+    mdn_status status;
+    mdn_error *err;
+} gathering;
+
+static void
+run_gathering(void *arg)
+{
+    gathering *g = arg;
+
+    g->status = gather_records(g->job, g->first, g->last, g->err);
+}
+
+static mdn_status
+gather_linked(const job *j, uint64_t first, uint64_t last, mdn_error *err)
+{
+    gathering g = {.job = j, .first = first, .last = last, .err = err};
+    mdn_status st = mdn_linked_read(j->view->store, run_gathering, &g, err);
+
+    if (st == MDN_OK)
+        st = g.status;
+    if (st == MDN_OK)
+        st = mdn_linked_check(j->view, j->keys + first, last - first, err);
     return st;
 }
 
@@ -311,7 +453,9 @@ gather_rows(const job *j, uint64_t first, uint64_t last, mdn_error *err)
     mdn_status st = MDN_OK;
 
     if (j->target_count > 0)
-        st = gather_records(j, first, last, err);
+        st = j->view->history->link_count == 0
+                 ? gather_records(j, first, last, err)
+                 : gather_linked(j, first, last, err);
     if (st == MDN_OK && j->labels != NULL)
         st = gather_column(j->view, MDN_LABELS, j->keys, first, last, j->labels,
                            err);

@@ -36,6 +36,25 @@ release_bits(mdn_bits *bits)
         free(bits);
 }
 
+const mdn_link *
+mdn_link_retain(const mdn_link *link)
+{
+    atomic_fetch_add_explicit(&((mdn_link *)(uintptr_t)link)->references, 1,
+                              memory_order_relaxed);
+    return link;
+}
+
+void
+mdn_link_release(const mdn_link *link)
+{
+    mdn_link *own = (mdn_link *)(uintptr_t)link;
+
+    if (own != NULL
+        && atomic_fetch_sub_explicit(&own->references, 1, memory_order_acq_rel)
+               == 1)
+        free(own);
+}
+
 mdn_status
 mdn_history_new(mdn_history **out, mdn_error *err)
 {
@@ -63,6 +82,9 @@ mdn_history_release(mdn_history *history)
         return;
     for (uint64_t s = 0; s < history->segment_count; s++)
         release_bits(history->fates[s].erased);
+    for (uint64_t i = 0; i < history->link_count; i++)
+        mdn_link_release(history->links[i]);
+    free(history->links);
     free(history->fates);
     free(history);
 }
@@ -80,7 +102,8 @@ copy(const mdn_history *before, uint64_t segments, mdn_history **out,
     if (segments < before->segment_count)
         segments = before->segment_count;
     history->fates = calloc(segments + 1, sizeof *history->fates);
-    if (history->fates == NULL) {
+    history->links = calloc(before->link_count + 1, sizeof *history->links);
+    if (history->fates == NULL || history->links == NULL) {
         mdn_history_release(history);
         return mdn_fail_nomem(err, segments * sizeof *history->fates);
     }
@@ -94,6 +117,11 @@ copy(const mdn_history *before, uint64_t segments, mdn_history **out,
         if (history->fates[s].erased != NULL)
             atomic_fetch_add_explicit(&history->fates[s].erased->references, 1,
                                       memory_order_relaxed);
+    }
+    history->link_count = before->link_count;
+    for (uint64_t i = 0; i < before->link_count; i++) {
+        mdn_link_retain(before->links[i]);
+        history->links[i] = before->links[i];
     }
     *out = history;
     return MDN_OK;
@@ -219,6 +247,57 @@ take_compact(making *m, const mdn_entry *entry, mdn_error *err)
     return MDN_OK;
 }
 
+/* One reference to a copy of the link, in the list of links. */
+static mdn_status
+add_link(making *m, const mdn_link_event *event, mdn_error *err)
+{
+    mdn_history *history = m->history;
+    uint64_t size = (history->link_count + 1) * sizeof *history->links;
+    mdn_link *link = malloc(sizeof *link + event->path_size + 1);
+    mdn_link **links = realloc(history->links, size);
+
+    if (links != NULL)
+        history->links = links;
+    if (links == NULL || link == NULL) {
+        free(link);
+        return mdn_fail_nomem(err, size);
+    }
+    atomic_init(&link->references, 1);
+    link->number = history->link_count;
+    link->what = *event;
+    memcpy(link->path, event->path, event->path_size);
+    link->path[event->path_size] = '\0';
+    link->what.path = link->path;
+    links[history->link_count++] = link;
+    return MDN_OK;
+}
+
+static mdn_status
+take_link(making *m, const mdn_entry *entry, mdn_error *err)
+{
+    const mdn_layout *layout = m->layout;
+    mdn_history *history = m->history;
+    mdn_link_event event;
+    mdn_status st;
+
+    if (!mdn_link_decode(entry, layout->record_size, layout->segment_shift,
+                         &event)
+        || layout->has[MDN_OFFSETS]
+        || event.first_segment + event.segments > m->count
+               >> layout->segment_shift)
+        return fail_event(m, entry, err);
+    if ((st = add_link(m, &event, err)) != MDN_OK)
+        return st;
+    for (uint64_t i = 0; i < event.segments; i++) {
+        mdn_fate *fate = &history->fates[event.first_segment + i];
+
+        if (fate->link != NULL || fate->erased != NULL)
+            return fail_event(m, entry, err);
+        fate->link = history->links[history->link_count - 1];
+    }
+    return MDN_OK;
+}
+
 static mdn_status
 take_event(void *ctx, const mdn_entry *entry, mdn_error *err)
 {
@@ -228,6 +307,7 @@ take_event(void *ctx, const mdn_entry *entry, mdn_error *err)
     switch (entry->kind) {
     case MDN_EVENT_ERASE: return take_erase(m, entry, err);
     case MDN_EVENT_COMPACT: return take_compact(m, entry, err);
+    case MDN_EVENT_LINK: return take_link(m, entry, err);
     default:
         return mdn_fail(err, MDN_UNSUPPORTED,
                         "%s/events: entry %llu is of kind %u, which this modyn "

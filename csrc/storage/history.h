@@ -1,8 +1,9 @@
 /* history.h - what was done to samples after they had come.
  *
  * The journal `events`, read and summed up: which samples are erased, and in
- * which files each segment lies.  A history never changes and is shared by
- * handles, stores and views; a later one shares with it what stayed the same.
+ * which files each segment lies, its own or one that was linked.  A history
+ * never changes and is shared by handles, stores and views; a later one shares
+ * with it what stayed the same.
  *
  *     mdn_history_new       nothing was ever done
  *     mdn_history_extend    the same and the events that a commit brought
@@ -11,6 +12,7 @@
 #define MDN_STORAGE_HISTORY_H
 
 #include "base/io.h"
+#include "storage/events.h"
 #include "storage/layout.h"
 
 #include <stdatomic.h>
@@ -23,12 +25,21 @@ typedef struct {
     uint64_t words[];
 } mdn_bits;
 
+/* A user's file in which the records of some segments lie. */
+typedef struct {
+    atomic_uint references;
+    uint64_t number; /* 0 for the first link of the dataset */
+    mdn_link_event what;
+    char path[]; /* what.path, with its NUL */
+} mdn_link;
+
 /* What became of one segment. */
 typedef struct {
-    mdn_bits *erased;    /* one reference; NULL: none */
-    uint64_t wiped;      /* erased rows whose bytes a compaction removed */
-    uint64_t generation; /* of its files; 0: as first written */
-    uint64_t previous;   /* generation before that */
+    const mdn_link *link; /* where its records lie; NULL: in a file of ours */
+    mdn_bits *erased;     /* one reference; NULL: none */
+    uint64_t wiped;       /* erased rows whose bytes a compaction removed */
+    uint64_t generation;  /* of its files; 0: as first written */
+    uint64_t previous;    /* generation before that */
 } mdn_fate;
 
 typedef struct {
@@ -39,6 +50,8 @@ typedef struct {
     uint64_t moves;         /* events that moved segments to other files */
     uint64_t segment_count; /* segments beyond have no fate yet */
     mdn_fate *fates;
+    uint64_t link_count;
+    mdn_link **links; /* one reference each */
 } mdn_history;
 
 mdn_status mdn_history_new(mdn_history **out, mdn_error *err);
@@ -66,6 +79,17 @@ mdn_history_generation(const mdn_history *history, uint64_t segment)
 
     return fate ? fate->generation : 0;
 }
+
+static inline const mdn_link *
+mdn_history_link(const mdn_history *history, uint64_t segment)
+{
+    const mdn_fate *fate = mdn_history_fate(history, segment);
+
+    return fate ? fate->link : NULL;
+}
+
+const mdn_link *mdn_link_retain(const mdn_link *link);
+void mdn_link_release(const mdn_link *link); /* accepts NULL */
 
 static inline bool
 mdn_bits_has(const mdn_bits *bits, uint64_t row)

@@ -41,6 +41,7 @@ typedef struct {
     uint32_t segment_shift;
     uint32_t block_shift[MDN_KINDS];
     bool has[MDN_KINDS];  /* records and timestamps always */
+    bool compressed;      /* payloads may be zstd frames */
     uint64_t record_size; /* head_size of the schema */
 
     /* The .col file: header, columns, checksums. */

@@ -29,6 +29,7 @@ typedef struct {
     const mdn_layout *layout;
     const mdn_pulse *pulse;
     uint64_t segment, first, rows; /* its number, first key, rows in the view */
+    bool linked;
     mdn_file seg, col;
     uint64_t bytes;      /* of records, written or left out */
     uint64_t since;      /* bytes since the pulse was asked */
@@ -187,6 +188,24 @@ fixed_records(rewriting *w, mdn_error *err)
     return st;
 }
 
+/* Records that are linked: nothing but their checksums, as they are. */
+static mdn_status
+linked_records(rewriting *w, mdn_error *err)
+{
+    const mdn_store *store = w->view->store;
+    uint32_t shift = w->layout->block_shift[MDN_RECORDS];
+    const uint32_t *checks;
+    mdn_status st = mdn_store_map_columns(w->view->store, w->segment, err);
+
+    if (st != MDN_OK)
+        return st;
+    checks = atomic_load(&store->segments[w->segment].checksums)
+             + w->layout->checksum_of[MDN_RECORDS] / 4;
+    memcpy(w->checks, checks, 4 * (w->rows >> shift));
+    w->bytes = w->rows * w->layout->record_size;
+    return MDN_OK;
+}
+
 /* Records with bytes fields. */
 
 static mdn_status
@@ -297,9 +316,13 @@ static mdn_status
 open_files(rewriting *w, uint64_t generation, mdn_error *err)
 {
     const mdn_store *store = w->view->store;
-    char *path = mdn_layout_path(store->path, w->segment, generation, "seg");
+    char *path;
     mdn_status st;
 
+    if (w->linked)
+        return mdn_columns_create(store->io, store->path, w->layout, w->segment,
+                                  generation, &w->col, err);
+    path = mdn_layout_path(store->path, w->segment, generation, "seg");
     if (path == NULL)
         return mdn_fail_nomem(err, strlen(store->path) + 32);
     st = mdn_file_open(store->io, path,
@@ -333,7 +356,9 @@ rewrite(rewriting *w, uint64_t generation, mdn_tail *tail, mdn_error *err)
     if ((st = allocate(w, err)) != MDN_OK
         || (st = open_files(w, generation, err)) != MDN_OK)
         return st;
-    st = ragged ? ragged_records(w, err) : fixed_records(w, err);
+    st = w->linked ? linked_records(w, err)
+         : ragged  ? ragged_records(w, err)
+                   : fixed_records(w, err);
     if (st == MDN_OK)
         st = write_checks(w, MDN_RECORDS, tail, err);
     for (int kind = MDN_TIMESTAMPS; kind < MDN_KINDS && st == MDN_OK; kind++) {
@@ -343,7 +368,7 @@ rewrite(rewriting *w, uint64_t generation, mdn_tail *tail, mdn_error *err)
         if (st == MDN_OK)
             st = write_checks(w, (mdn_kind)kind, tail, err);
     }
-    if (st == MDN_OK)
+    if (st == MDN_OK && !w->linked)
         st = mdn_file_sync_all(&w->seg, err);
     if (st == MDN_OK)
         st = mdn_file_sync_all(&w->col, err);
@@ -366,6 +391,7 @@ mdn_rewrite_segment(mdn_view *view, uint64_t segment, uint64_t generation,
         .pulse = pulse,
         .segment = segment,
         .first = first,
+        .linked = mdn_history_link(view->history, segment) != NULL,
         .rows =
             view->tail.count - first < rows ? view->tail.count - first : rows,
         .seg = MDN_FILE_CLOSED,

@@ -2,7 +2,10 @@
  *
  * Rows of one size become zeros where they were erased (and holes of the file
  * where that fills pages), so that every key keeps its place; records with
- * bytes fields become empty.  Timestamps and labels become 0. */
+ * bytes fields become empty.  Timestamps and labels become 0.
+ *
+ * Of a linked segment there is only the .col file: the records stay as they
+ * are in the file of the user, and so do their checksums. */
 #ifndef MDN_STORAGE_REWRITE_H
 #define MDN_STORAGE_REWRITE_H
 

@@ -8,19 +8,22 @@
  *     timestamps, labels, ends of records --------> .col
  *
  * All of it lies behind the committed rows, in places that no reader looks at
- * before the manifest says so. */
+ * before the manifest says so.  The disk is told to begin with each piece while
+ * the next one is packed, so that the syncs at the end find little to wait
+ * for: it is they that make a batch durable, and they report what failed. */
 #include "storage/segment.h"
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "storage/columns.h"
 #include "storage/copy.h"
+#include "storage/frames.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE (UINT64_C(4) << 20)       /* bytes written to .seg at once */
+#define PIECE (UINT64_C(2) << 20)       /* bytes written to .seg at once */
 #define CHUNK_ROWS (UINT64_C(1) << 16)  /* rows packed at once, at most */
 #define PACKED_MAX (UINT64_C(64) << 10) /* larger records are streamed */
 #define ALLOCATE_MIN (UINT64_C(1) << 20)
@@ -40,9 +43,10 @@ struct mdn_writer {
     bool new_names;     /* the directory is to be synced */
     bool broken;        /* a sync failed */
 
-    uint8_t *buffer;  /* PIECE bytes, owned */
-    uint32_t *checks; /* CHUNK_ROWS + 1, owned: of full blocks */
-    int64_t *ends;    /* CHUNK_ROWS, owned: with bytes fields */
+    uint8_t *buffer;   /* PIECE bytes, owned */
+    uint32_t *checks;  /* CHUNK_ROWS + 1, owned: of full blocks */
+    int64_t *ends;     /* CHUNK_ROWS, owned: with bytes fields */
+    mdn_frames frames; /* of payloads, if they are compressed */
 };
 
 /* A batch on its way: the arguments of put, and how far it has come. */
@@ -148,8 +152,11 @@ use_segment(mdn_writer *writer, const mdn_tail *tail, mdn_error *err)
 static mdn_status
 sync_files(mdn_writer *writer, mdn_error *err)
 {
-    mdn_status st = mdn_file_sync(&writer->seg, err);
+    mdn_status st =
+        mdn_file_start(&writer->col, 0, writer->layout->col_size, err);
 
+    if (st == MDN_OK)
+        st = mdn_file_sync(&writer->seg, err);
     if (st == MDN_OK)
         st = mdn_file_sync(&writer->col, err);
     if (st == MDN_OK && writer->new_names)
@@ -199,8 +206,13 @@ write_records(mdn_writer *writer, const void *data, uint64_t size,
 
     if (st == MDN_OK)
         st = mdn_file_write(&writer->seg, data, size, tail->segment_bytes, err);
+    if (st != MDN_OK)
+        return st;
+    st = mdn_file_start(&writer->seg, tail->segment_bytes, size, err);
     if (st == MDN_OK)
         tail->segment_bytes += size;
+    else
+        writer->broken = true;
     return st;
 }
 
@@ -339,6 +351,28 @@ payload_size(const mdn_column *column, uint64_t row)
     return (uint64_t)(column->offsets[row + 1] - column->offsets[row]);
 }
 
+/* All payloads of a row as they are, or as one frame. */
+static mdn_status
+stream_payloads(stream *s, const batch *b, uint64_t row, mdn_error *err)
+{
+    const mdn_schema *schema = s->writer->schema;
+    mdn_status st = MDN_OK;
+    const uint8_t *frame;
+    uint64_t size;
+
+    if (s->writer->layout->compressed
+        && (size = mdn_frames_get(&s->writer->frames, row, &frame)) > 0)
+        return stream_bytes(s, frame, size, err);
+    for (uint32_t f = 0; f < schema->field_count && st == MDN_OK; f++) {
+        if (schema->fields[f].dtype == MDN_BYTES)
+            st = stream_bytes(s,
+                              (const uint8_t *)b->columns[f].values
+                                  + b->columns[f].offsets[row],
+                              payload_size(&b->columns[f], row), err);
+    }
+    return st;
+}
+
 /* Fixed fields, lengths, payloads. */
 static mdn_status
 stream_record(stream *s, const batch *b, uint64_t row, mdn_error *err)
@@ -362,14 +396,7 @@ stream_record(stream *s, const batch *b, uint64_t row, mdn_error *err)
         length = (uint32_t)payload_size(&b->columns[f], row);
         st = stream_bytes(s, &length, 4, err);
     }
-    for (uint32_t f = 0; f < schema->field_count && st == MDN_OK; f++) {
-        if (schema->fields[f].dtype == MDN_BYTES)
-            st = stream_bytes(s,
-                              (const uint8_t *)b->columns[f].values
-                                  + b->columns[f].offsets[row],
-                              payload_size(&b->columns[f], row), err);
-    }
-    return st;
+    return st == MDN_OK ? stream_payloads(s, b, row, err) : st;
 }
 
 static mdn_status
@@ -377,10 +404,17 @@ put_streamed(mdn_writer *writer, const batch *b, uint64_t count, mdn_error *err)
 {
     const mdn_layout *layout = writer->layout;
     stream s = {.writer = writer, .tail = b->tail};
-    uint64_t key = b->tail->count;
+    uint64_t key = b->tail->count, packed = 0;
     mdn_status st = MDN_OK;
 
     for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
+        if (layout->compressed && i == packed) {
+            st = mdn_frames_fill(&writer->frames, writer->schema, b->columns,
+                                 b->next + i, count - i, err);
+            if (st != MDN_OK)
+                break;
+            packed += writer->frames.count;
+        }
         s.crc = mdn_layout_seed(layout, MDN_RECORDS, key + i);
         st = stream_record(&s, b, b->next + i, err);
         writer->checks[i] = s.crc;
@@ -422,12 +456,15 @@ put_chunk(mdn_writer *writer, const batch *b, uint64_t count, mdn_error *err)
     return st;
 }
 
+/* Chunks end where blocks do, which is mostly where pages do. */
 static uint64_t
 chunk_rows(const mdn_writer *writer, const batch *b, uint64_t count)
 {
     const mdn_layout *layout = writer->layout;
+    uint64_t block = UINT64_C(1) << layout->block_shift[MDN_RECORDS];
     uint64_t rows = (UINT64_C(1) << layout->segment_shift)
                     - mdn_layout_row(layout, b->tail->count);
+    uint64_t over;
 
     if (rows > count)
         rows = count;
@@ -436,7 +473,8 @@ chunk_rows(const mdn_writer *writer, const batch *b, uint64_t count)
     if (!layout->has[MDN_OFFSETS] && layout->record_size <= PACKED_MAX
         && rows > PIECE / layout->record_size)
         rows = PIECE / layout->record_size;
-    return rows;
+    over = (b->tail->count + rows) % block;
+    return rows < count && over < rows ? rows - over : rows;
 }
 
 static mdn_status
@@ -532,6 +570,7 @@ mdn_writer_close(mdn_writer *writer)
     free(writer->buffer);
     free(writer->checks);
     free(writer->ends);
+    mdn_frames_free(&writer->frames);
     free(writer);
 }
 
@@ -555,6 +594,12 @@ mdn_writer_put(mdn_writer *writer, uint64_t count, const mdn_column *columns,
     if (st == MDN_OK)
         *tail = moved;
     return st;
+}
+
+void
+mdn_writer_rest(mdn_writer *writer)
+{
+    close_files(writer);
 }
 
 void

@@ -29,6 +29,8 @@ mdn_status mdn_writer_put(mdn_writer *writer, uint64_t count,
                           const int64_t *timestamps, mdn_tail *tail,
                           mdn_error *err);
 
+/* Close the files; the next put opens those it needs. */
+void mdn_writer_rest(mdn_writer *writer);
 /* After this every put is refused: something could not be synced. */
 void mdn_writer_break(mdn_writer *writer);
 /* MDN_CLOSED if that was so. */

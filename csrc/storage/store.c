@@ -19,8 +19,8 @@
 #define MAP_MIN (UINT64_C(16) << 20)
 
 /* Mapping happens once per segment, so that waiting may be simple. */
-static void
-lock(mdn_store *store)
+void
+mdn_store_lock(mdn_store *store)
 {
     const struct timespec pause = {0, 50000};
     int self = (int)getpid();
@@ -37,8 +37,8 @@ lock(mdn_store *store)
     }
 }
 
-static void
-unlock(mdn_store *store)
+void
+mdn_store_unlock(mdn_store *store)
 {
     atomic_store(&store->lock, 0);
 }
@@ -60,7 +60,9 @@ destroy(mdn_store *store)
     free(store->kept);
     for (int kind = 0; kind < MDN_KINDS; kind++)
         free(store->verified[kind]);
-    free(store->records);
+    for (uint64_t s = 0; store->segments != NULL && s < store->capacity; s++)
+        mdn_link_release(store->segments[s].link);
+    free(store->places);
     free(store->segments);
     free(store->schema);
     free(store->path);
@@ -114,12 +116,14 @@ mdn_store_new(const mdn_io *io, const char *path, const mdn_schema *schema,
     store->history = mdn_history_retain(history);
     store->path = strdup(path);
     store->schema = copy_schema(schema);
-    store->records = calloc(capacity, sizeof *store->records);
+    store->places = calloc(capacity, sizeof *store->places);
     store->segments = calloc(capacity, sizeof *store->segments);
-    if (!store->path || !store->schema || !store->records || !store->segments)
+    if (!store->path || !store->schema || !store->places || !store->segments)
         st = mdn_fail_nomem(err, capacity * sizeof *store->segments);
     for (int kind = 0; kind < MDN_KINDS && st == MDN_OK; kind++)
         st = allocate_kind(store, (mdn_kind)kind, err);
+    for (uint64_t s = 0; st == MDN_OK && s < capacity; s++)
+        store->places[s].stride = layout->record_size;
     for (uint64_t s = 0; s < history->segment_count && s < capacity; s++) {
         if (st == MDN_OK)
             store->segments[s].generation = history->fates[s].generation;
@@ -326,7 +330,7 @@ map_anew(mdn_store *store, const mdn_file *file, uint64_t segment,
         st = map(store, file, 0, size, base, err);
     if (st == MDN_OK) {
         seg->mapped = size;
-        atomic_store_explicit(&store->records[segment], base,
+        atomic_store_explicit(&store->places[segment].base, base,
                               memory_order_release);
     }
     return st;
@@ -416,10 +420,10 @@ mdn_store_map_columns(mdn_store *store, uint64_t segment, mdn_error *err)
 
     if (atomic_load_explicit(&seg->checksums, memory_order_acquire) != NULL)
         return MDN_OK;
-    lock(store);
+    mdn_store_lock(store);
     if (atomic_load_explicit(&seg->checksums, memory_order_relaxed) == NULL)
         st = map_current(store, segment, map_columns, 0, err);
-    unlock(store);
+    mdn_store_unlock(store);
     return st;
 }
 
@@ -432,9 +436,9 @@ mdn_store_map_records(mdn_store *store, uint64_t segment, uint64_t bytes,
 
     if (atomic_load_explicit(&seg->readable, memory_order_acquire) >= bytes)
         return MDN_OK;
-    lock(store);
+    mdn_store_lock(store);
     if (atomic_load_explicit(&seg->readable, memory_order_relaxed) < bytes)
         st = map_current(store, segment, map_records, bytes, err);
-    unlock(store);
+    mdn_store_unlock(store);
     return st;
 }

@@ -13,6 +13,10 @@
  * that were erased in the meantime.  These must not be shown, and all that was
  * read is held against mdn_store_check_late at the end.
  *
+ * The records of a linked segment lie in a file of the user, with a stride of
+ * their own, and are mapped from there: linked.c, which also knows what to do
+ * when somebody changes that file.
+ *
  * A set bit of `verified` says: this block is full, mapped and was checked.
  * It is set after that with release and read with acquire, so that whoever
  * sees it may read the block. */
@@ -27,13 +31,24 @@
 
 #include <stdatomic.h>
 
+/* Where the records of a segment are; with bytes fields the stride is that of
+ * nothing.  Side by side, since a gather reads both for every key. */
 typedef struct {
-    /* As in `records` of the store, with how much of it is in the file. */
+    _Atomic(const uint8_t *) base; /* NULL: not mapped */
+    uint64_t stride;               /* written before base is */
+} mdn_place;
+
+typedef struct {
+    /* As in `places` of the store, with how much of it is in the file. */
     _Atomic uint64_t readable;
     uint64_t mapped;             /* guarded by lock: bytes of address space */
     _Atomic uint64_t generation; /* of the files; written under the lock */
     _Atomic(const uint32_t *) checksums; /* NULL: columns are not mapped yet */
     _Atomic(const mdn_bits *) late; /* rows erased by now; NULL: as it was */
+    /* Where it is mapped from, if it is linked: one reference, and which file
+     * that was.  Written before `base` is. */
+    const mdn_link *link;
+    uint64_t device, inode;
 } mdn_segment;
 
 typedef struct {
@@ -45,7 +60,7 @@ typedef struct {
     uint64_t capacity;          /* segments */
     uint8_t *column[MDN_KINDS]; /* reserved; NULL for records and absent ones */
     _Atomic uint64_t *verified[MDN_KINDS]; /* one bit per full block */
-    _Atomic(const uint8_t *) *records;     /* per segment; NULL: not mapped */
+    mdn_place *places;                     /* per segment */
     mdn_segment *segments;
 
     mdn_history *history; /* one reference: as of when it was made */
@@ -78,6 +93,10 @@ mdn_status mdn_store_map_columns(mdn_store *store, uint64_t segment,
 mdn_status mdn_store_map_records(mdn_store *store, uint64_t segment,
                                  uint64_t bytes, mdn_error *err);
 
+/* For one thread at a time: mapping. */
+void mdn_store_lock(mdn_store *store);
+void mdn_store_unlock(mdn_store *store);
+
 /* After rows of `keys` were read: MDN_NO_KEY if one of them was erased and
  * removed before it could be read. */
 mdn_status mdn_store_check_late(const mdn_store *store, const uint64_t *keys,
@@ -103,7 +122,8 @@ mdn_store_set_verified(mdn_store *store, mdn_kind kind, uint64_t block)
 static inline const uint8_t *
 mdn_store_records(const mdn_store *store, uint64_t segment)
 {
-    return atomic_load_explicit(&store->records[segment], memory_order_acquire);
+    return atomic_load_explicit(&store->places[segment].base,
+                                memory_order_acquire);
 }
 
 static inline const int64_t *

@@ -3,11 +3,14 @@
  * A full block is checked against its checksum in the .col file, once per
  * process; the last, not full one against the commit, once per view.  With
  * bytes fields a block of records is one record: where it lies is said by the
- * offsets column, which is checked first, and then held against the file. */
+ * offsets column, which is checked first, and then held against the file.  What
+ * is linked is read by linked.c. */
 #include "storage/verify.h"
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "storage/linked.h"
+#include "storage/zstd.h"
 
 typedef unsigned long long ull;
 
@@ -44,7 +47,15 @@ fail_checksum(const mdn_view *view, mdn_kind kind, uint64_t block,
 {
     const mdn_layout *layout = &view->store->layout;
     uint64_t key = block << layout->block_shift[kind];
+    const mdn_link *link =
+        mdn_history_link(view->history, key >> layout->segment_shift);
 
+    if (kind == MDN_RECORDS && link != NULL)
+        return mdn_fail(err, MDN_CORRUPT,
+                        "%s: was changed since it was linked: the checksum of "
+                        "records block %llu (keys %llu to %llu of %s) is wrong",
+                        link->path, (ull)block, (ull)key, (ull)(key + rows - 1),
+                        view->store->path);
     return mdn_fail(err, MDN_CORRUPT,
                     "%s/%06llu.%s: damaged: the checksum of %s block %llu "
                     "(keys %llu to %llu) is wrong",
@@ -53,18 +64,16 @@ fail_checksum(const mdn_view *view, mdn_kind kind, uint64_t block,
                     (ull)block, (ull)key, (ull)(key + rows - 1));
 }
 
-/* Check size bytes at data as the rows of a block, and remember. */
+/* Is this the checksum that the rows of a block have to have?  Remember. */
 static mdn_status
-check_block(mdn_view *view, mdn_kind kind, uint64_t block, const void *data,
-            uint64_t size, mdn_error *err)
+check_sum(mdn_view *view, mdn_kind kind, uint64_t block, uint32_t crc,
+          mdn_error *err)
 {
     mdn_store *store = view->store;
     uint32_t shift = store->layout.block_shift[kind];
     uint64_t rows = rows_in_block(view, kind, block);
     bool full = rows == UINT64_C(1) << shift;
-    uint32_t crc = mdn_layout_seed(&store->layout, kind, block);
 
-    crc = mdn_crc32c(crc, data, size);
     if (crc != right_checksum(view, kind, block, full))
         return fail_checksum(view, kind, block, rows, err);
     if (full)
@@ -73,6 +82,16 @@ check_block(mdn_view *view, mdn_kind kind, uint64_t block, const void *data,
         atomic_store_explicit(&view->tail_verified[kind], true,
                               memory_order_release);
     return MDN_OK;
+}
+
+/* Check size bytes at data as the rows of a block, and remember. */
+static mdn_status
+check_block(mdn_view *view, mdn_kind kind, uint64_t block, const void *data,
+            uint64_t size, mdn_error *err)
+{
+    uint32_t seed = mdn_layout_seed(&view->store->layout, kind, block);
+
+    return check_sum(view, kind, block, mdn_crc32c(seed, data, size), err);
 }
 
 /* Whether the block is known to be good already. */
@@ -106,6 +125,27 @@ mdn_verify_column(mdn_view *view, mdn_kind kind, uint64_t key, mdn_error *err)
                        8 * rows_in_block(view, kind, block), err);
 }
 
+/* Records in a file of the user; all its blocks are full. */
+static mdn_status
+verify_linked(mdn_view *view, uint64_t key, const mdn_link *link,
+              mdn_error *err)
+{
+    mdn_store *store = view->store;
+    const mdn_layout *layout = &store->layout;
+    uint64_t segment = key >> layout->segment_shift;
+    uint64_t block = key >> layout->block_shift[MDN_RECORDS];
+    uint64_t first = block << layout->block_shift[MDN_RECORDS];
+    uint32_t crc = mdn_layout_seed(layout, MDN_RECORDS, block);
+    mdn_status st = mdn_store_map_columns(store, segment, err);
+
+    if (st == MDN_OK)
+        st = mdn_linked_map(store, segment, link, err);
+    if (st == MDN_OK)
+        st = mdn_linked_verify(
+            store, first, rows_in_block(view, MDN_RECORDS, block), &crc, err);
+    return st == MDN_OK ? check_sum(view, MDN_RECORDS, block, crc, err) : st;
+}
+
 /* Records of one size. */
 static mdn_status
 verify_fixed(mdn_view *view, uint64_t key, mdn_error *err)
@@ -116,8 +156,11 @@ verify_fixed(mdn_view *view, uint64_t key, mdn_error *err)
     uint64_t block = key >> layout->block_shift[MDN_RECORDS];
     uint64_t first = block << layout->block_shift[MDN_RECORDS];
     uint64_t committed = layout->record_size << layout->segment_shift;
+    const mdn_link *link = mdn_history_link(view->history, segment);
     mdn_status st;
 
+    if (link != NULL)
+        return verify_linked(view, key, link, err);
     if (segment == view->tail.count >> layout->segment_shift)
         committed = view->tail.segment_bytes;
     st = mdn_store_map_columns(store, segment, err);
@@ -131,7 +174,7 @@ verify_fixed(mdn_view *view, uint64_t key, mdn_error *err)
 }
 
 /* A record with bytes fields whose place has been verified: do the lengths in
- * its head add up to its size? */
+ * its head add up to its size, or to what its frame says it holds? */
 static mdn_status
 check_lengths(const mdn_view *view, uint64_t key, const uint8_t *record,
               uint64_t size, mdn_error *err)
@@ -141,7 +184,11 @@ check_lengths(const mdn_view *view, uint64_t key, const uint8_t *record,
 
     for (uint32_t i = 0; i < schema->bytes_count; i++)
         sum += mdn_load_u32(record + schema->fixed_size + 4 * i);
-    if (sum == size)
+    if (sum == size
+        || (view->store->layout.compressed && size < sum
+            && mdn_zstd_holds(record + schema->head_size,
+                              size - schema->head_size,
+                              sum - schema->head_size)))
         return MDN_OK;
     return mdn_fail(err, MDN_CORRUPT,
                     "%s: the record of key %llu has %llu bytes, its fields "

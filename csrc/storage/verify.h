@@ -55,14 +55,25 @@ mdn_view_record(const mdn_view *view, uint64_t key)
 {
     const mdn_layout *layout = &view->store->layout;
     uint64_t row = mdn_layout_row(layout, key);
+    const mdn_place *place = &view->store->places[key >> layout->segment_shift];
     const uint8_t *base =
-        mdn_store_records(view->store, key >> layout->segment_shift);
+        atomic_load_explicit(&place->base, memory_order_acquire);
 
     if (!layout->has[MDN_OFFSETS])
-        return base + row * layout->record_size;
+        return base + row * place->stride;
     return row == 0
                ? base
                : base + mdn_store_column(view->store, MDN_OFFSETS)[key - 1];
+}
+
+/* Bytes of the record of a verified key, with bytes fields. */
+static inline uint64_t
+mdn_view_record_size(const mdn_view *view, uint64_t key)
+{
+    const int64_t *ends = mdn_store_column(view->store, MDN_OFFSETS);
+    bool first = mdn_layout_row(&view->store->layout, key) == 0;
+
+    return (uint64_t)(ends[key] - (first ? 0 : ends[key - 1]));
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* view.c - life and facts of a view, and its columns. */
-#include "storage/verify.h"
+#include "storage/linked.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +131,35 @@ mdn_view_erased_between(const mdn_view *view, uint64_t first, uint64_t count)
     return erased;
 }
 
+uint64_t
+mdn_view_link_count(const mdn_view *view)
+{
+    return view->history->link_count;
+}
+
+mdn_linked_file
+mdn_view_link(const mdn_view *view, uint64_t index)
+{
+    const mdn_link *link = view->history->links[index];
+    const mdn_link_event *what = &link->what;
+    uint32_t shift = view->store->layout.segment_shift;
+    mdn_linked_file out = {
+        .path = link->path,
+        .offset = what->offset + what->first_row * what->stride,
+        .stride = what->stride,
+        .first_key = what->first_segment << shift,
+        .samples = what->segments << shift,
+    };
+
+    for (uint64_t i = 0; i < what->segments; i++) {
+        const mdn_fate *fate =
+            mdn_history_fate(view->history, what->first_segment + i);
+
+        out.erased += fate->erased != NULL ? fate->erased->count : 0;
+    }
+    return out;
+}
+
 mdn_time_unit
 mdn_view_time_unit(const mdn_view *view)
 {
@@ -218,8 +247,14 @@ mdn_view_warm(mdn_view *view)
 
     for (uint64_t s = 0; s << layout->segment_shift < view->tail.count; s++) {
         uint64_t bytes = committed_bytes(view, s);
+        const mdn_link *link = mdn_history_link(view->history, s);
         void *base;
 
+        if (link != NULL) {
+            if (mdn_linked_map(store, s, link, NULL) == MDN_OK)
+                mdn_linked_warm(store, s);
+            continue;
+        }
         if (bytes == 0
             && mdn_verify_column(view, MDN_OFFSETS, (s + 1) * rows - 1, NULL)
                    == MDN_OK)

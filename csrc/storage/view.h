@@ -73,6 +73,18 @@ mdn_status mdn_view_fetch(mdn_view *view, const uint64_t *keys, uint64_t count,
                           int64_t *labels, int64_t *timestamps,
                           uint32_t threads, mdn_error *err);
 
+/* A file of the user in which samples lie: mdn_dataset_link. */
+typedef struct {
+    const char *path;
+    uint64_t offset, stride;     /* of its first record here: where; to next */
+    uint64_t first_key, samples; /* here */
+    uint64_t erased;             /* of these; their bytes are still there */
+} mdn_linked_file;
+
+uint64_t mdn_view_link_count(const mdn_view *view);
+/* index < mdn_view_link_count; valid as long as the view is. */
+mdn_linked_file mdn_view_link(const mdn_view *view, uint64_t index);
+
 /* Populate the mappings of all records ahead of use (huge pages where the
  * kernel has them).  Advice only: it never fails. */
 void mdn_view_warm(mdn_view *view);

@@ -1,6 +1,13 @@
-"""Stream order: which samples a run follows, one after the other."""
+"""Stream order: which samples a run follows, one after the other.
 
+It is found out when a run begins, and kept in the directory of the run: what is erased later
+keeps its position, and is passed over, so that all positions of the ledger stay what they are.
+"""
+
+import io
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +15,7 @@ import numpy.typing as npt
 
 from modyn.dataset import Dataset
 from modyn.errors import ConfigError
+from modyn.pipelines import durable
 from modyn.pipelines.evaluate import is_ascending
 from modyn.pipelines.times import timestamp
 
@@ -56,28 +64,86 @@ def _within(dataset: Dataset, classes: int, why: str) -> None:
         )
 
 
+def keep(stream: Stream, path: Path) -> None:
+    """Put the order of a stream down, durably, if there is anything to say."""
+    if stream.order is None:
+        return
+    content = io.BytesIO()
+    np.save(content, np.asarray([*_facts(stream)], dtype=np.uint64))
+    np.save(content, stream.order)
+    durable.replace(path, content.getbuffer())
+
+
+def kept(path: Path) -> Stream | None:
+    """Return the stream that was put down, or None if keys are in order."""
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        count, ascending = np.load(file).tolist()
+        order = np.load(file)
+    if order.dtype != np.uint64 or order.shape != (count,):
+        raise ConfigError(f"{path}: damaged: it does not hold the keys of {count} samples")
+    return Stream(count=count, order=order, ascending=bool(ascending))
+
+
+def _facts(stream: Stream) -> tuple[int, int]:
+    return stream.count, int(stream.ascending)
+
+
 def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     """Return the stream of a pipeline over the first `count` samples of its dataset."""
-    times = pipeline.dataset.timestamps[:count]
-    unit = pipeline.dataset.timestamp_unit
+    dataset = pipeline.dataset
+    view = dataset.view
     start, stop = (
-        None if moment is None else timestamp(moment, unit)
+        None if moment is None else timestamp(moment, view.time_unit)
         for moment in (pipeline.start_replay_at, pipeline.stop_replay_at)
     )
-    keys = None
-    if start is not None or stop is not None:
-        inside = np.ones(count, dtype=np.bool_)
-        inside &= True if start is None else times >= start
-        inside &= True if stop is None else times < stop
-        keys = np.flatnonzero(inside).astype(np.uint64)
-        times = times[keys]
-    ascending = is_ascending(times)
-    if pipeline.order == "time" and not ascending:
-        by_time = np.argsort(times, kind="stable").astype(np.uint64)
-        keys = by_time if keys is None else keys[by_time]
-        ascending = True
-    if keys is None and count < len(pipeline.dataset):
+    if pipeline.order == "time":
+        keys, ascending = _by_time(dataset, count, start, stop), True
+    else:
+        keys, ascending = _by_arrival(dataset, count, start, stop)
+    if keys is None and count < view.count:
         keys = np.arange(count, dtype=np.uint64)
-    if len(times) == 0:
-        raise ConfigError(f"{pipeline.dataset.path}: no samples to follow ({count} in the dataset)")
-    return Stream(count=len(times), order=keys, ascending=ascending)
+    length = count if keys is None else len(keys)
+    if length == 0:
+        raise ConfigError(f"{view.path}: no samples to follow ({count} in the dataset)")
+    return Stream(count=length, order=keys, ascending=ascending)
+
+
+def _by_arrival(
+    dataset: Dataset, count: int, start: int | None, stop: int | None
+) -> tuple[npt.NDArray[np.uint64] | None, bool]:
+    """Return the keys with start <= time < stop, ascending, and whether their times ascend."""
+    times, erased = dataset.timestamps[:count], dataset.erased[:count]
+    if start is None and stop is None:
+        return None, is_ascending(times[~erased] if erased.any() else times)
+    inside = ~erased
+    inside &= True if start is None else times >= start
+    inside &= True if stop is None else times < stop
+    if erased.any():  # they stay where they were; their times are not shown, but their order is
+        by_time = _by_time(dataset, count, start, stop)
+        if by_time is not None:
+            inside[by_time[erased[by_time]]] = True
+    keys = np.flatnonzero(inside).astype(np.uint64)
+    return keys, is_ascending(times[inside & ~erased])
+
+
+def _by_time(
+    dataset: Dataset, count: int, start: int | None, stop: int | None
+) -> npt.NDArray[np.uint64] | None:
+    """Return the keys with start <= time < stop in time order; None for all keys from 0 on.
+
+    Erased samples stay in it, where they were, so that erasing moves no position; who reads
+    the stream leaves them out.
+    """
+    view = dataset.view
+    order = view.time_order(os.cpu_count() or 1)
+    if order is None and start is None and stop is None:
+        return None
+    if order is None:
+        order = np.arange(count, dtype=np.uint64)
+    elif count < view.count:
+        order = order[order < count]
+    first = 0 if start is None else view.time_position(order, start)
+    last = len(order) if stop is None else view.time_position(order, stop)
+    return order[first : max(first, last)]

@@ -1,103 +1,28 @@
 /* faulty_io.c - the system's calls, behind a counter that makes some fail.
- *
- * The record of unsynced writes is a list of what the bytes were before.  Each
- * entry has a descriptor of its own to the file (through /proc), so that it
- * survives close and rename; a power cut applies the list newest first. */
+ * What they change is remembered by faulty_record.c. */
 #include "faulty_io.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-struct faulty_undo {
-    faulty_undo *next;
-    int fd; /* owned */
-    dev_t device;
-    ino_t inode;
-    uint64_t file_size; /* before the write */
-    uint64_t at, size;
-    char bytes[]; /* what stood at .. at+size, as far as there was a file */
-};
-
-static faulty_undo *
-undo_free(faulty_undo *undo)
-{
-    faulty_undo *next = undo->next;
-
-    close(undo->fd);
-    free(undo);
-    return next;
-}
-
-/* Remember [at, at+size) of fd, which is about to change. */
-static void
-remember(faulty *disk, int fd, uint64_t at, uint64_t size)
-{
-    char name[64];
-    struct stat st;
-    faulty_undo *undo;
-
-    if (!disk->record || fstat(fd, &st) < 0)
-        return;
-    if (at >= (uint64_t)st.st_size)
-        size = 0;
-    else if (size > (uint64_t)st.st_size - at)
-        size = (uint64_t)st.st_size - at;
-    undo = malloc(sizeof *undo + size);
-    if (undo == NULL)
-        abort();
-    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    *undo = (faulty_undo){.next = disk->undo,
-                          .fd = open(name, O_RDWR | O_CLOEXEC),
-                          .device = st.st_dev,
-                          .inode = st.st_ino,
-                          .file_size = (uint64_t)st.st_size,
-                          .at = at,
-                          .size = size};
-    if (undo->fd < 0
-        || pread(undo->fd, undo->bytes, size, (off_t)at) != (ssize_t)size)
-        abort();
-    disk->undo = undo;
-}
-
-/* fd was synced: what is remembered of its file need not be taken back. */
-static void
-settle(faulty *disk, int fd)
-{
-    struct stat st;
-
-    if (fstat(fd, &st) < 0)
-        return;
-    for (faulty_undo **link = &disk->undo; *link != NULL;) {
-        if ((*link)->device == st.st_dev && (*link)->inode == st.st_ino)
-            *link = undo_free(*link);
-        else
-            link = &(*link)->next;
-    }
-}
 
 void
 faulty_power_cut(faulty *disk)
 {
-    while (disk->undo != NULL) {
-        faulty_undo *undo = disk->undo;
-        if (pwrite(undo->fd, undo->bytes, undo->size, (off_t)undo->at)
-                != (ssize_t)undo->size
-            || ftruncate(undo->fd, (off_t)undo->file_size) < 0)
-            abort();
-        disk->undo = undo_free(undo);
-    }
+    faulty_record_cut(&disk->changes);
+}
+
+void
+faulty_power_cut_some(faulty *disk, uint64_t seed)
+{
+    faulty_record_cut_some(&disk->changes, seed);
 }
 
 void
 faulty_forget(faulty *disk)
 {
-    while (disk->undo != NULL)
-        disk->undo = undo_free(disk->undo);
+    faulty_record_forget(&disk->changes);
 }
 
 /* Count this call; true if the fault may strike it. */
@@ -132,10 +57,16 @@ refusal(faulty *disk, unsigned kind)
     case FAULT_EINTR: disk->fired = true; return -EINTR;
     case FAULT_KILL: disk->fired = disk->dead = true; return -EIO;
     case FAULT_ENOSPC:
+    case FAULT_EDQUOT:
         if (!(kind & need_room))
             return 0;
         disk->fired = true;
-        return -ENOSPC;
+        return disk->fault == FAULT_ENOSPC ? -ENOSPC : -EDQUOT;
+    case FAULT_EMFILE:
+        if (!(kind & (FAULTY_OPEN | FAULTY_SYNC_DIR)))
+            return 0;
+        disk->fired = true;
+        return -EMFILE;
     case FAULT_TORN: /* a call that cannot be torn is killed before it acts */
         disk->fired = disk->dead = true;
         return kind & FAULTY_WRITE ? 1 : -EIO;
@@ -152,11 +83,14 @@ faulty_open(void *self, const char *path, int flags, unsigned mode)
 {
     faulty *disk = self;
     int fd = refusal(disk, FAULTY_OPEN);
+    bool is_new = (flags & O_CREAT) && access(path, F_OK) < 0;
 
     if (fd == 0)
         fd = mdn_io_system.open(NULL, path, flags & ~O_TRUNC, mode);
+    if (fd >= 0 && is_new)
+        faulty_after_create(&disk->changes, path);
     if (fd >= 0 && (flags & O_TRUNC)) {
-        remember(disk, fd, 0, UINT64_MAX);
+        faulty_before_resize(&disk->changes, fd, 0);
         if (ftruncate(fd, 0) < 0)
             abort();
     }
@@ -204,7 +138,7 @@ faulty_pwrite(void *self, int fd, const void *buf, uint64_t size, uint64_t at)
         size = 1, disk->fired = true;
     if (effect > 0 && disk->fault == FAULT_TORN)
         size /= 2;
-    remember(disk, fd, at, size);
+    faulty_before_write(&disk->changes, fd, at, size);
     effect = effect > 0 && disk->fault == FAULT_TORN;
     if (effect) { /* half of it is there, but nobody is told */
         mdn_io_system.pwrite(NULL, fd, buf, size, at);
@@ -227,8 +161,17 @@ faulty_sync(void *self, int fd, bool data_only)
     }
     effect = mdn_io_system.sync(NULL, fd, data_only);
     if (effect == 0)
-        settle(disk, fd);
+        faulty_after_sync(&disk->changes, fd);
     return effect;
+}
+
+/* Nothing is durable after it, so nothing is settled. */
+static int
+faulty_start(void *self, int fd, uint64_t at, uint64_t size)
+{
+    int refused = refusal(self, FAULTY_START);
+
+    return refused ? refused : mdn_io_system.start(NULL, fd, at, size);
 }
 
 static int
@@ -243,7 +186,10 @@ faulty_sync_dir(void *self, const char *path)
         disk->fired = true;
         return 0;
     }
-    return mdn_io_system.sync_dir(NULL, path);
+    effect = mdn_io_system.sync_dir(NULL, path);
+    if (effect == 0)
+        faulty_after_sync_dir(&disk->changes, path);
+    return effect;
 }
 
 static int
@@ -254,7 +200,7 @@ faulty_truncate(void *self, int fd, uint64_t size)
 
     if (refused != 0)
         return refused;
-    remember(disk, fd, size, UINT64_MAX);
+    faulty_before_resize(&disk->changes, fd, size);
     return mdn_io_system.truncate(NULL, fd, size);
 }
 
@@ -266,7 +212,14 @@ faulty_allocate(void *self, int fd, uint64_t at, uint64_t size)
 
     if (refused != 0)
         return refused;
-    remember(disk, fd, at, 0);
+    if (disk->changes.on) {
+        uint64_t before;
+
+        if (mdn_io_system.size(NULL, fd, &before) < 0)
+            abort();
+        if (at + size > before)
+            faulty_before_resize(&disk->changes, fd, at + size);
+    }
     return mdn_io_system.allocate(NULL, fd, at, size);
 }
 
@@ -287,27 +240,57 @@ faulty_stat(void *self, int fd, mdn_file_facts *out)
 }
 
 static int
+faulty_look(void *self, const char *path, mdn_file_facts *out)
+{
+    int refused = refusal(self, FAULTY_STAT);
+
+    return refused ? refused : mdn_io_system.look(NULL, path, out);
+}
+
+static int
 faulty_rename(void *self, const char *from, const char *to)
 {
-    int refused = refusal(self, FAULTY_RENAME);
+    faulty *disk = self;
+    int refused = refusal(disk, FAULTY_RENAME);
 
-    return refused ? refused : mdn_io_system.rename(NULL, from, to);
+    if (refused != 0)
+        return refused;
+    faulty_before_rename(&disk->changes, from, to);
+    return mdn_io_system.rename(NULL, from, to);
 }
 
 static int
 faulty_unlink(void *self, const char *path)
 {
-    int refused = refusal(self, FAULTY_UNLINK);
+    faulty *disk = self;
+    int refused = refusal(disk, FAULTY_UNLINK);
 
-    return refused ? refused : mdn_io_system.unlink(NULL, path);
+    if (refused != 0)
+        return refused;
+    faulty_before_unlink(&disk->changes, path);
+    return mdn_io_system.unlink(NULL, path);
 }
 
 static int
 faulty_mkdir(void *self, const char *path, unsigned mode)
 {
-    int refused = refusal(self, FAULTY_MKDIR);
+    faulty *disk = self;
+    int result = refusal(disk, FAULTY_MKDIR);
 
-    return refused ? refused : mdn_io_system.mkdir(NULL, path, mode);
+    if (result == 0)
+        result = mdn_io_system.mkdir(NULL, path, mode);
+    if (result == 0 && !disk->dead)
+        faulty_after_create(&disk->changes, path);
+    return result;
+}
+
+static int
+faulty_list(void *self, const char *path,
+            void (*visit)(void *ctx, const char *name), void *ctx)
+{
+    int refused = refusal(self, FAULTY_LIST);
+
+    return refused ? refused : mdn_io_system.list(NULL, path, visit, ctx);
 }
 
 static int
@@ -330,20 +313,24 @@ faulty_map(void *self, void *want, uint64_t size, int fd, uint64_t at,
 const mdn_io *
 faulty_io(faulty *disk)
 {
+    disk->changes.on = disk->record;
     disk->io = (mdn_io){.self = disk,
                         .open = faulty_open,
                         .close = faulty_close,
                         .pread = faulty_pread,
                         .pwrite = faulty_pwrite,
                         .sync = faulty_sync,
+                        .start = faulty_start,
                         .sync_dir = faulty_sync_dir,
                         .truncate = faulty_truncate,
                         .allocate = faulty_allocate,
                         .size = faulty_size,
                         .stat = faulty_stat,
+                        .look = faulty_look,
                         .rename = faulty_rename,
                         .unlink = faulty_unlink,
                         .mkdir = faulty_mkdir,
+                        .list = faulty_list,
                         .lock = faulty_lock,
                         .map = faulty_map};
     return &disk->io;

@@ -9,18 +9,21 @@
  * when `fired` stays false has tried every call.  For one thread at a time,
  * except that the counters are then merely inexact.
  *
- * It also remembers what was written but not synced.  faulty_power_cut takes
- * that back, as losing power would: the files then hold what they held at their
- * last honest sync.  (Names are not taken back: renames stay.) */
+ * With .record it also remembers what was changed and not synced.  A power cut
+ * takes that back: all of the writes, and the files hold what they held at
+ * their last honest sync; or what a seed says, as faulty_record.h tells. */
 #ifndef TESTS_FAULTY_IO_H
 #define TESTS_FAULTY_IO_H
 
 #include "base/io.h"
+#include "faulty_record.h"
 
 typedef enum {
     FAULT_NONE,
     FAULT_EIO,    /* the call is refused with EIO */
     FAULT_ENOSPC, /* refused with ENOSPC, if it is one that needs room */
+    FAULT_EDQUOT, /* the same with EDQUOT */
+    FAULT_EMFILE, /* refused with EMFILE, if it is one that opens something */
     FAULT_EINTR,  /* refused with EINTR; sticky makes no sense */
     FAULT_SHORT,  /* a transfer moves one byte only */
     FAULT_KILL,   /* this call and every later one are refused: the process
@@ -46,9 +49,9 @@ enum {
     FAULTY_LOCK = 2048,
     FAULTY_MAP = 4096,
     FAULTY_STAT = 8192,
+    FAULTY_LIST = 16384,
+    FAULTY_START = 32768,
 };
-
-typedef struct faulty_undo faulty_undo;
 
 typedef struct {
     /* Set by the test. */
@@ -64,14 +67,16 @@ typedef struct {
     bool dead;  /* FAULT_KILL or FAULT_TORN has struck */
     /* Its own. */
     mdn_io io;
-    faulty_undo *undo; /* newest first */
+    faulty_record changes;
 } faulty;
 
 /* The table of this disk, borrowed. */
 const mdn_io *faulty_io(faulty *disk);
 
-/* Take back all that was written and not synced since (needs .record). */
+/* Take back all that was written and not synced since (needs .record); names
+ * stay.  Or some of it, and of the changes of names. */
 void faulty_power_cut(faulty *disk);
+void faulty_power_cut_some(faulty *disk, uint64_t seed);
 
 /* Forget the record; accepts a disk that was never used. */
 void faulty_forget(faulty *disk);

@@ -3,9 +3,11 @@
 #include "base/random.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define PAYLOAD_MAX 48
@@ -152,6 +154,48 @@ done:
     return st;
 }
 
+#define FILE_HEADER 16
+#define FILE_RECORD 40
+
+void
+samples_write_file(const char *file, uint64_t first, uint64_t count)
+{
+    const struct timespec old[2] = {{1000000000, 5}, {1000000000, 5}};
+    uint64_t size = FILE_HEADER + count * FILE_RECORD;
+    uint8_t *all = allocate(size);
+    FILE *out = fopen(file, "wb");
+
+    memset(all, 0xee, size);
+    for (uint64_t i = 0; i < count; i++) {
+        uint8_t *record = all + FILE_HEADER + i * FILE_RECORD;
+        uint64_t time = (uint64_t)timestamp(first + i);
+
+        for (uint64_t k = 0; k < 8; k++)
+            record[k] = (uint8_t)(time >> (56 - 8 * k));
+        record[8] = (uint8_t)label(first + i);
+        fill(record + 9, first + i, 0, 4);
+        fill(record + 13, first + i, 1, 24);
+    }
+    if (out == NULL || fwrite(all, 1, size, out) != size || fclose(out) != 0
+        || utimensat(AT_FDCWD, file, old, 0) != 0)
+        abort();
+    free(all);
+}
+
+mdn_link_options
+samples_link_options(const char *file, uint32_t threads)
+{
+    return (mdn_link_options){
+        .path = file,
+        .first_record = FILE_HEADER,
+        .record_size = FILE_RECORD,
+        .fields_at = 9,
+        .label = {.offset = 8, .size = 1, .is_signed = true},
+        .timestamp = {.size = 8, .is_signed = true, .big_endian = true},
+        .threads = threads,
+    };
+}
+
 static bool
 field_is_right(const mdn_target *target, const mdn_field *field,
                const uint64_t *keys, uint64_t count)
@@ -191,10 +235,9 @@ columns_are_right(const mdn_view *view, const int64_t *labels,
     return true;
 }
 
-/* Fetch everything into new arrays, then compare. */
-static mdn_status
-check_keys(mdn_view *view, const uint64_t *keys, uint64_t count,
-           uint32_t threads, mdn_error *err)
+mdn_status
+samples_check_keys(mdn_view *view, const uint64_t *keys, uint64_t count,
+                   uint32_t threads, mdn_error *err)
 {
     const mdn_schema *schema = mdn_view_schema(view);
     mdn_target targets[8];
@@ -247,11 +290,12 @@ samples_check(mdn_view *view, uint32_t threads, mdn_error *err)
         keys[i] = i * step % count; /* scrambled, a few twice */
     for (uint64_t i = 0; i < 3 && count > 0; i++)
         keys[count + i] = count - 1 - i % count;
-    st = check_keys(view, keys, count > 0 ? count + 3 : 0, threads, err);
+    st =
+        samples_check_keys(view, keys, count > 0 ? count + 3 : 0, threads, err);
     for (uint64_t i = 0; i < count; i++)
         keys[i] = i; /* and each once, in order */
     if (st == MDN_OK)
-        st = check_keys(view, keys, count, threads, err);
+        st = samples_check_keys(view, keys, count, threads, err);
     if (st == MDN_OK)
         st = mdn_view_columns(view, 0, count, &timestamps, &labels, err);
     if (st == MDN_OK

@@ -222,7 +222,8 @@ a_full_disk_costs_one_batch_and_no_handle(void)
 static void
 a_handle_refuses_to_write_after_a_failed_sync(void)
 {
-    for (int n = 0; n < 3; n++) { /* of .seg, .col and manifest */
+    /* The syncs of .seg, .col and manifest; the starts of .seg and .col. */
+    for (int n = 0; n < 5; n++) {
         const char *path = samples_path();
         mdn_dataset *dataset;
         faulty disk = {.fault = FAULT_EIO, .fail_at = INT32_MAX};
@@ -231,12 +232,13 @@ a_handle_refuses_to_write_after_a_failed_sync(void)
 
         dataset = samples_create(faulty_io(&disk), path, FIXED, true);
         CHECK(samples_append(dataset, 0, 10, NULL) == MDN_OK);
-        disk.only = FAULTY_SYNC;
+        disk.only = n < 3 ? FAULTY_SYNC : FAULTY_START;
         disk.calls = 0;
-        disk.fail_at = n;
+        disk.fail_at = n % 3;
         CHECK(samples_append(dataset, 10, 10, &err) == MDN_IO);
         CHECK(err.sys_errno == EIO && disk.fired);
-        CHECK(strstr(err.message, "sync failed") != NULL);
+        CHECK(strstr(err.message, n < 3 ? "sync failed" : "writing out")
+              != NULL);
         disk.fault = FAULT_NONE;
         CHECK(samples_append(dataset, 10, 10, &err) == MDN_CLOSED);
         CHECK(strstr(err.message, "open it again") != NULL);

@@ -214,12 +214,12 @@ a_refused_call_is_reported_with_its_reason(void)
 {
     const unsigned calls[] = {FAULTY_OPEN,     FAULTY_ALLOCATE, FAULTY_WRITE,
                               FAULTY_TRUNCATE, FAULTY_READ,     FAULTY_SIZE,
-                              FAULTY_SYNC,     FAULTY_STAT};
+                              FAULTY_SYNC,     FAULTY_STAT,     FAULTY_START};
     mdn_file_facts facts;
     uint64_t size;
     char buf[4];
 
-    for (int c = 0; c < 8; c++) {
+    for (int c = 0; c < 9; c++) {
         faulty disk = {.fault = FAULT_EIO, .only = calls[c]};
         mdn_error err = {.status = MDN_OK};
         mdn_status st;
@@ -239,6 +239,8 @@ a_refused_call_is_reported_with_its_reason(void)
             st = mdn_file_size(&file, &size, &err);
         if (st == MDN_OK)
             st = mdn_file_facts_of(&file, &facts, &err);
+        if (st == MDN_OK)
+            st = mdn_file_start(&file, 0, 4, &err);
         if (st == MDN_OK)
             st = mdn_file_sync(&file, &err);
         CHECK(st == MDN_IO && err.status == MDN_IO && err.sys_errno == EIO);
@@ -285,6 +287,52 @@ a_failed_sync_poisons_the_file(void)
     CHECK(mdn_file_allocate(&file, 0, 9, NULL) == MDN_IO);
     CHECK(mdn_file_read(&file, &c, 1, 0, NULL) == MDN_OK && c == 'x');
     CHECK(disk.calls == 1);
+    mdn_file_close(&file);
+}
+
+static void
+a_failed_start_poisons_the_file(void)
+{
+    faulty disk = {.fault = FAULT_EIO, .only = FAULTY_START};
+    mdn_error err;
+    mdn_file file;
+
+    put("x");
+    CHECK(mdn_file_open(faulty_io(&disk), path, O_RDWR, &file, NULL) == MDN_OK);
+    CHECK(mdn_file_start(&file, 0, 1, &err) == MDN_IO);
+    CHECK(strstr(err.message, "writing out 1 bytes at 0 failed") != NULL);
+    CHECK(mdn_file_start(&file, 0, 1, NULL) == MDN_IO && disk.calls == 1);
+    CHECK(mdn_file_write(&file, "y", 1, 0, NULL) == MDN_IO);
+    CHECK(mdn_file_sync(&file, NULL) == MDN_IO);
+    mdn_file_close(&file);
+}
+
+static int
+no_start(void *self, int fd, uint64_t at, uint64_t size)
+{
+    (void)self, (void)fd, (void)at, (void)size;
+    return -EINVAL;
+}
+
+static void
+a_start_is_left_out_where_there_is_no_such_call(void)
+{
+    mdn_io io = mdn_io_system;
+    mdn_file file;
+
+    put("x");
+    for (int i = 0; i < 2; i++) {
+        io.start = i == 0 ? no_start : NULL;
+        CHECK(mdn_file_open(&io, path, O_RDWR, &file, NULL) == MDN_OK);
+        CHECK(mdn_file_start(&file, 0, 1, NULL) == MDN_OK);
+        CHECK(mdn_file_start(&file, UINT64_MAX, 1, NULL) == MDN_OK);
+        CHECK(mdn_file_sync(&file, NULL) == MDN_OK);
+        mdn_file_close(&file);
+    }
+    CHECK(mdn_file_open(&mdn_io_system, path, O_RDWR, &file, NULL) == MDN_OK);
+    CHECK(mdn_file_start(&file, 0, 1, NULL) == MDN_OK);
+    CHECK(mdn_file_start(&file, 0, 0, NULL) == MDN_OK);
+    CHECK(mdn_file_start(&file, INT64_MAX, 1, NULL) == MDN_IO);
     mdn_file_close(&file);
 }
 
@@ -381,6 +429,7 @@ replaced_content_survives_a_power_cut_and_unsynced_does_not(void)
     CHECK(disk.fired && holds("lied about"));
     faulty_power_cut(&disk);
     CHECK(holds(""));
+    faulty_forget(&disk);
 }
 
 static void
@@ -428,6 +477,8 @@ main(void)
     RUN(a_refused_call_is_reported_with_its_reason);
     RUN(a_full_disk_is_reported_and_leaves_the_file_usable);
     RUN(a_failed_sync_poisons_the_file);
+    RUN(a_failed_start_poisons_the_file);
+    RUN(a_start_is_left_out_where_there_is_no_such_call);
     RUN(odd_file_systems_are_borne);
     RUN(replacing_is_all_or_nothing);
     RUN(what_the_dead_have_left_does_not_stand_in_the_way);

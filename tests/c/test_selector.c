@@ -674,12 +674,12 @@ balanced_refuses_candidates_that_change_between_readings(void)
 {
     static uint64_t keys[200];
     static int64_t zeros[200], others[200];
-    const mdn_metadata_block before = {100, keys, NULL, zeros};
+    const mdn_metadata_block before = {100, keys, NULL, zeros, NULL};
     const mdn_metadata_block after[] = {
-        {100, keys, NULL, others}, /* a new label */
-        {200, keys, NULL, zeros},  /* more of the same */
-        {50, keys, NULL, zeros},   /* fewer */
-        {100, keys, NULL, NULL},   /* none */
+        {100, keys, NULL, others, NULL}, /* a new label */
+        {200, keys, NULL, zeros, NULL},  /* more of the same */
+        {50, keys, NULL, zeros, NULL},   /* fewer */
+        {100, keys, NULL, NULL, NULL},   /* none */
     };
     uint64_t *got, count;
     mdn_error err;

@@ -314,6 +314,7 @@ sweep(const mdn_trainset_rows *rows, faulty_fault fault, bool sticky)
         if (!deadly && !sticky)
             CHECK(count_files(false) == (access(path, F_OK) == 0));
         faulty_power_cut(&disk);
+        faulty_forget(&disk);
         CHECK(st != MDN_OK || holds(path, rows));
         CHECK(access(path, F_OK) != 0 || holds(path, rows));
         CHECK(mdn_trainset_write(&mdn_io_system, folder, rows, digest, NULL)
@@ -352,6 +353,7 @@ a_sync_that_lies_costs_the_file_but_never_passes_for_it(void)
     CHECK(mdn_trainset_write(faulty_io(&disk), folder, &SMALL, digest, NULL)
           == MDN_OK);
     faulty_power_cut(&disk);
+    faulty_forget(&disk);
     CHECK(access(path, F_OK) == 0 && !holds(path, &SMALL));
     CHECK(mdn_trainset_write(&mdn_io_system, folder, &SMALL, digest, NULL)
           == MDN_OK);

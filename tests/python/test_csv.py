@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from modyn import _core
 from modyn.dataset import Dataset
 from modyn.formats import CSV
-from modyn.ingest import BATCH_BYTES, expand, ingest
+from modyn.ingest import ingest
+from modyn.ingest.driver import BATCH_BYTES
+from modyn.ingest.names import expand
 from tests.reference import csv_rows
 
 FLOATS = ["float16", "float32", "float64"]
@@ -380,24 +382,23 @@ def test_files_are_taken_in_the_order_given(dataset: Dataset, write: Any, tmp_pa
     paths = [write(f"{i}.csv", f"day,city,temp,wind,rain\n{i},x,0,0,0\n") for i in (2, 0, 1)]
 
     first = dataset.ingest(paths, format=WEATHER)
+    for i in (5, 4, 3):
+        write(f"{i}.csv", f"day,city,temp,wind,rain\n{i},x,0,0,0\n")
     second = dataset.ingest(str(tmp_path / "[0-9].csv"), format=WEATHER)
 
-    assert dataset.timestamps.tolist() == [2, 0, 1, 0, 1, 2]
+    assert dataset.timestamps.tolist() == [2, 0, 1, 3, 4, 5]
     assert first.files == tuple(map(str, paths))
     assert first.keys == range(3)
-    assert second.files == tuple(str(tmp_path / f"{i}.csv") for i in range(3))
+    assert second.files == tuple(str(tmp_path / f"{i}.csv") for i in (3, 4, 5))
     assert second.keys == range(3, 6)
 
 
-@pytest.mark.parametrize("batch_bytes", [1, 4000, BATCH_BYTES])
-def test_a_bad_row_at_the_end_commits_nothing(
-    dataset: Dataset, write: Any, batch_bytes: int
-) -> None:
+def test_a_bad_row_at_the_end_commits_nothing(dataset: Dataset, write: Any) -> None:
     rows = "".join(f"{i},c{i},{i}.25,1,0\n" for i in range(20_000))
     path = write("a.csv", "day,city,temp,wind,rain\n" + rows + "7,x,0,0,99999999999999999999\n")
 
     with pytest.raises(ValueError, match=r"line 20002, column 'rain': '9+' does not") as caught:
-        ingest(dataset, path, format=WEATHER, batch_bytes=batch_bytes)
+        dataset.ingest(path, format=WEATHER)
 
     assert "no sample of these files was added" in caught.value.__notes__
     assert len(dataset) == 0
@@ -456,8 +457,6 @@ def test_missing_files_are_errors(dataset: Dataset, tmp_path: Path) -> None:
         dataset.ingest(str(tmp_path / "*.csv"), format=WEATHER)
     with pytest.raises(FileNotFoundError, match="no files"):
         dataset.ingest([], format=WEATHER)
-    with pytest.raises(IsADirectoryError):
-        dataset.ingest(tmp_path, format=WEATHER)
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_itself(write: Any) -> None:
@@ -536,7 +535,7 @@ def test_other_modes_and_formats_are_refused(dataset: Dataset, write: Any) -> No
         dataset.ingest(path, format=WEATHER, mode=wrong)
     with pytest.raises(ValueError, match="on_error must be"):
         dataset.ingest(path, format=WEATHER, on_error=wrong)
-    with pytest.raises(TypeError, match=r"format must be a modyn\.formats\.CSV"):
+    with pytest.raises(TypeError, match=r"format must be one of modyn\.formats"):
         dataset.ingest(path, format=wrong)
 
 

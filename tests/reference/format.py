@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,33 @@ def number(data: bytes, at: int, size: int) -> int:
     return int.from_bytes(data[at : at + size], "little")
 
 
+def leb128(data: bytes) -> list[int]:
+    numbers, value, shift = [], 0, 0
+    for byte in data:
+        value, shift = value | (byte & 127) << shift, shift + 7
+        if byte < 128:
+            numbers.append(value)
+            value = shift = 0
+    assert shift == 0
+    return numbers
+
+
+@dataclass
+class Entry:
+    kind: int
+    payload: bytes
+
+
+def unpack(frame: bytes, size: int) -> bytes:
+    """Return the `size` bytes that a zstd frame holds."""
+    library = ctypes.CDLL("libzstd.so.1")
+    library.ZSTD_decompress.restype = ctypes.c_size_t
+    room = ctypes.create_string_buffer(size)
+    arguments = (room, ctypes.c_size_t(size), frame, ctypes.c_size_t(len(frame)))
+    assert library.ZSTD_decompress(*arguments) == size
+    return room.raw
+
+
 @dataclass
 class Field:
     name: str
@@ -65,6 +94,9 @@ class Reference:
         manifest = (self.path / "manifest").read_bytes()
         self._read_header(manifest)
         self._read_commits(manifest)
+        self.events = self._read_journal("events", b"MDNEVNT\0", 0)
+        self.sources = self._read_journal("sources", b"MDNSRCE\0", 1)
+        self._read_events()
         self.samples: list[dict[str, Any]] = []
         for segment in range((self.count + self.rows - 1) >> self.shift):
             self._read_segment(segment)
@@ -72,7 +104,9 @@ class Reference:
     def _read_header(self, data: bytes) -> None:
         assert data[:8] == b"MDNDATA\0"
         assert number(data, 8, 4) == 1
-        self.has_labels = number(data, 12, 4) == 1
+        self.has_labels = number(data, 12, 4) & 1 == 1
+        self.compressed = number(data, 12, 4) & 2 == 2
+        assert number(data, 12, 4) < 4
         self.uuid = data[16:32]
         self.unit = ("s", "ms", "us", "ns")[number(data, 32, 4)]
         self.shift = number(data, 36, 4)
@@ -96,20 +130,25 @@ class Reference:
 
     def _read_commits(self, data: bytes) -> None:
         self.commits = []
-        chain, self.count = self.header_crc, 0
+        chain, self.count, self.sizes = self.header_crc, 0, (0, 0)
         for at in range(self.records_at, len(data), 128):
             record = data[at : at + 128]
             assert record[:4] == b"MDNC"
-            assert number(record, 4, 4) == 1
+            assert number(record, 4, 4) == (2 if any(record[56:104]) else 1)
             assert number(record, 8, 8) == len(self.commits) + 1
             assert number(record, 120, 4) == chain
-            assert not any(record[56:120])
+            assert not any(record[104:120])
             chain = number(record, 124, 4)
             assert chain == crc32c(record[:124], crc32c(self.uuid))
-            assert number(record, 16, 8) > self.count
+            sizes = struct.unpack("<2Q", record[56:72])
+            assert all(now >= before for now, before in zip(sizes, self.sizes, strict=True))
+            assert number(record, 16, 8) >= self.count
+            assert number(record, 16, 8) > self.count or sizes != self.sizes
+            self.sizes = sizes
             self.count = number(record, 16, 8)
             self.commits.append(record)
         last = self.commits[-1] if self.commits else bytes(128)
+        self.checks = (last[72:88], last[88:104])
         self.open_bytes = number(last, 24, 8)
         self.tail = struct.unpack("<4I", last[32:48])
         self.reach = 0
@@ -119,6 +158,56 @@ class Reference:
                 assert not any(slot[16:])
                 assert number(slot, 4, 4) == crc32c(slot[8:16], crc32c(self.uuid))
                 self.reach = max(self.reach, number(slot, 8, 8))
+
+    def _read_journal(self, name: str, magic: bytes, which: int) -> list[Entry]:
+        if self.sizes[which] == 0:
+            assert not any(self.checks[which])
+            return []
+        data = (self.path / name).read_bytes()[: self.sizes[which]]
+        head = magic + struct.pack("<II", 1, 0) + self.uuid + bytes(28)
+        assert data[:64] == head + struct.pack("<I", crc32c(head))
+        check = hashlib.blake2b(data[:64], digest_size=32).digest()[:16]
+        at, entries = 64, []
+        while at < len(data):
+            size = number(data, at + 8, 8)
+            end = at + 32 + (size + 7) // 8 * 8
+            assert data[at : at + 4] == b"MDNE"
+            assert not any(data[at + 24 : at + 32])
+            assert not any(data[at + 32 + size : end])
+            digest = hashlib.blake2b(check + data[at:end], digest_size=32).digest()
+            assert data[end : end + 32] == digest
+            entries.append(Entry(number(data, at + 4, 4), data[at + 32 : at + 32 + size]))
+            check, at = digest[:16], end + 32
+        assert check == self.checks[which]
+        return entries
+
+    def _read_events(self) -> None:
+        self.erased: set[int] = set()
+        self.reasons: list[tuple[str, str]] = []
+        self.generation: dict[int, int] = {}
+        for index, entry in enumerate(self.events):
+            if entry.kind == 1:
+                self._read_erasure(entry.payload)
+            else:
+                assert entry.kind == 2
+                count = number(entry.payload, 0, 8)
+                moved = list(struct.iter_unpack("<QQ", entry.payload[8:]))
+                assert len(moved) == count
+                self.generation.update((segment, index + 1) for segment, _ in moved)
+
+    def _read_erasure(self, payload: bytes) -> None:
+        count, who, why = struct.unpack_from("<QII", payload)
+        texts = payload[16 : 16 + who + why]
+        self.reasons.append((texts[:who].decode(), texts[who:].decode()))
+        numbers, at, keys = leb128(payload[16 + who + why :]), 0, set()
+        for index in range(0, len(numbers), 2):
+            assert index == 0 or numbers[index] > 0
+            first = at + numbers[index]
+            at = first + numbers[index + 1] + 1
+            keys.update(range(first, at))
+        assert len(keys) == count
+        assert not keys & self.erased
+        self.erased |= keys
 
     def _check_blocks(self, segment: int, kind: int, rows: list[bytes], checks: bytes) -> None:
         """Compare the checksums of all blocks of a segment."""
@@ -133,8 +222,10 @@ class Reference:
 
     def _read_segment(self, segment: int) -> None:
         count = min(self.rows, self.count - segment * self.rows)
-        col = (self.path / f"{segment:06}.col").read_bytes()
-        seg = (self.path / f"{segment:06}.seg").read_bytes()
+        generation = self.generation.get(segment, 0)
+        name = f"{segment:06}-{generation}" if generation else f"{segment:06}"
+        col = (self.path / f"{name}.col").read_bytes()
+        seg = (self.path / f"{name}.seg").read_bytes()
         self._check_col_header(col, segment)
         at, columns = 65536, {}
         for kind in (1, 2, 3):
@@ -155,7 +246,7 @@ class Reference:
             at += 4 * blocks
         assert len(col) == start + (at - start + 65535) // 65536 * 65536
         for row, record in enumerate(records):
-            sample = self._parse(record)
+            sample = self._parse(record) if record else {}
             sample["timestamp"] = columns[1][row]
             sample["label"] = columns[2][row] if self.has_labels else None
             self.samples.append(sample)
@@ -164,8 +255,9 @@ class Reference:
         flags = (1 if self.has_labels else 0) | (2 if self.ragged else 0)
         expected = b"MDNCOL\0\0" + struct.pack("<II", 1, flags) + self.uuid
         expected += struct.pack("<QII", segment, self.shift, self.block_shift[0])
-        assert col[:48] == expected
-        assert not any(col[48:4092])
+        expected += struct.pack("<Q", self.generation.get(segment, 0))
+        assert col[:56] == expected
+        assert not any(col[56:4092])
         assert number(col, 4092, 4) == crc32c(col[:4092])
 
     def _parse(self, record: bytes) -> dict[str, Any]:
@@ -179,6 +271,8 @@ class Reference:
         ragged = [field for field in self.fields if field.dtype is None]
         lengths = [number(record, at + 4 * i, 4) for i in range(len(ragged))]
         at += 4 * len(ragged)
+        if self.compressed and at + sum(lengths) != len(record):
+            record = record[:at] + unpack(record[at:], sum(lengths))
         for field, length in zip(ragged, lengths, strict=True):
             sample[field.name] = record[at : at + length]
             at += length

@@ -1,0 +1,153 @@
+"""What the lines of a benchmark share: contenders in turns, ratios, and a table."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# A contender does its work once, as number k of the repetitions, and returns the
+# seconds that it took on the wall and of processor time; what it has to prepare, to
+# check and to clear away is not in them.
+Seconds = tuple[float, float]
+Contender = Callable[[int], Seconds]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How thoroughly to measure, and where."""
+
+    folder: Path
+    quick: bool = False
+
+    @property
+    def repetitions(self) -> int:
+        return 3 if self.quick else 9
+
+    def size(self, full: int, quick: int) -> int:
+        return quick if self.quick else full
+
+
+@dataclass
+class Outcome:
+    """A line: seconds of every contender in every repetition, and what else was seen."""
+
+    name: str
+    bar: float
+    floor: str  # the contender that the others are divided by
+    ours: str  # the contender that the bar is for
+    wall: dict[str, list[float]] = field(default_factory=dict)
+    busy: dict[str, list[float]] = field(default_factory=dict)
+    work: float = 0.0  # of one contender in one repetition
+    unit: str = "MB"
+    checked: int = 0
+    facts: dict[str, Any] = field(default_factory=dict)
+    missing: str = ""  # why there is nothing to see yet
+
+    def ratio(self, name: str, *, by: str = "wall") -> dict[str, float]:
+        """Compare with the floor, repetition by repetition: its seconds to ours."""
+        table: dict[str, list[float]] = getattr(self, by)
+        return spread([a / b for a, b in zip(table[self.floor], table[name], strict=True)])
+
+    def as_json(self) -> dict[str, Any]:
+        if self.missing:
+            return {"name": self.name, "bar": self.bar, "missing": self.missing}
+        return {
+            "name": self.name,
+            "bar": self.bar,
+            "floor": self.floor,
+            "ours": self.ours,
+            "repetitions": len(self.wall[self.floor]),
+            "rate": {name: self.rate(name) for name in self.wall},
+            "unit": f"{self.unit}/s",
+            "ratio_to_floor": {name: self.ratio(name) for name in self.wall},
+            "ratio_to_floor_by_processor": {
+                name: self.ratio(name, by="busy") for name in self.busy
+            },
+            "met": self.met,
+            "checked": self.checked,
+            **self.facts,
+        }
+
+    def rate(self, name: str) -> float:
+        return round(self.work / statistics.median(self.wall[name]), 1)
+
+    @property
+    def met(self) -> bool:
+        return self.ratio(self.ours)["median"] >= self.bar
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+    }
+
+
+def text_of(figure: dict[str, float]) -> str:
+    return f"{figure['median']:.2f} ({figure['min']:.2f} - {figure['max']:.2f})"
+
+
+class Stopwatch:
+    """Wall and processor time since it was made."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self._wall, self._busy = time.perf_counter(), time.process_time()
+
+    def stop(self) -> Seconds:
+        return time.perf_counter() - self._wall, time.process_time() - self._busy
+
+
+def in_turns(
+    outcome: Outcome, contenders: dict[str, Contender], repetitions: int, memory: int = 0
+) -> None:
+    """Run all contenders in every repetition; the first, number -1, warms up only.
+
+    Each of them finds that many bytes of memory that the machine has for real.
+    """
+    names = list(contenders)
+    outcome.wall = {name: [] for name in names}
+    outcome.busy = {name: [] for name in names}
+    for repetition in range(-1, repetitions):
+        turn = repetition % len(names)
+        for name in names[turn:] + names[:turn]:
+            touch_memory(memory)
+            wall, busy = contenders[name](repetition)
+            if repetition >= 0:
+                outcome.wall[name].append(wall)
+                outcome.busy[name].append(busy)
+
+
+def touch_memory(size: int) -> None:
+    """Have the machine give that much memory for real.
+
+    A virtual machine that has just been started, or gives back what it does not
+    use, pays several times as much for a page that it has not, page cache included:
+    who comes first would pay for all.  What is touched and freed is used next.
+    """
+    memory = np.empty(size, np.uint8)
+    memory[::4096] = 1
+
+
+def print_outcome(outcome: Outcome) -> None:
+    print(f"\n{outcome.name}")
+    if outcome.missing:
+        print(f"    not there yet: {outcome.missing}")
+        return
+    unit = f"{outcome.unit}/s"
+    print(f"    {'':30}{unit:>12}{'to the floor':>24}{'by processor':>24}")
+    for name in outcome.wall:
+        ratio, busy = outcome.ratio(name), outcome.ratio(name, by="busy")
+        print(f"    {name:30}{outcome.rate(name):12,.1f}{text_of(ratio):>24}{text_of(busy):>24}")
+    verdict = "met" if outcome.met else "missed"
+    print(f"    {outcome.ours} / {outcome.floor}: bar {outcome.bar}, {verdict}")
+    for name, value in outcome.facts.items():
+        print(f"    {name.replace('_', ' ')}: {value}")
