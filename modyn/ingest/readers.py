@@ -114,7 +114,6 @@ def _open_tar(format: Tar, target: Target) -> Open:
 
 def _open_single(format: Files, target: Target) -> Open:
     return lambda path: open_files([path], target.schema, format, timestamp_unit=target.unit)
->>>>>>> ingest
 
 
 def _open_arrow(format: Parquet, target: Target) -> Open:
@@ -131,7 +130,6 @@ class _Kind:
 
 KINDS: dict[type, _Kind] = {
     CSV: _Kind(_open_csv, append_only=True, lines=True),
-<<<<<<< HEAD
     JSONL: _Kind(_open_jsonl, append_only=True, lines=True),
     FixedRecord: _Kind(_open_fixed, append_only=True),
     Npy: _Kind(_open_npy),
