@@ -28,7 +28,7 @@ def ingest(
     files: Rest,
     format: Annotated[
         str | None,
-        typer.Option(help="csv, fixed, npy, tar, files, parquet or arrow."),
+        typer.Option(help="csv, jsonl, fixed, npy, tar, files, parquet or arrow."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A YAML file with these options under their names.")
