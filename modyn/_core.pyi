@@ -33,6 +33,19 @@ class Dataset:
         source: bytes | None = None,
         /,
     ) -> int: ...
+    def link(
+        self,
+        path: str,
+        first_record: int,
+        record_size: int,
+        fields_at: int,
+        label: tuple[int, int, bool, bool] | None,
+        timestamp: tuple[int, int, bool, bool] | None,
+        timestamps: npt.NDArray[np.int64] | int | None,
+        threads: int,
+        source: bytes | None = None,
+        /,
+    ) -> tuple[int, int, int]: ...
     def erase(self, keys: npt.NDArray[np.uint64], who: str, why: str, /) -> int: ...
     def compact(self) -> tuple[int, int]: ...
     def events(self) -> list[tuple[int, int, int, bytes, bytes]]: ...
@@ -75,6 +88,7 @@ class View:
     def time_order(self, threads: int, /) -> npt.NDArray[np.uint64] | None: ...
     def time_position(self, order: npt.NDArray[np.uint64], moment: int, /) -> int: ...
     def warm(self) -> None: ...
+    def links(self) -> list[tuple[str, int, int, int]]: ...
 
 # Loaders (csrc/python/loader.c, batch.c); their face is modyn/loader.py.
 
@@ -235,6 +249,25 @@ def read_csv(
     piece_size: int = 0,
     /,
 ) -> Reader: ...
+
+# Maintenance (csrc/python/maintain.c); its face is modyn/maintenance.py.
+
+def verify(
+    path: str | bytes | os.PathLike[str], threads: int, /
+) -> tuple[
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    list[tuple[str, str, str | None, int, int, int, int, str]],
+]: ...
+def repair(
+    path: str | bytes | os.PathLike[str], dry_run: bool, cut_sources: bool, /
+) -> list[tuple[str, str, None, int, int, int, int, str]]: ...
 def read_fixed(
     path: str | bytes | os.PathLike[str],
     schema: str,
@@ -273,3 +306,6 @@ def read_files(
 ) -> Reader: ...
 def file_facts(path: str | bytes | os.PathLike[str], /) -> tuple[int, int, int, int]: ...
 def file_check(path: str | bytes | os.PathLike[str], first: int, size: int, /) -> int: ...
+def content_checks(
+    values: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], limit: int, /
+) -> tuple[list[int], list[int]]: ...

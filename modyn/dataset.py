@@ -17,6 +17,7 @@ from modyn.erasure import Compaction, Erasure, Event, check_reason, whoami
 from modyn.ingest import IngestReport, ingest
 from modyn.ingest.batch import Column, Piece
 from modyn.ingest.driver import Intake
+from modyn.ingest.labels import Labels
 from modyn.ingest.names import Files
 from modyn.ingest.sources import Sources
 from modyn.ingest.tables import append_from
@@ -189,7 +190,7 @@ class Dataset:
         on_error: Literal["stop", "skip"] = "stop",
         threads: int | None = None,
         timestamps: Times | None = None,
-        labels: object = None,
+        labels: Labels | None = None,
     ) -> IngestReport:
         r"""Append what is new in files and return what was added; it is durable then.
 
@@ -221,8 +222,9 @@ class Dataset:
             Where timestamps come from if not from the files themselves: a
             function is called with the path and the count of samples, and gives
             one integer for all of them, or one for each.
-        labels : optional
-            Where the labels of single files come from.
+        labels : FolderLabels or LabelFile, optional
+            Where the labels of files come from that are one sample each, if not
+            from files beside them.
 
         Raises
         ------
@@ -324,7 +326,7 @@ class Dataset:
         *,
         format: object,
         timestamps: Times | None = None,
-        labels: object = None,
+        labels: Labels | None = None,
         threads: int | None = None,
         settle: float = 0.3,
         poll: float | None = None,
@@ -476,13 +478,21 @@ class Dataset:
         A reader that holds a view from before keeps it, except for samples
         that it had not read yet and whose bytes are gone now: they are refused
         with a KeyError.
+
+        Samples that are linked (`mode="link"`) are in files of yours, which modyn
+        does not write: what was erased of them remains there. The answer says in
+        which files, and how much.
         """
         segments, samples = self._core.compact()
         self._current = None
-        return Compaction(segments=segments, samples=samples)
+        remaining: dict[str, int] = {}
+        for path, _, _, erased in self.view.links():
+            if erased:
+                remaining[path] = remaining.get(path, 0) + erased
+        return Compaction(segments=segments, samples=samples, linked=tuple(remaining.items()))
 
     def audit(self) -> list[Event]:
-        """Return what was erased and compacted, when, why and by whom, oldest first.
+        """Return what was erased, compacted and linked, when, why and by whom, oldest first.
 
         The whole journal is read and its chain of digests verified up to the
         digest that the manifest holds.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Compaction", "Erasure", "Event", "check_reason", "whoami"]
 
-ERASE, COMPACT = 1, 2
+ERASE, COMPACT, LINK = 1, 2, 3
 
 
 def whoami() -> str:
@@ -109,10 +109,25 @@ class Compaction:
         How many were written anew.
     samples : int
         Erased samples whose bytes are in no file of the dataset any more.
+    linked : tuple of (str, int)
+        Files that are linked and hold erased samples, and how many: their timestamps and
+        labels are gone from the dataset, which never shows them, but their records are
+        still in these files, which modyn does not write.
     """
 
     segments: int
     samples: int
+    linked: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files of the user in which erased samples remain."""
+        return tuple(path for path, _ in self.linked)
+
+    @property
+    def linked_samples(self) -> int:
+        """How many erased samples remain in files of the user."""
+        return sum(samples for _, samples in self.linked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +139,7 @@ class Event:
     number : int
         Its place in the journal, from 1.
     action : str
-        "erase" or "compact".
+        "erase", "compact" or "link".
     when : datetime
         In UTC, by the clock of the machine that wrote it.
     who, why : str
@@ -134,7 +149,9 @@ class Event:
     keys : tuple of range
         Which.
     segments : tuple of int
-        For compactions, the segments that were rewritten.
+        Those that were rewritten by a compaction, or linked.
+    path : str
+        For links, the file.
     digest : str
         BLAKE2b of this entry and all before, hexadecimal.
     """
@@ -147,6 +164,7 @@ class Event:
     samples: int = 0
     keys: tuple[range, ...] = field(default=(), repr=False)
     segments: tuple[int, ...] = ()
+    path: str = ""
     digest: str
 
     @classmethod
@@ -161,6 +179,16 @@ class Event:
                 action="compact",
                 when=when,
                 segments=segments,
+                digest=digest.hex(),
+            )
+        if kind == LINK:
+            first, count = struct.unpack_from("<QQ", payload, 40)
+            return cls(
+                number=number,
+                action="link",
+                when=when,
+                segments=tuple(range(first, first + count)),
+                path=os.fsdecode(payload[56:]),
                 digest=digest.hex(),
             )
         samples, who, why = struct.unpack_from("<QII", payload)

@@ -351,6 +351,7 @@ static PyMethodDef dataset_methods[] = {
      create_doc},
     {"open", (PyCFunction)dataset_open, METH_VARARGS | METH_CLASS, open_doc},
     {"append", (PyCFunction)dataset_append, METH_VARARGS, append_doc},
+    {"link", (PyCFunction)mdn_py_dataset_link, METH_VARARGS, mdn_py_link_doc},
     {"erase", (PyCFunction)mdn_py_dataset_erase, METH_VARARGS,
      mdn_py_erase_doc},
     {"compact", (PyCFunction)mdn_py_dataset_compact, METH_NOARGS,

@@ -43,9 +43,8 @@ mdn_py_dataset_erase(mdn_py_dataset *self, PyObject *args)
     return PyLong_FromUnsignedLongLong(erased);
 }
 
-/* Ctrl-C is heard while a core call is at work: the pulse takes the GIL. */
-static mdn_status
-check_signals(void *ctx, mdn_error *err)
+mdn_status
+mdn_py_check_signals(void *ctx, mdn_error *err)
 {
     PyThreadState **thread = ctx;
     int failed;
@@ -68,7 +67,7 @@ mdn_py_dataset_compact(mdn_py_dataset *self, PyObject *unused)
     mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
     mdn_compaction report;
     PyThreadState *thread;
-    mdn_pulse pulse = {.ask = check_signals, .ctx = &thread};
+    mdn_pulse pulse = {.ask = mdn_py_check_signals, .ctx = &thread};
     mdn_error err;
     mdn_status st;
 

@@ -38,6 +38,10 @@ mdn_py_state *mdn_py_state_of_module(PyObject *module);
  * exception that is already set. */
 PyObject *mdn_py_raise(mdn_py_state *state, const mdn_error *err);
 
+/* erase.c: the pulse of long work in the core, so that Ctrl-C is heard.  ctx is
+ * a PyThreadState **, of the calling thread; the GIL is taken for a moment. */
+mdn_status mdn_py_check_signals(void *ctx, mdn_error *err);
+
 /* arrays.c, the one file that includes NumPy.  A read-only (or writable)
  * array over memory that `owner` keeps alive (a new reference is taken). */
 PyObject *mdn_py_array(PyObject *owner, void *data, mdn_dtype dtype, int ndim,
@@ -76,9 +80,11 @@ void mdn_py_buffers_release(mdn_py_buffers *buffers);
 int mdn_py_add_dataset(PyObject *module, mdn_py_state *state);
 int mdn_py_add_reader(PyObject *module, mdn_py_state *state);
 int mdn_py_add_read_csv(PyObject *module, mdn_py_state *state);
+int mdn_py_add_maintain(PyObject *module, mdn_py_state *state);
 int mdn_py_add_read_jsonl(PyObject *module, mdn_py_state *state);
 int mdn_py_add_read_arrays(PyObject *module, mdn_py_state *state);
 int mdn_py_add_read_files(PyObject *module, mdn_py_state *state);
+int mdn_py_add_checks(PyObject *module);
 int mdn_py_add_sampling(PyObject *module, mdn_py_state *state);
 int mdn_py_add_trainset(PyObject *module,
                         mdn_py_state *state); /* by sampling */

@@ -555,6 +555,32 @@ view_warm(view_object *self, PyObject *Py_UNUSED(args))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(links_doc,
+             "links($self, /)\n--\n\n"
+             "The files of the user in which samples lie: a list of\n"
+             "(path, first key, samples, how many of them are erased).");
+
+static PyObject *
+view_links(view_object *self, PyObject *Py_UNUSED(args))
+{
+    uint64_t count = mdn_view_link_count(self->core);
+    PyObject *list = PyList_New((Py_ssize_t)count);
+
+    for (uint64_t i = 0; list != NULL && i < count; i++) {
+        mdn_linked_file link = mdn_view_link(self->core, i);
+        PyObject *item = Py_BuildValue(
+            "(NKKK)", PyUnicode_DecodeFSDefault(link.path),
+            (unsigned long long)link.first_key,
+            (unsigned long long)link.samples, (unsigned long long)link.erased);
+
+        if (item == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
+}
+
 /* The type. */
 
 static void
@@ -595,6 +621,7 @@ static PyMethodDef view_methods[] = {
      WITH_TYPE, time_position_doc},
     {"erased", (PyCFunction)view_erased, METH_VARARGS, erased_doc},
     {"warm", (PyCFunction)view_warm, METH_NOARGS, warm_doc},
+    {"links", (PyCFunction)view_links, METH_NOARGS, links_doc},
     {0},
 };
 

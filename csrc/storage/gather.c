@@ -16,11 +16,9 @@
  *
  * Several threads take contiguous parts of the rows.  The error reported is
  * that of the first bad row, so that it does not depend on the threads. */
-#include "base/bytes.h"
 #include "storage/copy.h"
 #include "storage/linked.h"
-#include "storage/verify.h"
-#include "storage/zstd.h"
+#include "storage/payloads.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -239,18 +237,6 @@ copy_field(uint8_t *to, const uint8_t *const *records, uint64_t count,
     }
 }
 
-/* Bytes of the payloads of a record before number `nth`. */
-static uint64_t
-before(const mdn_schema *schema, const uint8_t *record, uint64_t nth)
-{
-    const uint8_t *lengths = record + schema->fixed_size;
-    uint64_t size = 0;
-
-    for (uint64_t i = 0; i < nth; i++)
-        size += mdn_load_u32(lengths + 4 * i);
-    return size;
-}
-
 /* The target has room for this payload, and for no more. */
 static mdn_status
 check_room(const mdn_field *field, const mdn_target *target, uint64_t row,
@@ -284,85 +270,48 @@ copy_bytes(const job *j, const mdn_target *target,
         if (st == MDN_OK && size > 0)
             memcpy((uint8_t *)target->values + target->offsets[first + i],
                    records[i] + schema->head_size
-                       + before(schema, records[i], nth),
+                       + mdn_payloads_before(schema, records[i], nth),
                    size);
     }
     return st;
 }
 
-/* Payloads that may be a frame. */
-
-/* Of one thread of a fetch. */
-typedef struct {
-    mdn_zstd zstd;
-    uint8_t *scratch; /* owned: the payloads of one record */
-    uint64_t size;
-} unpacker;
-
-/* Where the frame of a record is unpacked: what is asked for, if that is all
- * there is to it. */
+/* Where the payload of a row goes, if the record has no other, so that its
+ * frame can be unpacked there. */
 static mdn_status
-place_of(const job *j, unpacker *u, uint64_t row, uint64_t size, uint8_t **out,
+place_of(const job *j, const uint8_t *record, uint64_t row, uint8_t **out,
          mdn_error *err)
 {
     const mdn_schema *schema = j->view->store->schema;
+    const mdn_target *target = j->targets;
+    const mdn_field *field;
 
-    for (uint32_t t = 0; schema->bytes_count == 1 && t < j->target_count; t++) {
-        const mdn_target *target = &j->targets[t];
-        const mdn_field *field = &schema->fields[target->field];
-
-        if (field->dtype != MDN_BYTES)
-            continue;
-        *out = (uint8_t *)target->values + target->offsets[row];
-        return check_room(field, target, row, size, err);
-    }
-    if (u->size < size) {
-        free(u->scratch);
-        u->scratch = malloc(size);
-        u->size = u->scratch == NULL ? 0 : size;
-        if (u->scratch == NULL)
-            return mdn_fail_nomem(err, size);
-    }
-    *out = u->scratch;
-    return MDN_OK;
-}
-
-/* The payloads of a verified record, in the record or unpacked.  The lengths
- * in its head, and that its frame claims to hold as many, are verified. */
-static mdn_status
-find_payloads(const job *j, unpacker *u, const uint8_t *record, uint64_t row,
-              const uint8_t **out, mdn_error *err)
-{
-    const mdn_schema *schema = j->view->store->schema;
-    uint64_t stored =
-        mdn_view_record_size(j->view, j->keys[row]) - schema->head_size;
-    uint64_t size = before(schema, record, schema->bytes_count);
-    uint8_t *place = NULL;
-    mdn_status st;
-
-    *out = record + schema->head_size;
-    if (stored == size)
+    *out = NULL;
+    if (schema->bytes_count != 1)
         return MDN_OK;
-    if ((st = place_of(j, u, row, size, &place, err)) != MDN_OK)
-        return st;
-    if (!mdn_zstd_unpack(&u->zstd, *out, stored, place, size))
-        return mdn_fail(err, MDN_CORRUPT,
-                        "%s: the payloads of key %llu cannot be unpacked",
-                        j->view->store->path, (unsigned long long)j->keys[row]);
-    *out = place;
-    return MDN_OK;
+    while (schema->fields[target->field].dtype != MDN_BYTES)
+        target++; /* there is one, or nothing would be unpacked */
+    field = &schema->fields[target->field];
+    *out = (uint8_t *)target->values + target->offsets[row];
+    return check_room(field, target, row, mdn_load_u32(record + field->offset),
+                      err);
 }
 
+/* The bytes fields of records that may hold a frame. */
 static mdn_status
-unpack_group(const job *j, unpacker *u, const uint8_t *const *records,
+unpack_group(const job *j, mdn_unpacker *u, const uint8_t *const *records,
              uint64_t first, uint64_t count, mdn_error *err)
 {
     const mdn_schema *schema = j->view->store->schema;
-    const uint8_t *payloads;
+    const uint8_t *payloads = NULL;
+    uint8_t *place = NULL;
     mdn_status st = MDN_OK;
 
     for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
-        st = find_payloads(j, u, records[i], first + i, &payloads, err);
+        st = place_of(j, records[i], first + i, &place, err);
+        if (st == MDN_OK)
+            st = mdn_payloads_find(j->view, u, j->keys[first + i], records[i],
+                                   place, &payloads, err);
         for (uint32_t t = 0; t < j->target_count && st == MDN_OK; t++) {
             const mdn_target *target = &j->targets[t];
             const mdn_field *field = &schema->fields[target->field];
@@ -375,14 +324,16 @@ unpack_group(const job *j, unpacker *u, const uint8_t *const *records,
             to = (uint8_t *)target->values + target->offsets[first + i];
             st = check_room(field, target, first + i, size, err);
             if (st == MDN_OK && size > 0 && to != payloads)
-                memcpy(to, payloads + before(schema, records[i], nth), size);
+                memcpy(to,
+                       payloads + mdn_payloads_before(schema, records[i], nth),
+                       size);
         }
     }
     return st;
 }
 
 static mdn_status
-copy_group(const job *j, unpacker *u, const uint8_t *const *records,
+copy_group(const job *j, mdn_unpacker *u, const uint8_t *const *records,
            uint64_t first, uint64_t last, mdn_error *err)
 {
     const uint64_t count = group_size(j, first, last);
@@ -422,7 +373,7 @@ gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
 {
     const uint8_t *records[2][GROUP_MAX];
     const uint64_t group = j->group;
-    unpacker room = {.size = 0}, *u = unpacks(j) ? &room : NULL;
+    mdn_unpacker room = {.size = 0}, *u = unpacks(j) ? &room : NULL;
     mdn_status st;
     int now = 0;
 
@@ -435,8 +386,7 @@ gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
         if (st == MDN_OK)
             st = copy_group(j, u, records[now], i, last, err);
     }
-    mdn_zstd_free(&room.zstd);
-    free(room.scratch);
+    mdn_unpacker_free(&room);
     return st;
 }
 
