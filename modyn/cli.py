@@ -4,6 +4,9 @@
     modyn validate examples/*/*.yaml
     modyn report runs/weather
     modyn ls
+    modyn dataset info datasets/weather
+    modyn dataset verify datasets/weather
+    modyn audit datasets/weather
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
 interrupted.  What went wrong is one message on stderr; --debug adds the traceback.
@@ -18,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from modyn.commands import dataset as dataset_commands
 
 if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
@@ -173,6 +178,8 @@ def answers(debug: bool, interrupted: str = "") -> Iterator[None]:
 
     try:
         yield
+    except (typer.Exit, typer.Abort):
+        raise  # an answer already
     except KeyboardInterrupt:
         _complain(f"interrupted; {interrupted}" if interrupted else "interrupted")
         raise typer.Exit(INTERRUPTED) from None
@@ -184,6 +191,9 @@ def answers(debug: bool, interrupted: str = "") -> Iterator[None]:
         _fail(error, WRONG_INPUT, debug)
     except Exception as error:  # no traceback for anybody who did not ask for one
         _fail(error, FAILED, debug)
+
+
+dataset_commands.register(app, answers, InputError)
 
 
 def _fail(error: Exception, code: int, debug: bool) -> None:

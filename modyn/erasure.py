@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Compaction", "Erasure", "Event", "check_reason", "whoami"]
 
-ERASE, COMPACT = 1, 2
+ERASE, COMPACT, LINK = 1, 2, 3
 
 
 def whoami() -> str:
@@ -124,7 +124,7 @@ class Event:
     number : int
         Its place in the journal, from 1.
     action : str
-        "erase" or "compact".
+        "erase", "compact" or "link".
     when : datetime
         In UTC, by the clock of the machine that wrote it.
     who, why : str
@@ -134,7 +134,9 @@ class Event:
     keys : tuple of range
         Which.
     segments : tuple of int
-        For compactions, the segments that were rewritten.
+        For compactions, the segments that were rewritten; for links, those that were linked.
+    file : str
+        For links, the user's file in which the records lie.
     digest : str
         BLAKE2b of this entry and all before, hexadecimal.
     """
@@ -147,6 +149,7 @@ class Event:
     samples: int = 0
     keys: tuple[range, ...] = field(default=(), repr=False)
     segments: tuple[int, ...] = ()
+    file: str = ""
     digest: str
 
     @classmethod
@@ -161,6 +164,16 @@ class Event:
                 action="compact",
                 when=when,
                 segments=segments,
+                digest=digest.hex(),
+            )
+        if kind == LINK:
+            first, linked = struct.unpack_from("<QQ", payload, 40)
+            return cls(
+                number=number,
+                action="link",
+                when=when,
+                segments=tuple(range(first, first + linked)),
+                file=os.fsdecode(payload[56:]),
                 digest=digest.hex(),
             )
         samples, who, why = struct.unpack_from("<QII", payload)
