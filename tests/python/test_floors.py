@@ -123,7 +123,9 @@ FLOORS = {
     "modyn.erasure": 2,
     "modyn.formats": 2,
     "modyn.ingest": 2,
+    "modyn.export": 2,
     "modyn.loader": 2,
+    "modyn.maintenance": 2,
     "modyn.postgres": 2,
     "modyn.sampling": 2,
     "modyn.trainset": 2,
@@ -134,7 +136,7 @@ FLOORS = {
     "modyn.report": 6,
     "modyn.listing": 6,
     "modyn.progress": 6,
-    "modyn.commands": 7,
+    "modyn.commands": 6,
     "modyn.cli": 7,
     "modyn": 8,  # the package itself shows everything and is imported by no module of it
 }
