@@ -26,6 +26,8 @@ class IngestReport:
         among them: they were not read again.
     renamed : tuple of (str, str)
         Files that are known under another name: the new one and the old one.
+    linked : int
+        Of the samples, how many lie in the files and nowhere else.
     """
 
     files: tuple[str, ...]
@@ -34,6 +36,7 @@ class IngestReport:
     skipped: tuple[tuple[str, str], ...] = ()
     known: int = 0
     renamed: tuple[tuple[str, str], ...] = ()
+    linked: int = 0
 
     def __str__(self) -> str:
         text = f"{_some(self.samples, 'sample')} of {_some(len(self.files), 'file')} added"
@@ -54,6 +57,7 @@ class Tally:
     keys: range = range(0)
     samples: int = 0
     known: int = 0
+    linked: int = 0
 
     def add(self, files: list[str], first: int, count: int) -> None:
         """Count samples that are durable now."""
@@ -80,6 +84,7 @@ class Tally:
             tuple(self.skipped),
             self.known,
             tuple(self.renamed),
+            self.linked,
         )
 
 
