@@ -250,6 +250,25 @@ def read_csv(
     piece_size: int = 0,
     /,
 ) -> Reader: ...
+
+# Maintenance (csrc/python/maintain.c); its face is modyn/maintenance.py.
+
+def verify(
+    path: str | bytes | os.PathLike[str], threads: int, /
+) -> tuple[
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    int,
+    list[tuple[str, str, str | None, int, int, int, int, str]],
+]: ...
+def repair(
+    path: str | bytes | os.PathLike[str], dry_run: bool, cut_sources: bool, /
+) -> list[tuple[str, str, None, int, int, int, int, str]]: ...
 def read_fixed(
     path: str | bytes | os.PathLike[str],
     schema: str,
@@ -288,3 +307,6 @@ def read_files(
 ) -> Reader: ...
 def file_facts(path: str | bytes | os.PathLike[str], /) -> tuple[int, int, int, int]: ...
 def file_check(path: str | bytes | os.PathLike[str], first: int, size: int, /) -> int: ...
+def content_checks(
+    values: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64], limit: int, /
+) -> tuple[list[int], list[int]]: ...

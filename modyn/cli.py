@@ -4,6 +4,7 @@
     modyn validate examples/*/*.yaml
     modyn report runs/weather
     modyn ls
+    modyn ingest datasets/weather incoming/ --format csv --timestamp day --follow
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
 interrupted.  What went wrong is one message on stderr; --debug adds the traceback.
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from modyn.commands.ingest import ingest
 
 if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
@@ -164,6 +167,9 @@ def ls(
             listing.print_datasets(datasets, directory)
         if runs:
             listing.print_runs(runs, directory)
+
+
+app.command()(ingest)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from modyn.erasure import Compaction, Erasure, Event, check_reason, whoami
 from modyn.ingest import IngestReport, ingest
 from modyn.ingest.batch import Column, Piece
 from modyn.ingest.driver import Intake
+from modyn.ingest.labels import Labels
 from modyn.ingest.names import Files
 from modyn.ingest.sources import Sources
 from modyn.ingest.tables import append_from
@@ -190,7 +191,7 @@ class Dataset:
         on_error: Literal["stop", "skip"] = "stop",
         threads: int | None = None,
         timestamps: Times | None = None,
-        labels: object = None,
+        labels: Labels | None = None,
     ) -> IngestReport:
         r"""Append what is new in files and return what was added; it is durable then.
 
@@ -227,8 +228,9 @@ class Dataset:
             Where timestamps come from if not from the files themselves: a
             function is called with the path and the count of samples, and gives
             one integer for all of them, or one for each.
-        labels : optional
-            Where the labels of single files come from.
+        labels : FolderLabels or LabelFile, optional
+            Where the labels of files come from that are one sample each, if not
+            from files beside them.
 
         Raises
         ------
@@ -330,7 +332,7 @@ class Dataset:
         *,
         format: object,
         timestamps: Times | None = None,
-        labels: object = None,
+        labels: Labels | None = None,
         threads: int | None = None,
         settle: float = 0.3,
         poll: float | None = None,

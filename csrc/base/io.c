@@ -4,9 +4,11 @@
  * is, so that the loops of file.c are what every caller relies on. */
 #include "base/io.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -191,6 +193,28 @@ sys_mkdir(void *self, const char *path, unsigned mode)
 }
 
 static int
+sys_list(void *self, const char *path,
+         void (*visit)(void *ctx, const char *name), void *ctx)
+{
+    DIR *directory = opendir(path);
+    struct dirent *entry;
+    int failed;
+
+    (void)self;
+    if (directory == NULL)
+        return -errno;
+    errno = 0;
+    while ((entry = readdir(directory)) != NULL) {
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            visit(ctx, entry->d_name);
+        errno = 0;
+    }
+    failed = errno;
+    closedir(directory);
+    return -failed;
+}
+
+static int
 sys_lock(void *self, int fd)
 {
     (void)self;
@@ -229,6 +253,7 @@ const mdn_io mdn_io_system = {
     .rename = sys_rename,
     .unlink = sys_unlink,
     .mkdir = sys_mkdir,
+    .list = sys_list,
     .lock = sys_lock,
     .map = sys_map,
 };

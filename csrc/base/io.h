@@ -38,6 +38,9 @@ typedef struct mdn_io {
     int (*rename)(void *self, const char *from, const char *to);
     int (*unlink)(void *self, const char *path);
     int (*mkdir)(void *self, const char *path, unsigned mode);
+    /* Each name in a directory but . and .., in any order. */
+    int (*list)(void *self, const char *path,
+                void (*visit)(void *ctx, const char *name), void *ctx);
     int (*lock)(void *self, int fd); /* exclusive, no wait: -EWOULDBLOCK */
     int (*map)(void *self, void *want, uint64_t size, int fd, uint64_t at,
                void **out); /* read-only, shared; want != NULL is MAP_FIXED */

@@ -69,11 +69,15 @@ module_exec(PyObject *module)
         return -1;
     if (mdn_py_add_read_csv(module, state) < 0)
         return -1;
+    if (mdn_py_add_maintain(module, state) < 0)
+        return -1;
     if (mdn_py_add_read_jsonl(module, state) < 0)
         return -1;
     if (mdn_py_add_read_arrays(module, state) < 0)
         return -1;
     if (mdn_py_add_read_files(module, state) < 0)
+        return -1;
+    if (mdn_py_add_checks(module) < 0)
         return -1;
     if (mdn_py_add_sampling(module, state) < 0)
         return -1;

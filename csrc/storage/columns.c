@@ -49,21 +49,27 @@ build_header(const mdn_layout *layout, uint64_t segment, uint64_t generation,
     mdn_store_u32(head + HEADER_CRC_AT, mdn_crc32c(0, head, HEADER_CRC_AT));
 }
 
-/* One header is right for a segment, so that checking is comparing. */
 static mdn_status
-check_header(const mdn_file *file, const mdn_layout *layout, uint64_t segment,
-             uint64_t generation, mdn_error *err)
+check_size(const mdn_file *file, const mdn_layout *layout, mdn_error *err)
+{
+    uint64_t size;
+    mdn_status st = mdn_file_size(file, &size, err);
+
+    if (st == MDN_OK && size < layout->col_size)
+        st = mdn_fail(err, MDN_CORRUPT, "%s: truncated: %llu bytes, of %llu",
+                      file->path, (unsigned long long)size,
+                      (unsigned long long)layout->col_size);
+    return st;
+}
+
+/* One header is right for a segment, so that checking is comparing. */
+mdn_status
+mdn_columns_check_header(const mdn_file *file, const mdn_layout *layout,
+                         uint64_t segment, uint64_t generation, mdn_error *err)
 {
     uint8_t head[HEADER_SIZE], right[HEADER_SIZE];
-    uint64_t size;
     mdn_status st;
 
-    if ((st = mdn_file_size(file, &size, err)) != MDN_OK)
-        return st;
-    if (size < layout->col_size)
-        return mdn_fail(err, MDN_CORRUPT, "%s: truncated: %llu bytes, of %llu",
-                        file->path, (unsigned long long)size,
-                        (unsigned long long)layout->col_size);
     if ((st = mdn_file_read(file, head, HEADER_SIZE, 0, err)) != MDN_OK)
         return st;
     build_header(layout, segment, generation, right);
@@ -86,6 +92,31 @@ check_header(const mdn_file *file, const mdn_layout *layout, uint64_t segment,
                     file->path);
 }
 
+bool
+mdn_columns_is_foreign(const mdn_file *file, const mdn_layout *layout,
+                       uint64_t segment, uint64_t generation)
+{
+    uint8_t head[HEADER_SIZE], right[HEADER_SIZE];
+
+    if (mdn_file_read(file, head, HEADER_SIZE, 0, NULL) != MDN_OK)
+        return false;
+    build_header(layout, segment, generation, right);
+    return memcmp(head, right, HEADER_SIZE) != 0
+           && memcmp(head, MAGIC, sizeof MAGIC) == 0
+           && mdn_load_u32(head + HEADER_CRC_AT)
+                  == mdn_crc32c(0, head, HEADER_CRC_AT);
+}
+
+mdn_status
+mdn_columns_write_header(mdn_file *file, const mdn_layout *layout,
+                         uint64_t segment, uint64_t generation, mdn_error *err)
+{
+    uint8_t head[HEADER_SIZE];
+
+    build_header(layout, segment, generation, head);
+    return mdn_file_write(file, head, HEADER_SIZE, 0, err);
+}
+
 static mdn_status
 open_file(const mdn_io *io, const char *directory, uint64_t segment,
           uint64_t generation, int flags, mdn_file *out, mdn_error *err)
@@ -106,17 +137,26 @@ mdn_columns_create(const mdn_io *io, const char *directory,
                    const mdn_layout *layout, uint64_t segment,
                    uint64_t generation, mdn_file *out, mdn_error *err)
 {
-    uint8_t head[HEADER_SIZE];
     mdn_status st = open_file(io, directory, segment, generation,
                               O_RDWR | O_CREAT, out, err);
 
     if (st != MDN_OK)
         return st;
-    build_header(layout, segment, generation, head);
     if ((st = mdn_file_truncate(out, layout->col_size, err)) != MDN_OK
-        || (st = mdn_file_write(out, head, HEADER_SIZE, 0, err)) != MDN_OK)
+        || (st =
+                mdn_columns_write_header(out, layout, segment, generation, err))
+               != MDN_OK)
         mdn_file_close(out);
     return st;
+}
+
+mdn_status
+mdn_columns_open_any(const mdn_io *io, const char *directory, uint64_t segment,
+                     uint64_t generation, bool writable, mdn_file *out,
+                     mdn_error *err)
+{
+    return open_file(io, directory, segment, generation,
+                     writable ? O_RDWR : O_RDONLY, out, err);
 }
 
 mdn_status
@@ -129,7 +169,10 @@ mdn_columns_open(const mdn_io *io, const char *directory,
                               writable ? O_RDWR : O_RDONLY, out, err);
 
     if (st == MDN_OK
-        && (st = check_header(out, layout, segment, generation, err)) != MDN_OK)
+        && ((st = check_size(out, layout, err)) != MDN_OK
+            || (st = mdn_columns_check_header(out, layout, segment, generation,
+                                              err))
+                   != MDN_OK))
         mdn_file_close(out);
     return st;
 }

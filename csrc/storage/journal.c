@@ -25,6 +25,7 @@
 #include "base/clock.h"
 #include "base/crc32c.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -280,6 +281,16 @@ read_entry(reading *r, uint64_t *payload_size, mdn_error *err)
     return MDN_OK;
 }
 
+/* The entry that was read last; its number and size are known. */
+static void
+fill_entry(const reading *r, mdn_entry *entry)
+{
+    entry->kind = mdn_load_u32(r->buffer + 4);
+    entry->wall_ns = mdn_load_u64(r->buffer + 16);
+    entry->payload = r->buffer + HEAD_SIZE;
+    memcpy(entry->digest, r->digest, MDN_DIGEST_SIZE);
+}
+
 static mdn_status
 read_entries(reading *r, uint64_t number, mdn_journal_visit visit, void *ctx,
              mdn_error *err)
@@ -291,10 +302,7 @@ read_entries(reading *r, uint64_t number, mdn_journal_visit visit, void *ctx,
 
         if ((st = read_entry(r, &entry.payload_size, err)) != MDN_OK)
             return st;
-        entry.kind = mdn_load_u32(r->buffer + 4);
-        entry.wall_ns = mdn_load_u64(r->buffer + 16);
-        entry.payload = r->buffer + HEAD_SIZE;
-        memcpy(entry.digest, r->digest, MDN_DIGEST_SIZE);
+        fill_entry(r, &entry);
         st = visit(ctx, &entry, err);
     }
     if (st == MDN_OK && memcmp(r->check, r->to->check, MDN_CHECK_SIZE) != 0)
@@ -328,5 +336,97 @@ mdn_journal_read(const mdn_io *io, const char *directory,
         st = read_entries(&r, number, visit, ctx, err);
     free(r.buffer);
     mdn_file_close(&r.file);
+    return st;
+}
+
+static mdn_status
+scan_entries(reading *r, uint64_t *entries, mdn_journal_visit visit, void *ctx,
+             mdn_mark *reached, mdn_error *err)
+{
+    mdn_error inner;
+    mdn_status st = MDN_OK;
+
+    while (st == MDN_OK && r->at < r->to->size_bytes) {
+        mdn_entry entry = {.number = *entries + 1};
+
+        st = read_entry(r, &entry.payload_size, &inner);
+        if (st == MDN_CORRUPT)
+            return MDN_OK;
+        if (st != MDN_OK) {
+            if (err != NULL)
+                *err = inner;
+            return st;
+        }
+        fill_entry(r, &entry);
+        if (visit != NULL)
+            st = visit(ctx, &entry, err);
+        if (st == MDN_OK) {
+            *entries = entry.number;
+            reached->size_bytes = r->at;
+            memcpy(reached->check, r->check, MDN_CHECK_SIZE);
+        }
+    }
+    return st;
+}
+
+mdn_status
+mdn_journal_scan(const mdn_io *io, const char *directory,
+                 const mdn_layout *layout, mdn_journal_kind which,
+                 const mdn_mark *from, uint64_t limit, uint64_t *entries,
+                 mdn_journal_visit visit, void *ctx, mdn_mark *reached,
+                 mdn_error *err)
+{
+    mdn_mark end = {.size_bytes = 0};
+    reading r = {.to = &end, .at = from->size_bytes};
+    mdn_error inner;
+    mdn_status st;
+
+    *reached = *from;
+    st = open_file(io, directory, which, O_RDONLY, &r.file, &inner);
+    if (st == MDN_IO && inner.sys_errno == ENOENT)
+        return MDN_OK;
+    if (st == MDN_OK)
+        st = mdn_file_size(&r.file, &end.size_bytes, &inner);
+    if (st != MDN_OK) {
+        if (err != NULL)
+            *err = inner;
+        mdn_file_close(&r.file);
+        return st;
+    }
+    if (end.size_bytes > limit)
+        end.size_bytes = limit;
+    if (r.at == 0)
+        r.at = HEADER_SIZE;
+    check_before(layout, which, from, r.check);
+    st = scan_entries(&r, entries, visit, ctx, reached, err);
+    free(r.buffer);
+    mdn_file_close(&r.file);
+    return st;
+}
+
+uint64_t
+mdn_journal_entry_size(const mdn_entry *entry)
+{
+    uint64_t lead = entry->number == 1 ? HEADER_SIZE : 0;
+
+    return lead + HEAD_SIZE + padded(entry->payload_size) + MDN_DIGEST_SIZE;
+}
+
+mdn_status
+mdn_journal_write_header(const mdn_io *io, const char *directory,
+                         const mdn_layout *layout, mdn_journal_kind which,
+                         mdn_error *err)
+{
+    uint8_t head[HEADER_SIZE];
+    mdn_file file;
+    mdn_status st = open_file(io, directory, which, O_RDWR, &file, err);
+
+    if (st != MDN_OK)
+        return st;
+    build_header(layout, which, head);
+    st = mdn_file_write(&file, head, HEADER_SIZE, 0, err);
+    if (st == MDN_OK)
+        st = mdn_file_sync(&file, err);
+    mdn_file_close(&file);
     return st;
 }

@@ -64,6 +64,23 @@ mdn_status mdn_journal_read(const mdn_io *io, const char *directory,
                             uint64_t number, mdn_journal_visit visit, void *ctx,
                             mdn_error *err);
 
+/* Visit the entries behind `from` for as long as they are whole and continue
+ * its chain, up to byte `limit` at most; *reached is behind the last of them,
+ * and *entries becomes its number.  What is damaged, or not there, ends it
+ * with MDN_OK.  The header is not looked at: only one is right.  visit may be
+ * NULL. */
+mdn_status mdn_journal_scan(const mdn_io *io, const char *directory,
+                            const mdn_layout *layout, mdn_journal_kind which,
+                            const mdn_mark *from, uint64_t limit,
+                            uint64_t *entries, mdn_journal_visit visit,
+                            void *ctx, mdn_mark *reached, mdn_error *err);
+/* Bytes of an entry in the file, and of the header before the first. */
+uint64_t mdn_journal_entry_size(const mdn_entry *entry);
+/* Write the header anew, durably. */
+mdn_status mdn_journal_write_header(const mdn_io *io, const char *directory,
+                                    const mdn_layout *layout,
+                                    mdn_journal_kind which, mdn_error *err);
+
 const char *mdn_journal_name(mdn_journal_kind which); /* of the file */
 
 #endif

@@ -6,28 +6,15 @@
  *     3 ..         schema text, padded with zeros to whole sectors
  *     then         commit records of 128 bytes, numbered from 1
  *
- *   header  0  8  magic "MDNDATA\0"     record   0  4  magic "MDNC"
- *           8  4  version, 1                     4  4  kind of record, 1 or 2
- *          12  4  flags: 1 labels, 2             8  8  sequence
- *                 compressed
- *          16 16  uuid                          16  8  count of samples
- *          32  4  time unit                     24  8  bytes of open segment
- *          36  4  segment shift                 32 16  checksums of the last
- *          40  4  size of schema text                  blocks, by kind
- *          44  8  time of creation, ns          48  8  wall time, ns
- *          52 456 zero                          56 16  lengths of the journals
- *                                               72 32  their checks
- *                                              104 16  zero
- *         508  4  crc32c of all other          120  4  chain: checksum of the
- *                 bytes of the header                  record before
- *                 and the padded schema        124  4  crc32c of uuid and the
- *                                                      bytes before
- *   reach   0  4  magic "MDNR"
- *           4  4  crc32c of uuid and the next 8 bytes
- *           8  8  sequence of a commit known to be durable
+ *   header  0  8  magic "MDNDATA\0"         36  4  segment shift
+ *           8  4  version, 1                 40  4  size of schema text
+ *          12  4  flags: 1 labels,           44  8  time of creation, ns
+ *                 2 compressed               52 456 zero
+ *          16 16  uuid                      508  4  crc32c of all other bytes
+ *          32  4  time unit                        of the header and the
+ *                                                   padded schema
  *
- * Records are of kind 1 until a journal has an entry, and of kind 2 then; in
- * those of kind 1 there are zeros for the journals.
+ * Records and slots are those of record.c.
  *
  * A record lies within one sector, so it is there or not.  That alone cannot
  * tell a damaged last record from one that was never whole; the reach can (and
@@ -42,6 +29,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/crc32c.h"
+#include "storage/record.h"
 #include "storage/zstd.h"
 
 #include <errno.h>
@@ -57,20 +45,9 @@
 #define FLAG_LABELS 1u
 #define FLAG_COMPRESSED 2u
 
-#define REACH_SIZE 16
-
-#define RECORD_SIZE 128
-#define RECORD_CHAIN_AT 120
-#define RECORD_CRC_AT 124
-#define RECORD_PLAIN 1
-#define RECORD_JOURNALS 2
-#define RECORD_SIZES_AT 56
-#define RECORD_CHECKS_AT 72
 #define READ_RECORDS 512 /* at a time */
 
 static const char HEADER_MAGIC[8] = "MDNDATA";
-static const char RECORD_MAGIC[4] = "MDNC";
-static const char REACH_MAGIC[4] = "MDNR";
 
 typedef unsigned long long ull;
 
@@ -92,28 +69,10 @@ header_crc(const uint8_t *head, const uint8_t *schema, uint64_t padded_size)
 static uint64_t
 record_at(const mdn_manifest *manifest, uint64_t sequence)
 {
-    return manifest->records_at + (sequence - 1) * RECORD_SIZE;
+    return manifest->records_at + (sequence - 1) * MDN_RECORD_SIZE;
 }
 
 /* Reach slots. */
-
-static uint32_t
-reach_crc(const mdn_layout *layout, const uint8_t *slot)
-{
-    uint32_t crc = mdn_crc32c(0, layout->uuid, MDN_UUID_SIZE);
-
-    return mdn_crc32c(crc, slot + 8, 8);
-}
-
-static bool
-is_zero(const uint8_t *bytes, uint64_t size)
-{
-    for (uint64_t i = 0; i < size; i++) {
-        if (bytes[i] != 0)
-            return false;
-    }
-    return true;
-}
 
 /* A reach is a second opinion about commits that stand by themselves, so that
  * a slot alone may be *damaged; no slot was written before the first commit. */
@@ -131,13 +90,12 @@ read_reach(const mdn_manifest *manifest, const mdn_layout *layout,
         return st;
     for (const uint8_t *slot = slots; slot < slots + sizeof slots;
          slot += SECTOR) {
-        if (memcmp(slot, REACH_MAGIC, sizeof REACH_MAGIC) == 0
-            && mdn_load_u32(slot + 4) == reach_crc(layout, slot)) {
-            if (mdn_load_u64(slot + 8) > *out)
-                *out = mdn_load_u64(slot + 8);
-        } else if (!is_zero(slot, REACH_SIZE)) {
+        uint64_t sequence;
+
+        if (mdn_reach_load(layout, slot, &sequence) == MDN_REACH_DAMAGED)
             *damaged = true;
-        }
+        if (sequence > *out)
+            *out = sequence;
     }
     return MDN_OK;
 }
@@ -147,11 +105,9 @@ read_reach(const mdn_manifest *manifest, const mdn_layout *layout,
 static void
 write_reach(mdn_manifest *manifest, const mdn_layout *layout)
 {
-    uint8_t slot[REACH_SIZE];
+    uint8_t slot[MDN_REACH_SIZE];
 
-    memcpy(slot, REACH_MAGIC, sizeof REACH_MAGIC);
-    mdn_store_u64(slot + 8, manifest->sequence);
-    mdn_store_u32(slot + 4, reach_crc(layout, slot));
+    mdn_reach_build(layout, manifest->sequence, slot);
     mdn_file_write(&manifest->file, slot, sizeof slot,
                    SECTOR * (1 + manifest->sequence % 2), NULL);
 }
@@ -318,82 +274,6 @@ mdn_manifest_close(mdn_manifest *manifest)
 
 /* Records. */
 
-static uint32_t
-record_crc(const mdn_layout *layout, const uint8_t *record)
-{
-    uint32_t crc = mdn_crc32c(0, layout->uuid, MDN_UUID_SIZE);
-
-    return mdn_crc32c(crc, record, RECORD_CRC_AT);
-}
-
-/* Whether this is, as it stands, the commit record of this number. */
-static bool
-is_whole(const mdn_layout *layout, const uint8_t *record, uint64_t sequence)
-{
-    return memcmp(record, RECORD_MAGIC, sizeof RECORD_MAGIC) == 0
-           && mdn_load_u64(record + 8) == sequence
-           && mdn_load_u32(record + RECORD_CRC_AT)
-                  == record_crc(layout, record);
-}
-
-static void
-load_tail(const uint8_t *record, mdn_tail *out)
-{
-    bool journals = mdn_load_u32(record + 4) == RECORD_JOURNALS;
-
-    *out = (mdn_tail){.count = mdn_load_u64(record + 16),
-                      .segment_bytes = mdn_load_u64(record + 24)};
-    for (int kind = 0; kind < MDN_KINDS; kind++)
-        out->crc[kind] = mdn_load_u32(record + 32 + 4 * kind);
-    for (int j = 0; j < MDN_JOURNALS && journals; j++) {
-        mdn_mark *mark = &out->journal[j];
-
-        mark->size_bytes = mdn_load_u64(record + RECORD_SIZES_AT + 8 * j);
-        memcpy(mark->check, record + RECORD_CHECKS_AT + MDN_CHECK_SIZE * j,
-               MDN_CHECK_SIZE);
-    }
-}
-
-/* Journals only grow; *grown says whether one has. */
-static bool
-journals_follow(const mdn_tail *before, const mdn_tail *next, bool *grown)
-{
-    *grown = false;
-    for (int j = 0; j < MDN_JOURNALS; j++) {
-        const mdn_mark *a = &before->journal[j], *b = &next->journal[j];
-
-        if (b->size_bytes < a->size_bytes || b->size_bytes > INT64_MAX
-            || (b->size_bytes == a->size_bytes
-                && memcmp(a->check, b->check, MDN_CHECK_SIZE) != 0))
-            return false;
-        *grown = *grown || b->size_bytes > a->size_bytes;
-    }
-    return true;
-}
-
-/* A whole record may still be no successor of the one before, or hold what no
- * writer writes. */
-static bool
-follows(const mdn_manifest *manifest, const mdn_layout *layout,
-        const uint8_t *record, const mdn_tail *next)
-{
-    uint64_t row = mdn_layout_row(layout, next->count);
-    bool grown;
-
-    if (mdn_load_u32(record + RECORD_CHAIN_AT) != manifest->chain
-        || next->count < manifest->tail.count || next->count > MDN_COUNT_MAX
-        || !journals_follow(&manifest->tail, next, &grown)
-        || (next->count == manifest->tail.count && !grown))
-        return false;
-    if (!layout->has[MDN_OFFSETS])
-        return next->segment_bytes == row * layout->record_size;
-    /* Records that were erased may have become empty. */
-    return (next->journal[MDN_EVENTS].size_bytes > 0
-            || next->segment_bytes / layout->record_size >= row)
-           && next->segment_bytes <= (uint64_t)INT64_MAX
-           && (row > 0 || next->segment_bytes == 0);
-}
-
 static mdn_status
 fail_damaged(const mdn_manifest *manifest, uint64_t reach, mdn_error *err)
 {
@@ -418,28 +298,28 @@ take_records(mdn_manifest *manifest, const mdn_layout *layout,
     const uint8_t *record = buffer;
     uint64_t i;
 
-    for (i = 0; i < count; i++, record += RECORD_SIZE) {
+    for (i = 0; i < count; i++, record += MDN_RECORD_SIZE) {
         mdn_tail next;
 
-        if (!is_whole(layout, record, first + i))
+        if (!mdn_record_is_whole(layout, record, first + i))
             break;
-        if (mdn_load_u32(record + 4) != RECORD_PLAIN
-            && mdn_load_u32(record + 4) != RECORD_JOURNALS)
+        if (!mdn_record_is_known(record))
             return mdn_fail(err, MDN_UNSUPPORTED,
                             "%s: record %llu is of kind %u, which this modyn "
                             "does not know",
                             manifest->file.path, (ull)(first + i),
-                            mdn_load_u32(record + 4));
-        load_tail(record, &next);
-        if (!follows(manifest, layout, record, &next))
+                            mdn_record_kind(record));
+        mdn_record_load(record, &next);
+        if (mdn_record_chain(record) != manifest->chain
+            || !mdn_record_follows(layout, &manifest->tail, &next))
             return fail_damaged(manifest, first + i, err);
         manifest->sequence = first + i;
-        manifest->chain = mdn_load_u32(record + RECORD_CRC_AT);
+        manifest->chain = mdn_record_check(record);
         manifest->tail = next;
     }
     *stopped = i < count;
-    for (; i < count; i++, record += RECORD_SIZE) {
-        if (is_whole(layout, record, first + i))
+    for (; i < count; i++, record += MDN_RECORD_SIZE) {
+        if (mdn_record_is_whole(layout, record, first + i))
             *later = first + i;
     }
     return MDN_OK;
@@ -461,19 +341,19 @@ read_records(mdn_manifest *manifest, const mdn_layout *layout, uint8_t *buffer,
         return st;
     if ((st = mdn_file_size(&manifest->file, &size, err)) != MDN_OK)
         return st;
-    while (!stopped && at + RECORD_SIZE <= size) {
-        uint64_t count = (size - at) / RECORD_SIZE;
+    while (!stopped && at + MDN_RECORD_SIZE <= size) {
+        uint64_t count = (size - at) / MDN_RECORD_SIZE;
 
         if (count > READ_RECORDS)
             count = READ_RECORDS;
-        st = mdn_file_read(&manifest->file, buffer, count * RECORD_SIZE, at,
+        st = mdn_file_read(&manifest->file, buffer, count * MDN_RECORD_SIZE, at,
                            err);
         if (st == MDN_OK)
             st = take_records(manifest, layout, buffer, count, &stopped, &later,
                               err);
         if (st != MDN_OK)
             return st;
-        at += count * RECORD_SIZE;
+        at += count * MDN_RECORD_SIZE;
     }
     if (manifest->sequence < reach)
         return fail_damaged(manifest, reach, err);
@@ -491,11 +371,11 @@ mdn_manifest_advance(mdn_manifest *manifest, const mdn_layout *layout,
                      mdn_error *err)
 {
     mdn_manifest before = *manifest;
-    uint8_t *buffer = malloc(READ_RECORDS * RECORD_SIZE);
+    uint8_t *buffer = malloc(READ_RECORDS * MDN_RECORD_SIZE);
     mdn_status st = MDN_TIMEOUT;
 
     if (buffer == NULL)
-        return mdn_fail_nomem(err, READ_RECORDS * RECORD_SIZE);
+        return mdn_fail_nomem(err, READ_RECORDS * MDN_RECORD_SIZE);
     for (int tries = 0; tries < 3 && st == MDN_TIMEOUT; tries++)
         st = read_records(manifest, layout, buffer, err);
     free(buffer);
@@ -511,7 +391,7 @@ mdn_manifest_cut(mdn_manifest *manifest, const mdn_layout *layout,
                  mdn_error *err)
 {
     uint64_t end = record_at(manifest, manifest->sequence + 1);
-    uint8_t record[RECORD_SIZE];
+    uint8_t record[MDN_RECORD_SIZE];
     uint64_t size;
     mdn_status st;
 
@@ -525,47 +405,20 @@ mdn_manifest_cut(mdn_manifest *manifest, const mdn_layout *layout,
 
     /* The last writer may have died before, or at, the sync of its last commit,
      * and a page that failed to be written counts as clean: make it dirty. */
-    end -= RECORD_SIZE;
-    st = mdn_file_read(&manifest->file, record, RECORD_SIZE, end, err);
-    if (st == MDN_OK && !is_whole(layout, record, manifest->sequence))
+    end -= MDN_RECORD_SIZE;
+    st = mdn_file_read(&manifest->file, record, MDN_RECORD_SIZE, end, err);
+    if (st == MDN_OK
+        && !mdn_record_is_whole(layout, record, manifest->sequence))
         st = mdn_fail(err, MDN_CORRUPT,
                       "%s: commit %llu was whole a moment ago and is not now",
                       manifest->file.path, (ull)manifest->sequence);
     if (st == MDN_OK)
-        st = mdn_file_write(&manifest->file, record, RECORD_SIZE, end, err);
+        st = mdn_file_write(&manifest->file, record, MDN_RECORD_SIZE, end, err);
     if (st == MDN_OK)
         st = mdn_file_sync_all(&manifest->file, err);
     if (st == MDN_OK)
         write_reach(manifest, layout);
     return st;
-}
-
-static void
-build_record(const mdn_manifest *manifest, const mdn_layout *layout,
-             const mdn_tail *tail, uint8_t record[RECORD_SIZE])
-{
-    uint32_t record_kind = RECORD_PLAIN;
-
-    memset(record, 0, RECORD_SIZE);
-    for (int j = 0; j < MDN_JOURNALS; j++) {
-        const mdn_mark *mark = &tail->journal[j];
-
-        if (mark->size_bytes > 0)
-            record_kind = RECORD_JOURNALS;
-        mdn_store_u64(record + RECORD_SIZES_AT + 8 * j, mark->size_bytes);
-        memcpy(record + RECORD_CHECKS_AT + MDN_CHECK_SIZE * j, mark->check,
-               MDN_CHECK_SIZE);
-    }
-    memcpy(record, RECORD_MAGIC, sizeof RECORD_MAGIC);
-    mdn_store_u32(record + 4, record_kind);
-    mdn_store_u64(record + 8, manifest->sequence + 1);
-    mdn_store_u64(record + 16, tail->count);
-    mdn_store_u64(record + 24, tail->segment_bytes);
-    for (int kind = 0; kind < MDN_KINDS; kind++)
-        mdn_store_u32(record + 32 + 4 * kind, tail->crc[kind]);
-    mdn_store_u64(record + 48, mdn_wall_ns());
-    mdn_store_u32(record + RECORD_CHAIN_AT, manifest->chain);
-    mdn_store_u32(record + RECORD_CRC_AT, record_crc(layout, record));
 }
 
 /* A commit was written but its sync failed: take it back.  Our own descriptor
@@ -592,12 +445,13 @@ mdn_manifest_commit(mdn_manifest *manifest, const mdn_layout *layout,
                     const mdn_tail *tail, mdn_error *err)
 {
     uint64_t at = record_at(manifest, manifest->sequence + 1);
-    uint8_t record[RECORD_SIZE];
+    uint8_t record[MDN_RECORD_SIZE];
     mdn_error inner;
     mdn_status st;
 
-    build_record(manifest, layout, tail, record);
-    st = mdn_file_write(&manifest->file, record, RECORD_SIZE, at, err);
+    mdn_record_build(layout, manifest->sequence + 1, manifest->chain, tail,
+                     record);
+    st = mdn_file_write(&manifest->file, record, MDN_RECORD_SIZE, at, err);
     if (st != MDN_OK)
         return st; /* not whole, so not there; the next one overwrites it */
     st = mdn_file_sync(&manifest->file, &inner);
@@ -613,7 +467,7 @@ mdn_manifest_commit(mdn_manifest *manifest, const mdn_layout *layout,
         return st;
     }
     manifest->sequence++;
-    manifest->chain = mdn_load_u32(record + RECORD_CRC_AT);
+    manifest->chain = mdn_record_check(record);
     manifest->tail = *tail;
     write_reach(manifest, layout);
     return MDN_OK;

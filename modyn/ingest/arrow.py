@@ -26,6 +26,7 @@ def import_pyarrow(what: str) -> Any:
     """Return the module, or say how to get it."""
     try:
         import pyarrow
+        import pyarrow.ipc
     except ImportError as error:
         raise ImportError(
             f"{what} needs pyarrow: pip install 'modyn[arrow]'", name="pyarrow"
@@ -47,6 +48,7 @@ class ArrowReader:
         self._timestamp = format.timestamp if times else None
         self._label = format.label
         self.position = 0
+        self._batch: Callable[[int], Any]
         try:
             self._open(pyarrow, format)
         except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, EOFError) as error:
@@ -63,7 +65,7 @@ class ArrowReader:
             _check_columns(self._path, file.schema_arrow.names, columns)
             self._batch = lambda i: file.read_row_group(i, columns=columns)
             return
-        from pyarrow import ipc
+        ipc: Any = pyarrow.ipc
 
         with open(self._path, "rb") as begin:
             magic = begin.read(6)
@@ -74,7 +76,7 @@ class ArrowReader:
         _check_columns(
             self._path, reader.schema.names, self._names.needed(self._label, self._timestamp)
         )
-        table_of: Callable[..., Any] = pyarrow.Table.from_batches
+        table_of: Any = pyarrow.Table.from_batches
         self._batch = lambda i: table_of([reader.get_batch(i)])
 
     def seek(self, position: int, /) -> None:
@@ -84,8 +86,7 @@ class ArrowReader:
 
     def read(self, size_max: int, /) -> _Read:
         """Return at least one part, and more until there are `size_max` bytes."""
-        import pyarrow
-
+        pyarrow = import_pyarrow("a table of Arrow")
         tables, size = [], 0
         first = self.position
         try:

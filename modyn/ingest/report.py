@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["IngestReport", "Tally"]
@@ -28,6 +29,8 @@ class IngestReport:
         Files that are known under another name: the new one and the old one.
     linked : int
         Of the samples, how many lie in the files and nowhere else.
+    classes : mapping of str to int
+        The labels of folders, where folders are labels.
     """
 
     files: tuple[str, ...]
@@ -37,6 +40,7 @@ class IngestReport:
     known: int = 0
     renamed: tuple[tuple[str, str], ...] = ()
     linked: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         text = f"{_some(self.samples, 'sample')} of {_some(len(self.files), 'file')} added"
@@ -58,6 +62,7 @@ class Tally:
     samples: int = 0
     known: int = 0
     linked: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
 
     def add(self, files: list[str], first: int, count: int) -> None:
         """Count samples that are durable now."""
@@ -85,6 +90,7 @@ class Tally:
             self.known,
             tuple(self.renamed),
             self.linked,
+            dict(self.classes),
         )
 
 

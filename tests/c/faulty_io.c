@@ -285,6 +285,15 @@ faulty_mkdir(void *self, const char *path, unsigned mode)
 }
 
 static int
+faulty_list(void *self, const char *path,
+            void (*visit)(void *ctx, const char *name), void *ctx)
+{
+    int refused = refusal(self, FAULTY_LIST);
+
+    return refused ? refused : mdn_io_system.list(NULL, path, visit, ctx);
+}
+
+static int
 faulty_lock(void *self, int fd)
 {
     int refused = refusal(self, FAULTY_LOCK);
@@ -321,6 +330,7 @@ faulty_io(faulty *disk)
                         .rename = faulty_rename,
                         .unlink = faulty_unlink,
                         .mkdir = faulty_mkdir,
+                        .list = faulty_list,
                         .lock = faulty_lock,
                         .map = faulty_map};
     return &disk->io;

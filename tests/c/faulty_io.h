@@ -49,7 +49,8 @@ enum {
     FAULTY_LOCK = 2048,
     FAULTY_MAP = 4096,
     FAULTY_STAT = 8192,
-    FAULTY_START = 16384,
+    FAULTY_LIST = 16384,
+    FAULTY_START = 32768,
 };
 
 typedef struct {

@@ -235,10 +235,9 @@ columns_are_right(const mdn_view *view, const int64_t *labels,
     return true;
 }
 
-/* Fetch everything into new arrays, then compare. */
-static mdn_status
-check_keys(mdn_view *view, const uint64_t *keys, uint64_t count,
-           uint32_t threads, mdn_error *err)
+mdn_status
+samples_check_keys(mdn_view *view, const uint64_t *keys, uint64_t count,
+                   uint32_t threads, mdn_error *err)
 {
     const mdn_schema *schema = mdn_view_schema(view);
     mdn_target targets[8];
@@ -291,11 +290,12 @@ samples_check(mdn_view *view, uint32_t threads, mdn_error *err)
         keys[i] = i * step % count; /* scrambled, a few twice */
     for (uint64_t i = 0; i < 3 && count > 0; i++)
         keys[count + i] = count - 1 - i % count;
-    st = check_keys(view, keys, count > 0 ? count + 3 : 0, threads, err);
+    st =
+        samples_check_keys(view, keys, count > 0 ? count + 3 : 0, threads, err);
     for (uint64_t i = 0; i < count; i++)
         keys[i] = i; /* and each once, in order */
     if (st == MDN_OK)
-        st = check_keys(view, keys, count, threads, err);
+        st = samples_check_keys(view, keys, count, threads, err);
     if (st == MDN_OK)
         st = mdn_view_columns(view, 0, count, &timestamps, &labels, err);
     if (st == MDN_OK

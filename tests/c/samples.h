@@ -39,6 +39,10 @@ mdn_link_options samples_link_options(const char *file, uint32_t threads);
  * otherwise the error of the view. */
 mdn_status samples_check(mdn_view *view, uint32_t threads, mdn_error *err);
 
+/* The same for these keys. */
+mdn_status samples_check_keys(mdn_view *view, const uint64_t *keys,
+                              uint64_t count, uint32_t threads, mdn_error *err);
+
 /* Open for reading with the system's io and check; *count is then how many. */
 mdn_status samples_check_path(const char *path, uint64_t *count,
                               mdn_error *err);

@@ -38,6 +38,7 @@ SYSTEM_CALLS = """
     open openat creat close read pread preadv write pwrite pwritev lseek fsync fdatasync sync
     sync_file_range truncate ftruncate fallocate posix_fallocate flock lockf fcntl rename renameat
     link symlink unlink unlinkat remove mkdir rmdir stat fstat lstat mmap mremap
+    opendir readdir closedir scandir
     fopen fdopen freopen fread fwrite fclose fflush fseek fgets fputs
 """.split()
 # Signals belong to the process, and to one file that knows how to share them.
@@ -139,6 +140,7 @@ FLOORS = {
     "modyn.report": 6,
     "modyn.listing": 6,
     "modyn.progress": 6,
+    "modyn.commands": 7,
     "modyn.cli": 7,
     "modyn": 8,  # the package itself shows everything and is imported by no module of it
 }
