@@ -23,7 +23,7 @@ typedef struct {
     const char *schema; /* text form; see schema.h */
     mdn_time_unit time_unit;
     bool has_labels;
-    bool compressed; /* payloads by zstd; only with bytes fields */
+    bool compressed;        /* payloads by zstd; only with bytes fields */
     uint32_t segment_shift; /* records per segment are 2^shift; 0: chosen from
                                the record size; 13 .. 30 otherwise */
 } mdn_dataset_options;
