@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.binary import LinkPlan
 from modyn.erasure import Compaction, Erasure, Event, check_reason, whoami
 from modyn.export import export
 from modyn.ingest import IngestReport, ingest
@@ -188,7 +189,7 @@ class Dataset:
         files: Files,
         *,
         format: object,
-        mode: Literal["copy"] = "copy",
+        mode: Literal["copy", "link"] = "copy",
         on_error: Literal["stop", "skip"] = "stop",
         threads: int | None = None,
         timestamps: Times | None = None,
@@ -213,8 +214,13 @@ class Dataset:
             of folders and patterns.
         format : one of modyn.formats
             How the files look, and what in them is what.
-        mode : {"copy"}
-            The samples are copied; the files are not needed afterwards.
+        mode : {"copy", "link"}
+            With "copy" the files are not needed afterwards. With "link" samples
+            stay in their files, which are `FixedRecord`, and are read from there,
+            apart from those that do not fill segments. Such a file has to stay as
+            it is, where it is: once its size or time of change is another, or it
+            is gone, reading its samples is an error that says so. docs/ingest.md
+            says what can be linked.
         on_error : {"stop", "skip"}
             Whether a bad file ends the work or is left out and reported. An error
             of the dataset or of its disk always ends it.
@@ -396,6 +402,20 @@ class Dataset:
         columns = tuple(c if isinstance(c, tuple) else (c, None) for c in piece.columns)
         self._core.append(piece.count, columns, piece.labels, piece.timestamps, source)
         self._current = None
+
+    def _link(
+        self,
+        path: str,
+        size: int,
+        plan: LinkPlan,
+        timestamps: npt.NDArray[np.int64] | int | None,
+        threads: int,
+        source: bytes,
+    ) -> tuple[int, int, int]:
+        """Link a file and write that down, in one commit; first key, samples, how many linked."""
+        done = self._core.link(path, size, *plan, timestamps, threads, source)
+        self._current = None
+        return done
 
     def _sources(self) -> Sources:
         """Return what was taken from which file, as of the last commit."""

@@ -97,6 +97,14 @@ check_options(const linking *l, mdn_error *err)
 }
 
 static mdn_status
+fail_changed(const linking *l, mdn_error *err)
+{
+    return mdn_fail(err, MDN_INVALID,
+                    "%s: has changed while it was linked; nothing was added",
+                    l->opt->path);
+}
+
+static mdn_status
 open_file(linking *l, mdn_error *err)
 {
     const mdn_link_options *opt = l->opt;
@@ -111,6 +119,8 @@ open_file(linking *l, mdn_error *err)
         return st;
     if (!l->facts.regular)
         return mdn_fail(err, MDN_INVALID, "%s: is no regular file", opt->path);
+    if (opt->size != 0 && l->facts.size != opt->size)
+        return fail_changed(l, err);
     if (l->facts.size < opt->first_record)
         return mdn_fail(err, MDN_INVALID,
                         "%s: has %llu bytes, but the first record is to begin "
@@ -132,14 +142,6 @@ open_file(linking *l, mdn_error *err)
         return mdn_fail(err, MDN_INVALID, "%s: more than 2^48 samples",
                         l->dataset->path);
     return MDN_OK;
-}
-
-static mdn_status
-fail_changed(const linking *l, mdn_error *err)
-{
-    return mdn_fail(err, MDN_INVALID,
-                    "%s: has changed while it was linked; nothing was added",
-                    l->opt->path);
 }
 
 /* Whole records from row on. */

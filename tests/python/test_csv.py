@@ -530,9 +530,9 @@ def test_a_format_that_makes_no_sense(settings: dict[str, Any], message: str) ->
 
 def test_other_modes_and_formats_are_refused(dataset: Dataset, write: Any) -> None:
     path = write("a.csv", GOOD)
-    wrong: Any = "link"
+    wrong: Any = "move"
 
-    with pytest.raises(ValueError, match="mode must be 'copy', got 'link'"):
+    with pytest.raises(ValueError, match="mode must be 'copy' or 'link', got 'move'"):
         dataset.ingest(path, format=WEATHER, mode=wrong)
     with pytest.raises(ValueError, match="on_error must be"):
         dataset.ingest(path, format=WEATHER, on_error=wrong)
