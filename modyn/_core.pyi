@@ -36,6 +36,7 @@ class Dataset:
     def link(
         self,
         path: str,
+        size: int,
         first_record: int,
         record_size: int,
         fields_at: int,

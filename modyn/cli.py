@@ -5,6 +5,9 @@
     modyn report runs/weather
     modyn ls
     modyn ingest datasets/weather incoming/ --format csv --timestamp day --follow
+    modyn dataset info datasets/weather
+    modyn dataset verify datasets/weather
+    modyn audit datasets/weather
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
 interrupted.  What went wrong is one message on stderr; --debug adds the traceback.
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modyn.commands import dataset as dataset_commands
 from modyn.commands.ingest import ingest
 
 if TYPE_CHECKING:
@@ -179,6 +183,8 @@ def answers(debug: bool, interrupted: str = "") -> Iterator[None]:
 
     try:
         yield
+    except (typer.Exit, typer.Abort):
+        raise  # an answer already
     except KeyboardInterrupt:
         _complain(f"interrupted; {interrupted}" if interrupted else "interrupted")
         raise typer.Exit(INTERRUPTED) from None
@@ -190,6 +196,9 @@ def answers(debug: bool, interrupted: str = "") -> Iterator[None]:
         _fail(error, WRONG_INPUT, debug)
     except Exception as error:  # no traceback for anybody who did not ask for one
         _fail(error, FAILED, debug)
+
+
+dataset_commands.register(app, answers, InputError)
 
 
 def _fail(error: Exception, code: int, debug: bool) -> None:

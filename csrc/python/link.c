@@ -84,9 +84,9 @@ link_file(mdn_py_dataset *self, const mdn_link_options *options,
 }
 
 const char mdn_py_link_doc[] =
-    "link($self, path, first_record, record_size, fields_at, label, timestamp, "
+    "link($self, path, size, first_record, record_size, fields_at, label, timestamp, "
     "timestamps, threads, source=None, /)\n--\n\n"
-    "Add the records of a file and leave them there, as far as they fill\n"
+    "Add the records of a file of this size and leave them there, as far as they fill\n"
     "segments.  label and timestamp: (offset, size, signed, big_endian) or\n"
     "None; timestamps, if not in the file: one for all, or an array.  Returns\n"
     "(first key, samples, how many of them are linked).";
@@ -94,7 +94,7 @@ const char mdn_py_link_doc[] =
 PyObject *
 mdn_py_dataset_link(mdn_py_dataset *self, PyObject *args)
 {
-    unsigned long long first_record, record_size, fields_at;
+    unsigned long long size, first_record, record_size, fields_at;
     PyObject *path, *label, *timestamp, *timestamps, *source = Py_None;
     PyObject *result = NULL;
     mdn_py_buffers buffers;
@@ -102,11 +102,12 @@ mdn_py_dataset_link(mdn_py_dataset *self, PyObject *args)
     mdn_link_options options = {.record_size = 0};
     unsigned threads;
 
-    if (!PyArg_ParseTuple(args, "O&KKKOOOI|O", PyUnicode_FSConverter, &path,
-                          &first_record, &record_size, &fields_at, &label,
-                          &timestamp, &timestamps, &threads, &source))
+    if (!PyArg_ParseTuple(args, "O&KKKKOOOI|O", PyUnicode_FSConverter, &path,
+                          &size, &first_record, &record_size, &fields_at,
+                          &label, &timestamp, &timestamps, &threads, &source))
         return NULL;
     options.path = PyBytes_AS_STRING(path);
+    options.size = size;
     options.first_record = first_record;
     options.record_size = record_size;
     options.fields_at = fields_at;

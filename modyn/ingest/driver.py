@@ -29,7 +29,7 @@ from modyn.ingest.times import Times, times_rule
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
 
-__all__ = ["BATCH_BYTES", "Intake", "ingest"]
+__all__ = ["BATCH_BYTES", "Intake", "ingest", "thread_count"]
 
 BATCH_BYTES = 64 << 20
 """Samples up to this size become one commit; a file that holds fewer is never cut."""
@@ -40,7 +40,7 @@ def ingest(
     files: Paths,
     *,
     format: object,
-    mode: Literal["copy"] = "copy",
+    mode: Literal["copy", "link"] = "copy",
     on_error: Literal["stop", "skip"] = "stop",
     threads: int | None = None,
     timestamps: Times | None = None,
@@ -48,10 +48,15 @@ def ingest(
     batch_bytes: int = BATCH_BYTES,
 ) -> IngestReport:
     """Append what is new in files; `Dataset.ingest` says it all."""
-    if mode != "copy":
-        raise ValueError(f"mode must be 'copy', got {mode!r}")
+    if mode not in ("copy", "link"):
+        raise ValueError(f"mode must be 'copy' or 'link', got {mode!r}")
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error must be 'stop' or 'skip', got {on_error!r}")
+    if mode == "link":
+        from modyn.ingest.link import LinkIntake  # which is an Intake
+
+        linking = LinkIntake(dataset, format, timestamps=timestamps, threads=threads)
+        return linking.take(expand(files, without=dataset.path), on_error=on_error)
     intake = Intake(
         dataset,
         format,
@@ -88,7 +93,7 @@ class Intake:
             dataset.view.has_labels,
             dataset.timestamp_unit,
             own,
-            _thread_count(threads),
+            thread_count(threads),
             growing,
         )
         self._open = opener(format, target)
@@ -339,7 +344,8 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _thread_count(threads: int | None) -> int:
+def thread_count(threads: int | None) -> int:
+    """Return how many threads are meant."""
     if threads is None:
         return min(len(os.sched_getaffinity(0)), 8)
     if threads < 1:

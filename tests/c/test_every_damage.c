@@ -209,6 +209,8 @@ look(subject *s, bool writable, const truth_state *state, mdn_error *err)
         st = mdn_dataset_view(dataset, &view, err);
     if (st == MDN_OK)
         st = truth_compare(&s->p.truth, state, dataset, view, 1, err);
+    if (st == MDN_OK)
+        st = truth_compare_order(view, 1, err);
     mdn_view_release(view);
     mdn_dataset_free(dataset);
     alarm(0);
@@ -382,7 +384,7 @@ exchange(subject *s, const content *c, const content *other, const char *what,
         unlink(path);
     }
     judge(s, state, sum);
-    put(s, c->name, c->bytes, c->size);
+    restore_all(s); /* a look may have written what is to be in order */
 }
 
 static void

@@ -64,12 +64,24 @@ number(uint64_t key, uint32_t take)
     return (int32_t)(mdn_mix(key * 4 + 3) ^ take);
 }
 
+/* The low 24 bits, the last one first: keys out of order, so that timestamps
+ * made of them are, too. */
+static uint64_t
+reversed(uint64_t key)
+{
+    uint64_t out = 0;
+
+    for (int bit = 0; bit < 24; bit++)
+        out |= (key >> bit & 1) << (23 - bit);
+    return out;
+}
+
 /* Timestamps and labels say whose they are, too, so that their bytes can be
  * searched for; +1, so that none is zero. */
 static int64_t
 stamp(uint64_t tag, uint64_t key, uint32_t take)
 {
-    return (int64_t)(tag << 48 | (key & 0xffffff) << 24 | (take & 0xffffff));
+    return (int64_t)(tag << 48 | reversed(key) << 24 | (take & 0xffffff));
 }
 
 /* Added to the number of an entry of `sources`, whose content is no sample's.
@@ -478,6 +490,37 @@ compare_journals(const truth_state *state, mdn_dataset *dataset, mdn_error *err)
 }
 
 mdn_status
+truth_compare_order(mdn_view *view, uint32_t threads, mdn_error *err)
+{
+    uint64_t count = mdn_view_count(view);
+    const int64_t *timestamps, *labels;
+    uint8_t *seen = NULL;
+    mdn_order *order = NULL;
+    mdn_status st = mdn_view_time_order(view, threads, &order, err);
+
+    if (st == MDN_OK)
+        st = mdn_view_columns(view, 0, count, &timestamps, &labels, err);
+    if (st == MDN_OK && mdn_order_count(order) != count)
+        st = mdn_fail(err, MDN_INVALID, "an order of %llu samples",
+                      (ull)mdn_order_count(order));
+    if ((seen = calloc(1, count + 1)) == NULL)
+        abort();
+    for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
+        const uint64_t *keys = mdn_order_keys(order);
+        uint64_t key = keys ? keys[i] : i, last = i == 0 ? key : i - 1;
+
+        last = i > 0 && keys ? keys[i - 1] : last;
+        if (key >= count || seen[key]++ || timestamps[last] > timestamps[key]
+            || (timestamps[last] == timestamps[key] && last > key))
+            st = mdn_fail(err, MDN_INVALID, "sample %llu is out of time order",
+                          (ull)key);
+    }
+    free(seen);
+    mdn_order_free(order);
+    return st;
+}
+
+mdn_status
 truth_compare(const truth *t, const truth_state *state, mdn_dataset *dataset,
               mdn_view *view, uint32_t threads, mdn_error *err)
 {
@@ -530,11 +573,12 @@ truth_state_of(const truth *t, mdn_dataset *dataset, const mdn_view *view)
 static int64_t
 segment_of(const char *name)
 {
-    static const char *const known[] = {"manifest", "lock", "events",
-                                        "sources"};
+    static const char *const known[] = {
+        "manifest",   "lock",           "events",          "sources",
+        "time.order", "time.order.tmp", "time.order.lock", NULL};
     const char *at = name;
 
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; known[i] != NULL; i++) {
         if (strcmp(name, known[i]) == 0)
             return -1;
     }
@@ -570,10 +614,12 @@ find_erased(const truth_state *state, const uint8_t *data, uint64_t size)
         at += sizeof MARK;
     }
     for (uint64_t i = 0; i + 8 <= size; i += 8) {
-        uint64_t word = mdn_load_u64(data + i), key = word >> 24 & 0xffffff;
+        uint64_t word = mdn_load_u64(data + i), tag = word >> 48, key;
 
-        if ((word >> 48 == TIMESTAMP_TAG || word >> 48 == LABEL_TAG)
-            && is_erased(state, key, word & 0xffffff))
+        if (tag != TIMESTAMP_TAG && tag != LABEL_TAG)
+            continue;
+        key = reversed(word >> 24);
+        if (is_erased(state, key, word & 0xffffff))
             return key;
     }
     return UINT64_MAX;
