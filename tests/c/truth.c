@@ -490,6 +490,30 @@ compare_journals(const truth_state *state, mdn_dataset *dataset, mdn_error *err)
 }
 
 mdn_status
+truth_compare_rest(const truth *t, const truth_state *state, mdn_view *view,
+                   mdn_error *err)
+{
+    uint64_t count = mdn_view_count(view);
+
+    if (count > state->count)
+        return mdn_fail(err, MDN_INVALID, "%llu samples instead of %llu",
+                        (ull)count, (ull)state->count);
+    for (uint64_t key = 0; key < count; key++) {
+        mdn_status st;
+
+        if (mdn_view_is_erased(view, key) != (state->erased[key] != 0))
+            return mdn_fail(err, MDN_INVALID, "sample %llu is %serased",
+                            (ull)key, state->erased[key] ? "not " : "");
+        if (state->erased[key])
+            continue;
+        st = compare_keys(t, state, view, &key, 1, 1, err);
+        if (st != MDN_OK && st != MDN_CORRUPT)
+            return st;
+    }
+    return MDN_OK;
+}
+
+mdn_status
 truth_compare_order(mdn_view *view, uint32_t threads, mdn_error *err)
 {
     uint64_t count = mdn_view_count(view);
