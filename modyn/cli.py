@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modyn.commands import dataset as dataset_commands
-from modyn.commands.ingest import ingest
+from modyn.commands import ingest as ingest_command
 
 if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
@@ -173,9 +173,6 @@ def ls(
             listing.print_runs(runs, directory)
 
 
-app.command()(ingest)
-
-
 @contextmanager
 def answers(debug: bool, interrupted: str = "") -> Iterator[None]:
     """Turn what goes wrong into one message and an exit code."""
@@ -199,6 +196,7 @@ def answers(debug: bool, interrupted: str = "") -> Iterator[None]:
 
 
 dataset_commands.register(app, answers, InputError)
+ingest_command.register(app, answers)
 
 
 def _fail(error: Exception, code: int, debug: bool) -> None:

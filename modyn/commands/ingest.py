@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +17,26 @@ if TYPE_CHECKING:
     from modyn.dataset import Dataset
     from modyn.ingest import IngestReport
 
-__all__ = ["ingest"]
+__all__ = ["register"]
+
+Answers = Callable[[bool, str], AbstractContextManager[None]]
 
 Rest = Annotated[
     list[Path], typer.Argument(metavar="FILES...", help="Files, folders or 'patterns*'.")
 ]
+
+
+def register(app: typer.Typer, answers: Answers) -> None:
+    """Add the command; `answers` turns exceptions into messages and exit codes."""
+
+    @app.command("ingest")
+    @functools.wraps(ingest)
+    def command(**given: Any) -> None:
+        left_out = 0
+        with answers(given["debug"], "what was taken is kept; run it again to go on"):
+            left_out = ingest(**given)
+        if left_out:
+            raise typer.Exit(1)
 
 
 def ingest(
@@ -73,40 +89,36 @@ def ingest(
     ] = False,
     threads: Annotated[int | None, typer.Option(help="To parse with.")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback.")] = False,
-) -> None:
+) -> int:
     """Take what is new in files into a dataset; what is known is not read again.
 
     Run it again at any time, also after it was killed: each sample is taken once.
     """
-    from modyn.cli import answers
     from modyn.commands.ingest_config import read
 
-    left_out = 0
-    with answers(debug, "what was taken is kept; run it again to go on"):
-        options = {"timestamp": timestamp, "label": label, **_options(option or [])}
-        times: Any = {"pattern": time_pattern, "format": time_format} if time_pattern else None
-        settings = read(
-            config,
-            {
-                "format": format,
-                "options": {name: value for name, value in options.items() if value is not None},
-                "timestamps": "mtime" if mtime else times,
-                "folder_labels": folder_labels,
-                "label_file": None if label_file is None else str(label_file),
-                "on_error": on_error,
-                "threads": threads,
-            },
-        )
-        made = settings.make_format()
-        with _opened(dataset, create, schema or [], unit, settings, made) as opened:
-            if dry_run:
-                _list(opened, files, settings, made)
-            elif follow:
-                _follow(opened, files, settings, made)
-            else:
-                left_out = _take(opened, files, settings, made)
-    if left_out:
-        raise typer.Exit(1)
+    options = {"timestamp": timestamp, "label": label, **_options(option or [])}
+    times: Any = {"pattern": time_pattern, "format": time_format} if time_pattern else None
+    settings = read(
+        config,
+        {
+            "format": format,
+            "options": {name: value for name, value in options.items() if value is not None},
+            "timestamps": "mtime" if mtime else times,
+            "folder_labels": folder_labels,
+            "label_file": None if label_file is None else str(label_file),
+            "on_error": on_error,
+            "threads": threads,
+        },
+    )
+    made = settings.make_format()
+    with _opened(dataset, create, schema or [], unit, settings, made) as opened:
+        if dry_run:
+            _list(opened, files, settings, made)
+        elif follow:
+            _follow(opened, files, settings, made)
+        else:
+            return _take(opened, files, settings, made)
+    return 0
 
 
 def _options(given: Sequence[str]) -> dict[str, Any]:
