@@ -74,6 +74,12 @@ mdn_status truth_compare(const truth *t, const truth_state *state,
                          mdn_dataset *dataset, mdn_view *view, uint32_t threads,
                          mdn_error *err);
 
+/* The view of a dataset that was damaged and repaired: of the first samples of
+ * a state it shows each one as it was, or refuses it as damaged; none that was
+ * erased is back. */
+mdn_status truth_compare_rest(const truth *t, const truth_state *state,
+                              mdn_view *view, mdn_error *err);
+
 /* The time order of a view names each sample once, in order.  It may write a
  * file beside the dataset's own. */
 mdn_status truth_compare_order(mdn_view *view, uint32_t threads,
