@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modyn.commands.answers import answers
+
 if TYPE_CHECKING:
     from modyn.commands.ingest_config import IngestConfig
     from modyn.dataset import Dataset
@@ -78,7 +80,6 @@ def ingest(
 
     Run it again at any time, also after it was killed: each sample is taken once.
     """
-    from modyn.cli import answers
     from modyn.commands.ingest_config import read
 
     left_out = 0

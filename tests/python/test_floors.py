@@ -42,9 +42,7 @@ SYSTEM_CALLS = """
     fopen fdopen freopen fread fwrite fclose fflush fseek fgets fputs
 """.split()
 # Signals belong to the process, and to one file that knows how to share them.
-SIGNAL_CALLS = (
-    "signal sigaction sigsetjmp siglongjmp sigaltstack raise kill".split()
-)
+SIGNAL_CALLS = "signal sigaction sigsetjmp siglongjmp sigaltstack raise kill".split()
 # Never: C says what happened with a status, and leaves printing and ending to the caller.
 FORBIDDEN_CALLS = "printf fprintf puts perror exit _exit abort system popen rand srand".split()
 ALLOWED_CALLS = (
