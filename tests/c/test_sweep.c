@@ -340,7 +340,7 @@ main(int argc, char **argv)
         for (uint64_t i = 0; sum.points < c.count; i++)
             play_drawn(c.seed, i, &sum);
     }
-    if (c.only == UINT64_MAX && c.story == NULL)
+    if (CAMPAIGN_SHARE == 1 && c.only == UINT64_MAX && c.story == NULL)
         play_without_memory(c.seed, c.all || c.count > 5000 ? 2 : 1, &sum);
     printf("test_sweep: %llu crash points of %llu stories (%llu of memory), "
            "%llu cuts, %llu second faults; ",
