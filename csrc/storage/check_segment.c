@@ -592,7 +592,7 @@ report_unopened(checking *c, const char *name, mdn_status st,
     } else {
         text = "missing";
     }
-    return put_file(c, MDN_FOUND_MISSING, name, text, true, err);
+    return put_file(c, MDN_FOUND_MISSING, name, text, !c->subject->blind, err);
 }
 
 static mdn_status
