@@ -150,6 +150,18 @@ def test_any_flipped_bit_is_found_or_means_nothing(home, tmp_path):
     assert found > 10
 
 
+def test_compressed_payloads_are_verified(tmp_path):
+    path = tmp_path / "d"
+    with modyn.Dataset.create(path, schema={"w": "bytes"}, labels=False, compression="zstd") as d:
+        d.append({"w": [b"a" * 5000, b"", b"xyz" * 999]}, timestamps=[1, 2, 3])
+    assert modyn.verify(path).ok
+    poke(path / "000000.seg", 20, b"?")
+
+    (finding,) = modyn.verify(path).findings
+
+    assert (finding.kind, finding.keys) == ("records", range(0, 1))
+
+
 # repair ------------------------------------------------------------------------------------------
 
 
