@@ -126,6 +126,7 @@ def append_line(settings: Settings) -> Outcome:
             "append": bench.run_append,
         },
         settings.repetitions,
+        memory=bench.batches * bench.bytes.nbytes,
     )
     outcome.checked = bench.checked
     outcome.facts["batches_per_repetition"] = bench.batches

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 import modyn
 from benchmarks.appending import SCHEMA, batch_of
+from benchmarks.loader import read_in_again
 from benchmarks.machine import mapping_state
 from benchmarks.measure import Outcome, Seconds, Settings, Stopwatch, in_turns
 
@@ -41,13 +42,17 @@ if what == "append":
 else:
     floor, size = load_floor(), 176 << 16
     content = numpy.ones(size, numpy.uint8)
-    fd = succeed(floor.floor_create(os.fsencode(path), 16 * size))
-done = 0
+    os.mkdir(path)
+done, fd = 0, -1
 def work():
-    global done
+    global done, fd
     if what == "append":
         dataset.append(**batch)
     else:
+        if done % 16 == 0:
+            if fd >= 0:
+                os.close(fd)
+            fd = succeed(floor.floor_create(os.fsencode(f"{path}/{done}"), 16 * size))
         succeed(floor.floor_write(fd, content.ctypes.data, size, done % 16 * size, 1 << 20, 1))
     done += 1
 for line in sys.stdin:
@@ -106,6 +111,7 @@ class Fetching:
         with modyn.Dataset.create(self.path, schema=SCHEMA) as dataset:
             for _ in range(self.count // BATCH):
                 dataset.append(**batch)
+        read_in_again(self.path)
         self.truth = batch["fields"]
         self.dataset = modyn.Dataset.open(self.path)
         self.dataset.view.warm()
@@ -216,6 +222,6 @@ def appending_line(settings: Settings) -> Outcome:
     for name, writer in writers.items():
         writer.close()
         outcome.facts[f"batches_{name.replace(' ', '_')}"] = writer.batches
-    (settings.folder / "beside").unlink()
+    shutil.rmtree(settings.folder / "beside")
     bench.close()
     return outcome

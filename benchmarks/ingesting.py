@@ -7,7 +7,6 @@ reading leaves it nowhere, so the floors do less.
 
 from __future__ import annotations
 
-import inspect
 import os
 import shutil
 import subprocess
@@ -36,9 +35,7 @@ def ingest_into(
     **options: Any,
 ) -> Seconds:
     """Ingest into a new dataset, which is checked and goes away."""
-    if "threads" not in inspect.signature(modyn.Dataset.ingest).parameters:
-        options.pop("threads", None)
-    dataset = modyn.Dataset.create(path, schema=schema)
+    dataset = modyn.Dataset.create(path, schema=schema, labels="content" not in schema)
     watch = Stopwatch()
     dataset.ingest(files, **options)
     taken = watch.stop()
@@ -47,6 +44,21 @@ def ingest_into(
         check(again)
     shutil.rmtree(path)
     return taken
+
+
+def is_taken(folder: Path, form: Any) -> bool:
+    """Whether ingest knows this format yet, which it says before it looks for files."""
+    path = folder / "probe"
+    with modyn.Dataset.create(path, schema=SCHEMA) as dataset:
+        try:
+            dataset.ingest([], format=form)
+        except TypeError:
+            return False
+        except (ValueError, OSError):
+            return True
+        finally:
+            shutil.rmtree(path)
+    return True
 
 
 # CSV.
@@ -115,7 +127,7 @@ def csv_line(settings: Settings) -> Outcome:
     outcome = Outcome("CSV, 2 threads", 0.8, "pyarrow.csv", "ingest")
     outcome.work = path.stat().st_size / 1e6
     contenders = {"pyarrow.csv": _controlled(run_pyarrow, alu, THREADS), "ingest": run_ingest}
-    in_turns(outcome, contenders, settings.repetitions)
+    in_turns(outcome, contenders, settings.repetitions, memory=path.stat().st_size)
     outcome.checked = settings.repetitions + 1
     outcome.facts["two_threads_to_one"] = spread(alu)
     outcome.facts["rows"] = rows
@@ -128,10 +140,6 @@ def csv_line(settings: Settings) -> Outcome:
 
 def binary_line(settings: Settings) -> Outcome:
     outcome = Outcome("fixed records of 176 bytes", 0.7, "cp --reflink=never", "ingest")
-    make = getattr(modyn.formats, "Binary", None)
-    if make is None:
-        outcome.missing = "modyn.formats has no format of fixed records"
-        return outcome
     rows = settings.size(2_000_000, 200_000)
     path = settings.folder / "records.bin"
     records = np.zeros(rows, FIXED)
@@ -141,6 +149,14 @@ def binary_line(settings: Settings) -> Outcome:
         records[name] = batch["fields"][name]
     records.tofile(path)
     every = np.arange(0, rows, 101)
+    offsets = {name: FIXED.fields[name][1] for name in SCHEMA} if FIXED.fields else {}
+    form = modyn.formats.FixedRecord(
+        record_size=FIXED.itemsize, timestamp=(0, "int64"), label=(8, "int64"), fields=offsets
+    )
+
+    if not is_taken(settings.folder, form):
+        outcome.missing = "ingest does not take modyn.formats.FixedRecord"
+        return outcome
 
     def run_cp(repetition: int, *, sync: bool = False) -> Seconds:
         target = settings.folder / f"copy-{repetition}"
@@ -161,7 +177,7 @@ def binary_line(settings: Settings) -> Outcome:
 
     def run_ingest(repetition: int) -> Seconds:
         target = settings.folder / f"binary-{repetition}"
-        return ingest_into(target, SCHEMA, path, check, format=make(), threads=THREADS)
+        return ingest_into(target, SCHEMA, path, check, format=form, threads=THREADS)
 
     outcome.work = path.stat().st_size / 1e6
     in_turns(
@@ -172,6 +188,7 @@ def binary_line(settings: Settings) -> Outcome:
             "ingest": run_ingest,
         },
         settings.repetitions,
+        memory=path.stat().st_size,
     )
     outcome.checked = settings.repetitions + 1
     path.unlink()
@@ -210,9 +227,9 @@ def _read_in_python(folder: Path) -> Seconds:
 def files_line(settings: Settings) -> Outcome:
     count = settings.size(50_000, 2_000)
     outcome = Outcome(f"{count:,} files of 2 to 8 KiB", 0.7, "readdir + read in C", "ingest")
-    make = getattr(modyn.formats, "SingleFiles", None)
-    if make is None:
-        outcome.missing = "modyn.formats has no format of single files"
+    form = modyn.formats.Files(extension=".bin", modification_time=True)
+    if not is_taken(settings.folder, form):
+        outcome.missing = "ingest does not take modyn.formats.Files"
         return outcome
     folder = settings.folder / "small"
     total = _write_small_files(folder, count)
@@ -234,7 +251,7 @@ def files_line(settings: Settings) -> Outcome:
     def run_ingest(repetition: int) -> Seconds:
         target = settings.folder / f"files-{repetition}"
         return ingest_into(
-            target, {"content": "bytes"}, folder, check, format=make(), threads=THREADS
+            target, {"content": "bytes"}, folder, check, format=form, threads=THREADS
         )
 
     outcome.work, outcome.unit = count / 1e3, "1000 files"
@@ -246,6 +263,7 @@ def files_line(settings: Settings) -> Outcome:
             "ingest": run_ingest,
         },
         settings.repetitions,
+        memory=2 * total,
     )
     outcome.checked = settings.repetitions + 1
     shutil.rmtree(folder)

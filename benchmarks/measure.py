@@ -106,14 +106,20 @@ class Stopwatch:
         return time.perf_counter() - self._wall, time.process_time() - self._busy
 
 
-def in_turns(outcome: Outcome, contenders: dict[str, Contender], repetitions: int) -> None:
-    """Run all contenders in every repetition; the first, number -1, warms up only."""
+def in_turns(
+    outcome: Outcome, contenders: dict[str, Contender], repetitions: int, memory: int = 0
+) -> None:
+    """Run all contenders in every repetition; the first, number -1, warms up only.
+
+    Each of them finds that many bytes of memory that the machine has for real.
+    """
     names = list(contenders)
     outcome.wall = {name: [] for name in names}
     outcome.busy = {name: [] for name in names}
     for repetition in range(-1, repetitions):
         turn = repetition % len(names)
         for name in names[turn:] + names[:turn]:
+            touch_memory(memory)
             wall, busy = contenders[name](repetition)
             if repetition >= 0:
                 outcome.wall[name].append(wall)
@@ -123,9 +129,9 @@ def in_turns(outcome: Outcome, contenders: dict[str, Contender], repetitions: in
 def touch_memory(size: int) -> None:
     """Have the machine give that much memory for real.
 
-    In a virtual machine that has just been started, a page costs several times as
-    much when it is used for the first time, page cache included: who comes first
-    would pay for all.
+    A virtual machine that has just been started, or gives back what it does not
+    use, pays several times as much for a page that it has not, page cache included:
+    who comes first would pay for all.  What is touched and freed is used next.
     """
     memory = np.empty(size, np.uint8)
     memory[::4096] = 1

@@ -31,7 +31,7 @@ from benchmarks.appending import append_line
 from benchmarks.fetching import appending_line, erased_line
 from benchmarks.ingesting import binary_line, csv_line, files_line
 from benchmarks.machine import machine_line
-from benchmarks.measure import Outcome, Settings, print_outcome, touch_memory
+from benchmarks.measure import Outcome, Settings, print_outcome
 from benchmarks.opening import open_report, print_open
 
 LINES: dict[str, Callable[[Settings], Outcome]] = {
@@ -42,7 +42,6 @@ LINES: dict[str, Callable[[Settings], Outcome]] = {
     "erased": erased_line,
     "appending": appending_line,
 }
-MEMORY = 6 << 30  # touched first; the page cache of all lines fits
 
 
 def load() -> str:
@@ -65,7 +64,6 @@ def main() -> None:
         report: dict[str, Any] = {"machine": machine_line(settings.folder), "lines": {}}
         if not options.json:
             print(report["machine"])
-        touch_memory(min(MEMORY, os.sysconf("SC_AVPHYS_PAGES") * 4096 // 2))
         for name, line in LINES.items():
             if name not in chosen:
                 continue

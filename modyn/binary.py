@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,11 +13,14 @@ from modyn import _core
 from modyn.formats import Files, FixedRecord, Npy, Tar
 from modyn.inputs import Field
 
-__all__ = ["open_files", "open_fixed", "open_npy", "open_tar"]
+__all__ = ["LinkPlan", "link_plan", "open_files", "open_fixed", "open_npy", "open_tar"]
 
 UNIT_NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 T = TypeVar("T")
+
+Number = tuple[int, int, bool, bool]
+"""Offset in the record, size, whether it is signed, and whether it is big-endian."""
 
 
 def open_fixed(
@@ -40,6 +43,56 @@ def open_fixed(
         _number(format, format.timestamp),
         threads,
         growing,
+    )
+
+
+class LinkPlan(NamedTuple):
+    """How a file of fixed records is linked, in the order of `_core.Dataset.link`."""
+
+    first_record: int
+    record_size: int
+    fields_at: int
+    label: Number | None
+    timestamp: Number | None
+
+
+def link_plan(schema: str, format: FixedRecord) -> LinkPlan:
+    """Return how files of this format are linked: their records must be those of a dataset.
+
+    Raises
+    ------
+    ValueError
+        The fields do not lie back to back in the order of the schema, or a
+        number is big-endian: the records have to be copied.
+    """
+    fields = _fields(schema)
+    for field in fields:
+        if field.dtype is None:
+            raise ValueError(
+                f"field {field.name!r} is bytes, and such records cannot be linked; use mode='copy'"
+            )
+    offsets, record_size = _places(format, fields)
+    end = offsets[0]
+    for field, offset in zip(fields, offsets, strict=True):
+        if offset != end:
+            raise ValueError(
+                f"field {field.name!r} begins at byte {offset} of a record, and not at {end}, "
+                "behind the field before it: such records cannot be linked; use mode='copy'"
+            )
+        wide = field.dtype is not None and field.dtype.itemsize > 1
+        if wide and _order(format, field.name) == "big":
+            raise ValueError(
+                f"field {field.name!r} is big-endian, and such records cannot be linked; "
+                "use mode='copy'"
+            )
+        end += _size(field)
+    label = (0, format.label_size) if format.label_size is not None else format.label
+    return LinkPlan(
+        format.first_record,
+        record_size,
+        offsets[0],
+        _number(format, label),
+        _number(format, format.timestamp),
     )
 
 
@@ -96,18 +149,21 @@ def open_files(
 
 
 def _siblings(paths: Sequence[str | os.PathLike[str]], endings: list[str]) -> bytes:
-    first, *others = (os.fsencode(ending) for ending in endings)
-    parts = []
-    for given in paths:
-        path = os.fsencode(given)
-        if not path.endswith(first) or path.endswith(b"/" + first) or path == first:
-            raise ValueError(f"{os.fsdecode(path)}: does not end in {endings[0]!r}")
-        if b"\0" in path:
-            raise ValueError(f"a path with a zero byte: {given!r}")
-        parts.append(path)
-        stem = path[: -len(first)]
-        parts.extend(stem + other for other in others)
-    return b"".join(part + b"\0" for part in parts)
+    """Return of every path the files of its sample, each ended by a zero byte."""
+    first, *others = endings
+    names = [os.fspath(path) for path in paths]
+    parts: list[str] = []
+    for name in names:
+        if not name.endswith(first) or name.endswith("/" + first) or name == first:
+            raise ValueError(f"{name}: does not end in {first!r}")
+        parts.append(name)
+        if others:
+            stem = name[: -len(first)]
+            parts += [stem + other for other in others]
+    blob = os.fsencode("".join(part + "\0" for part in parts))
+    if blob.count(0) != len(parts):
+        raise ValueError(f"a path with a zero byte: {next(n for n in names if chr(0) in n)!r}")
+    return blob
 
 
 def _fields(schema: str) -> list[Field]:
@@ -165,10 +221,7 @@ def _order(format: FixedRecord, name: str | None) -> str:
     return "little" if name is None else format.byteorder.get(name, "little")
 
 
-def _number(
-    format: FixedRecord, place: tuple[int, int | str] | None
-) -> tuple[int, int, bool, bool] | None:
-    """Return offset, size, whether it is signed, and whether it is big-endian."""
+def _number(format: FixedRecord, place: tuple[int, int | str] | None) -> Number | None:
     if place is None:
         return None
     offset, kind = place

@@ -13,11 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.binary import LinkPlan
 from modyn.erasure import Compaction, Erasure, Event, check_reason, whoami
 from modyn.export import export
 from modyn.ingest import IngestReport, ingest
 from modyn.ingest.batch import Column, Piece
 from modyn.ingest.driver import Intake
+from modyn.ingest.labels import Labels
 from modyn.ingest.names import Files
 from modyn.ingest.sources import Sources
 from modyn.ingest.tables import append_from
@@ -187,11 +189,11 @@ class Dataset:
         files: Files,
         *,
         format: object,
-        mode: Literal["copy"] = "copy",
+        mode: Literal["copy", "link"] = "copy",
         on_error: Literal["stop", "skip"] = "stop",
         threads: int | None = None,
         timestamps: Times | None = None,
-        labels: object = None,
+        labels: Labels | None = None,
     ) -> IngestReport:
         r"""Append what is new in files and return what was added; it is durable then.
 
@@ -212,8 +214,13 @@ class Dataset:
             of folders and patterns.
         format : one of modyn.formats
             How the files look, and what in them is what.
-        mode : {"copy"}
-            The samples are copied; the files are not needed afterwards.
+        mode : {"copy", "link"}
+            With "copy" the files are not needed afterwards. With "link" samples
+            stay in their files, which are `FixedRecord`, and are read from there,
+            apart from those that do not fill segments. Such a file has to stay as
+            it is, where it is: once its size or time of change is another, or it
+            is gone, reading its samples is an error that says so. docs/ingest.md
+            says what can be linked.
         on_error : {"stop", "skip"}
             Whether a bad file ends the work or is left out and reported. An error
             of the dataset or of its disk always ends it.
@@ -223,8 +230,9 @@ class Dataset:
             Where timestamps come from if not from the files themselves: a
             function is called with the path and the count of samples, and gives
             one integer for all of them, or one for each.
-        labels : optional
-            Where the labels of single files come from.
+        labels : FolderLabels or LabelFile, optional
+            Where the labels of files come from that are one sample each, if not
+            from files beside them.
 
         Raises
         ------
@@ -326,7 +334,7 @@ class Dataset:
         *,
         format: object,
         timestamps: Times | None = None,
-        labels: object = None,
+        labels: Labels | None = None,
         threads: int | None = None,
         settle: float = 0.3,
         poll: float | None = None,
@@ -394,6 +402,20 @@ class Dataset:
         columns = tuple(c if isinstance(c, tuple) else (c, None) for c in piece.columns)
         self._core.append(piece.count, columns, piece.labels, piece.timestamps, source)
         self._current = None
+
+    def _link(
+        self,
+        path: str,
+        size: int,
+        plan: LinkPlan,
+        timestamps: npt.NDArray[np.int64] | int | None,
+        threads: int,
+        source: bytes,
+    ) -> tuple[int, int, int]:
+        """Link a file and write that down, in one commit; first key, samples, how many linked."""
+        done = self._core.link(path, size, *plan, timestamps, threads, source)
+        self._current = None
+        return done
 
     def _sources(self) -> Sources:
         """Return what was taken from which file, as of the last commit."""
@@ -478,13 +500,21 @@ class Dataset:
         A reader that holds a view from before keeps it, except for samples
         that it had not read yet and whose bytes are gone now: they are refused
         with a KeyError.
+
+        Samples that are linked (`mode="link"`) are in files of yours, which modyn
+        does not write: what was erased of them remains there. The answer says in
+        which files, and how much.
         """
         segments, samples = self._core.compact()
         self._current = None
-        return Compaction(segments=segments, samples=samples)
+        remaining: dict[str, int] = {}
+        for path, _, _, erased in self.view.links():
+            if erased:
+                remaining[path] = remaining.get(path, 0) + erased
+        return Compaction(segments=segments, samples=samples, linked=tuple(remaining.items()))
 
     def audit(self) -> list[Event]:
-        """Return what was erased and compacted, when, why and by whom, oldest first.
+        """Return what was erased, compacted and linked, when, why and by whom, oldest first.
 
         The whole journal is read and its chain of digests verified up to the
         digest that the manifest holds.

@@ -109,10 +109,25 @@ class Compaction:
         How many were written anew.
     samples : int
         Erased samples whose bytes are in no file of the dataset any more.
+    linked : tuple of (str, int)
+        Files that are linked and hold erased samples, and how many: their timestamps and
+        labels are gone from the dataset, which never shows them, but their records are
+        still in these files, which modyn does not write.
     """
 
     segments: int
     samples: int
+    linked: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Files of the user in which erased samples remain."""
+        return tuple(path for path, _ in self.linked)
+
+    @property
+    def linked_samples(self) -> int:
+        """How many erased samples remain in files of the user."""
+        return sum(samples for _, samples in self.linked)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ __all__ = [
     "Files",
     "FixedRecord",
     "JSONL",
+    "FolderLabels",
+    "LabelFile",
     "Npy",
     "Parquet",
     "Tar",
@@ -478,3 +480,49 @@ class Arrow(Parquet):
     >>> Arrow(timestamp="day").timestamp
     'day'
     """
+
+
+@dataclass(frozen=True, kw_only=True)
+class FolderLabels:
+    """The folder that a file lies in is its class.
+
+    Parameters
+    ----------
+    classes : mapping of folder name to label, optional
+        By default folders are numbered in the order of their names. The numbers are
+        written down with the samples: folders keep them in a later ingest, and new
+        ones get the next; `IngestReport.classes` has them.
+
+    Examples
+    --------
+    >>> FolderLabels(classes={"cat": 0, "dog": 1}).classes["dog"]
+    1
+    """
+
+    classes: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFile:
+    """A CSV file with the labels of other files.
+
+    Parameters
+    ----------
+    path : str
+        Where it is. It is read when an ingest begins.
+    name, label : str
+        Its columns: the name of a file, with or without folders (as seen from the
+        folder of the CSV file), and its label.
+    separator : str
+        What stands between cells, one byte.
+
+    Examples
+    --------
+    >>> LabelFile(path="images/labels.csv").label
+    'label'
+    """
+
+    path: str
+    name: str = "name"
+    label: str = "label"
+    separator: str = ","

@@ -5,7 +5,9 @@
  *                     they own the address, and jumps to the one that does
  *
  * A jump out of the handler leaves nothing behind: SA_NODEFER keeps the signal
- * mask as it was, so that setting a jump costs no system call.
+ * mask as it was, so that setting a jump costs no system call.  A thread that
+ * blocks the signal (our own workers block all) hears it during a run: the
+ * system ends a process that faults with the signal blocked.
  *
  * Others install handlers, too, also after us (workers of torch do).  So every
  * run looks whether ours is still on top, and puts it there again; what it
@@ -112,13 +114,12 @@ install(void)
     atomic_store(&writing, 0);
 }
 
-bool
-mdn_guard_run(const mdn_guard *guard, void (*work)(void *arg), void *arg,
-              const void **address)
+static bool
+run(const mdn_guard *guard, void (*work)(void *arg), void *arg,
+    const void **address)
 {
     frame f = {.guard = guard, .outer = active};
 
-    install();
     if (sigsetjmp(f.jump, 0) == 0) {
         active = &f;
         work(arg);
@@ -128,4 +129,23 @@ mdn_guard_run(const mdn_guard *guard, void (*work)(void *arg), void *arg,
     active = f.outer;
     *address = f.address;
     return false;
+}
+
+bool
+mdn_guard_run(const mdn_guard *guard, void (*work)(void *arg), void *arg,
+              const void **address)
+{
+    sigset_t bus, blocked;
+    bool whole;
+
+    if (active != NULL)
+        return run(guard, work, arg, address);
+    install();
+    sigemptyset(&bus);
+    sigaddset(&bus, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &bus, &blocked);
+    whole = run(guard, work, arg, address);
+    if (sigismember(&blocked, SIGBUS))
+        pthread_sigmask(SIG_BLOCK, &bus, NULL);
+    return whole;
 }

@@ -83,7 +83,7 @@ mdn_records_clear(mdn_records *records)
     for (uint32_t r = 0; records->runs != NULL && r < records->run_count; r++)
         free(records->runs[r].parts);
     for (uint32_t t = 0; records->buffers != NULL && t < records->threads; t++)
-        free(records->buffers[t]);
+        free(records->buffers[t].bytes);
     free(records->runs);
     free(records->buffers);
     *records = (mdn_records){.runs = NULL};
@@ -310,13 +310,26 @@ read_large(const slice *s, piece *p, uint64_t at, mdn_error *err)
     return st;
 }
 
+/* The buffer of a thread, of this size at least; NULL without memory. */
+static uint8_t *
+buffer_of(mdn_records *records, uint32_t worker, uint64_t size)
+{
+    if (records->buffers[worker].size < size) {
+        free(records->buffers[worker].bytes);
+        records->buffers[worker].bytes = malloc(size);
+        records->buffers[worker].size =
+            records->buffers[worker].bytes != NULL ? size : 0;
+    }
+    return records->buffers[worker].bytes;
+}
+
 static mdn_status
 read_piece(void *self, uint64_t item, uint32_t worker, mdn_error *err)
 {
     slice *s = self;
     piece *p = &s->pieces[item];
     const mdn_run *run = p->run;
-    uint8_t **buffer = &s->records->buffers[worker];
+    uint8_t *buffer;
     uint64_t size = p->count * run->record_size;
     uint64_t at = run->start + (s->records->next + p->first) * run->record_size;
     mdn_status st;
@@ -333,10 +346,10 @@ read_piece(void *self, uint64_t item, uint32_t worker, mdn_error *err)
     }
     if (size > s->records->piece_size)
         return read_large(s, p, at, err);
-    if (*buffer == NULL && (*buffer = malloc(s->records->piece_size)) == NULL)
-        return mdn_fail_nomem(err, s->records->piece_size);
-    st = mdn_input_read(s->records->input, *buffer, size, at, err);
-    return st == MDN_OK ? take_parts(s, p, *buffer, err) : st;
+    if ((buffer = buffer_of(s->records, worker, size)) == NULL)
+        return mdn_fail_nomem(err, size);
+    st = mdn_input_read(s->records->input, buffer, size, at, err);
+    return st == MDN_OK ? take_parts(s, p, buffer, err) : st;
 }
 
 /* Cut the next samples into pieces; how many fit depends on the runs only. */

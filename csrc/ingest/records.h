@@ -53,7 +53,10 @@ typedef struct {
     uint64_t count; /* samples; all their records lie within the file */
     uint64_t next;  /* the one that is handed out next */
     uint64_t piece_size;
-    uint8_t **buffers; /* owned; one per thread, of piece_size */
+    struct {
+        uint8_t *bytes;
+        uint64_t size;
+    } *buffers; /* owned; one per thread, as large as its pieces were */
 } mdn_records;
 
 /* Room for that many runs, each with room for so many parts. */

@@ -44,18 +44,20 @@ fail(const mdn_input *input, const char *what, uint64_t at, mdn_error *err)
 /* End ------------------------------------------------------------------- */
 
 /* The last place in the tail where the end may stand: its comment reaches
- * exactly to the end of the file. */
-static const uint8_t *
-find_end(const uint8_t *tail, uint64_t size)
+ * exactly to the end of the file.  False if there is none. */
+static bool
+find_end(const uint8_t *tail, uint64_t size, uint64_t *out)
 {
     for (uint64_t back = END_SIZE; back <= size; back++) {
         const uint8_t *at = tail + size - back;
 
         if (memcmp(at, "PK\5\6", 4) == 0
-            && load_u16(at + 20) == back - END_SIZE)
-            return at;
+            && load_u16(at + 20) == back - END_SIZE) {
+            *out = size - back;
+            return true;
+        }
     }
-    return NULL;
+    return false;
 }
 
 typedef struct {
@@ -99,8 +101,7 @@ static mdn_status
 read_end(const mdn_input *input, archive_end *end, bool *cut, mdn_error *err)
 {
     uint64_t file_size = input->facts.size, tail_at, stop;
-    uint64_t size = END_SIZE + COMMENT_MAX;
-    const uint8_t *at;
+    uint64_t size = END_SIZE + COMMENT_MAX, at = 0;
     uint8_t *tail;
     mdn_status st;
 
@@ -110,18 +111,17 @@ read_end(const mdn_input *input, archive_end *end, bool *cut, mdn_error *err)
     if (tail == NULL)
         return mdn_fail_nomem(err, size);
     st = mdn_input_read(input, tail, size, tail_at, err);
-    at = st == MDN_OK ? find_end(tail, size) : NULL;
-    *cut = st == MDN_OK && at == NULL;
+    *cut = st == MDN_OK && !find_end(tail, size, &at);
     if (*cut)
         st = mdn_fail(err, MDN_INVALID,
                       "%s: the end of the archive is missing; is the file "
                       "complete?",
                       input->name);
-    if (at != NULL)
-        *end = (archive_end){.at = tail_at + (uint64_t)(at - tail),
-                             .count = load_u16(at + 10),
-                             .directory_size = mdn_load_u32(at + 12),
-                             .directory_at = mdn_load_u32(at + 16)};
+    if (st == MDN_OK)
+        *end = (archive_end){.at = tail_at + at,
+                             .count = load_u16(tail + at + 10),
+                             .directory_size = mdn_load_u32(tail + at + 12),
+                             .directory_at = mdn_load_u32(tail + at + 16)};
     free(tail);
     if (st == MDN_OK)
         st = read_end64(input, end, err);

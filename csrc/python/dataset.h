@@ -1,5 +1,5 @@
 /* dataset.h - the object behind modyn._core.Dataset, for its methods that lie
- * in other files: erase.c. */
+ * in other files: erase.c, link.c. */
 #ifndef MDN_PYTHON_DATASET_H
 #define MDN_PYTHON_DATASET_H
 
@@ -25,5 +25,9 @@ PyObject *mdn_py_dataset_events(mdn_py_dataset *self, PyObject *unused);
 PyObject *mdn_py_dataset_sources(mdn_py_dataset *self, PyObject *unused);
 extern const char mdn_py_compact_doc[];
 extern const char mdn_py_erase_doc[], mdn_py_events_doc[], mdn_py_sources_doc[];
+
+/* link.c */
+PyObject *mdn_py_dataset_link(mdn_py_dataset *self, PyObject *args);
+extern const char mdn_py_link_doc[];
 
 #endif

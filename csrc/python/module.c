@@ -77,6 +77,8 @@ module_exec(PyObject *module)
         return -1;
     if (mdn_py_add_read_files(module, state) < 0)
         return -1;
+    if (mdn_py_add_checks(module) < 0)
+        return -1;
     if (mdn_py_add_sampling(module, state) < 0)
         return -1;
     if (mdn_py_add_batch(module, state) < 0)

@@ -16,11 +16,9 @@
  *
  * Several threads take contiguous parts of the rows.  The error reported is
  * that of the first bad row, so that it does not depend on the threads. */
-#include "base/bytes.h"
 #include "storage/copy.h"
 #include "storage/linked.h"
-#include "storage/verify.h"
-#include "storage/zstd.h"
+#include "storage/payloads.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -87,6 +85,43 @@ touch(mdn_view *view, uint64_t key, mdn_error *err)
     return mdn_verify_record(view, key, err);
 }
 
+/* The word of the bitmap that says whether this sample is erased; NULL if none
+ * of its segment is. */
+static inline const uint64_t *
+erased_word(const uint64_t *const *erased, uint32_t shift, uint64_t key)
+{
+    const uint64_t *words = erased[key >> shift];
+    uint64_t row = key & ((UINT64_C(1) << shift) - 1);
+
+    return words == NULL ? NULL : words + row / 64;
+}
+
+/* MDN_NO_KEY if one of these keys, all of them below the count, is erased.  A
+ * pass of its own: its loads then overlap, and a view in which nothing is
+ * erased pays nothing. */
+static inline mdn_status
+refuse_erased(const mdn_view *view, const uint64_t *keys, uint64_t count,
+              mdn_error *err)
+{
+    const uint64_t *const *erased = view->erased;
+    const uint32_t shift = view->store->layout.segment_shift;
+    uint64_t found = 0;
+
+    if (erased == NULL)
+        return MDN_OK;
+    for (uint64_t i = 0; i < count; i++) {
+        const uint64_t *word = erased_word(erased, shift, keys[i]);
+
+        /* The bit of a row is that of its key: segments hold 2^13 or more. */
+        found |= word == NULL ? 0 : *word >> (keys[i] % 64);
+    }
+    if (!(found & 1))
+        return MDN_OK;
+    while (!mdn_view_erased(view, *keys))
+        keys++;
+    return fail_key(view, *keys, err);
+}
+
 /* Addresses of the records of one group; their lines are requested.  What is
  * the same for all keys is held in locals: the atomic loads would have it read
  * anew each time. */
@@ -97,23 +132,25 @@ resolve(const job *j, uint64_t first, uint64_t last, const uint8_t **records,
     const uint64_t count = group_size(j, first, last);
     const mdn_store *store = j->view->store;
     const uint64_t end = j->view->tail.count, from = j->from, size = j->size;
-    const uint64_t *const *erased = j->view->erased;
     const uint32_t shift = store->layout.block_shift[MDN_RECORDS];
-    mdn_status st;
+    mdn_status st = MDN_OK, before;
+    uint64_t i;
 
-    for (uint64_t i = 0; i < count; i++) {
+    for (i = 0; i < count; i++) {
         uint64_t key = j->keys[first + i];
 
         if (__builtin_expect(
-                key >= end || (erased != NULL && mdn_view_erased(j->view, key))
+                key >= end
                     || !mdn_store_verified(store, MDN_RECORDS, key >> shift),
                 0)
             && (st = touch(j->view, key, err)) != MDN_OK)
-            return st;
+            break;
         records[i] = mdn_view_record(j->view, key);
         prefetch(records[i] + from, size);
     }
-    return MDN_OK;
+    /* The first bad row is the one that is reported. */
+    before = refuse_erased(j->view, j->keys + first, i, err);
+    return before != MDN_OK ? before : st;
 }
 
 /* Request what resolve will read for these keys: the ends of records. */
@@ -200,18 +237,6 @@ copy_field(uint8_t *to, const uint8_t *const *records, uint64_t count,
     }
 }
 
-/* Bytes of the payloads of a record before number `nth`. */
-static uint64_t
-before(const mdn_schema *schema, const uint8_t *record, uint64_t nth)
-{
-    const uint8_t *lengths = record + schema->fixed_size;
-    uint64_t size = 0;
-
-    for (uint64_t i = 0; i < nth; i++)
-        size += mdn_load_u32(lengths + 4 * i);
-    return size;
-}
-
 /* The target has room for this payload, and for no more. */
 static mdn_status
 check_room(const mdn_field *field, const mdn_target *target, uint64_t row,
@@ -245,85 +270,48 @@ copy_bytes(const job *j, const mdn_target *target,
         if (st == MDN_OK && size > 0)
             memcpy((uint8_t *)target->values + target->offsets[first + i],
                    records[i] + schema->head_size
-                       + before(schema, records[i], nth),
+                       + mdn_payloads_before(schema, records[i], nth),
                    size);
     }
     return st;
 }
 
-/* Payloads that may be a frame. */
-
-/* Of one thread of a fetch. */
-typedef struct {
-    mdn_zstd zstd;
-    uint8_t *scratch; /* owned: the payloads of one record */
-    uint64_t size;
-} unpacker;
-
-/* Where the frame of a record is unpacked: what is asked for, if that is all
- * there is to it. */
+/* Where the payload of a row goes, if the record has no other, so that its
+ * frame can be unpacked there. */
 static mdn_status
-place_of(const job *j, unpacker *u, uint64_t row, uint64_t size, uint8_t **out,
+place_of(const job *j, const uint8_t *record, uint64_t row, uint8_t **out,
          mdn_error *err)
 {
     const mdn_schema *schema = j->view->store->schema;
+    const mdn_target *target = j->targets;
+    const mdn_field *field;
 
-    for (uint32_t t = 0; schema->bytes_count == 1 && t < j->target_count; t++) {
-        const mdn_target *target = &j->targets[t];
-        const mdn_field *field = &schema->fields[target->field];
-
-        if (field->dtype != MDN_BYTES)
-            continue;
-        *out = (uint8_t *)target->values + target->offsets[row];
-        return check_room(field, target, row, size, err);
-    }
-    if (u->size < size) {
-        free(u->scratch);
-        u->scratch = malloc(size);
-        u->size = u->scratch == NULL ? 0 : size;
-        if (u->scratch == NULL)
-            return mdn_fail_nomem(err, size);
-    }
-    *out = u->scratch;
-    return MDN_OK;
-}
-
-/* The payloads of a verified record, in the record or unpacked.  The lengths
- * in its head, and that its frame claims to hold as many, are verified. */
-static mdn_status
-find_payloads(const job *j, unpacker *u, const uint8_t *record, uint64_t row,
-              const uint8_t **out, mdn_error *err)
-{
-    const mdn_schema *schema = j->view->store->schema;
-    uint64_t stored =
-        mdn_view_record_size(j->view, j->keys[row]) - schema->head_size;
-    uint64_t size = before(schema, record, schema->bytes_count);
-    uint8_t *place = NULL;
-    mdn_status st;
-
-    *out = record + schema->head_size;
-    if (stored == size)
+    *out = NULL;
+    if (schema->bytes_count != 1)
         return MDN_OK;
-    if ((st = place_of(j, u, row, size, &place, err)) != MDN_OK)
-        return st;
-    if (!mdn_zstd_unpack(&u->zstd, *out, stored, place, size))
-        return mdn_fail(err, MDN_CORRUPT,
-                        "%s: the payloads of key %llu cannot be unpacked",
-                        j->view->store->path, (unsigned long long)j->keys[row]);
-    *out = place;
-    return MDN_OK;
+    while (schema->fields[target->field].dtype != MDN_BYTES)
+        target++; /* there is one, or nothing would be unpacked */
+    field = &schema->fields[target->field];
+    *out = (uint8_t *)target->values + target->offsets[row];
+    return check_room(field, target, row, mdn_load_u32(record + field->offset),
+                      err);
 }
 
+/* The bytes fields of records that may hold a frame. */
 static mdn_status
-unpack_group(const job *j, unpacker *u, const uint8_t *const *records,
+unpack_group(const job *j, mdn_unpacker *u, const uint8_t *const *records,
              uint64_t first, uint64_t count, mdn_error *err)
 {
     const mdn_schema *schema = j->view->store->schema;
-    const uint8_t *payloads;
+    const uint8_t *payloads = NULL;
+    uint8_t *place = NULL;
     mdn_status st = MDN_OK;
 
     for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
-        st = find_payloads(j, u, records[i], first + i, &payloads, err);
+        st = place_of(j, records[i], first + i, &place, err);
+        if (st == MDN_OK)
+            st = mdn_payloads_find(j->view, u, j->keys[first + i], records[i],
+                                   place, &payloads, err);
         for (uint32_t t = 0; t < j->target_count && st == MDN_OK; t++) {
             const mdn_target *target = &j->targets[t];
             const mdn_field *field = &schema->fields[target->field];
@@ -336,14 +324,16 @@ unpack_group(const job *j, unpacker *u, const uint8_t *const *records,
             to = (uint8_t *)target->values + target->offsets[first + i];
             st = check_room(field, target, first + i, size, err);
             if (st == MDN_OK && size > 0 && to != payloads)
-                memcpy(to, payloads + before(schema, records[i], nth), size);
+                memcpy(to,
+                       payloads + mdn_payloads_before(schema, records[i], nth),
+                       size);
         }
     }
     return st;
 }
 
 static mdn_status
-copy_group(const job *j, unpacker *u, const uint8_t *const *records,
+copy_group(const job *j, mdn_unpacker *u, const uint8_t *const *records,
            uint64_t first, uint64_t last, mdn_error *err)
 {
     const uint64_t count = group_size(j, first, last);
@@ -383,7 +373,7 @@ gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
 {
     const uint8_t *records[2][GROUP_MAX];
     const uint64_t group = j->group;
-    unpacker room = {.size = 0}, *u = unpacks(j) ? &room : NULL;
+    mdn_unpacker room = {.size = 0}, *u = unpacks(j) ? &room : NULL;
     mdn_status st;
     int now = 0;
 
@@ -396,8 +386,7 @@ gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
         if (st == MDN_OK)
             st = copy_group(j, u, records[now], i, last, err);
     }
-    mdn_zstd_free(&room.zstd);
-    free(room.scratch);
+    mdn_unpacker_free(&room);
     return st;
 }
 

@@ -14,6 +14,7 @@ typedef struct {
 
 typedef struct {
     const char *path;      /* absolute */
+    uint64_t size;         /* of the file, as far as it was looked at; or 0 */
     uint64_t first_record; /* bytes in front of the first record */
     uint64_t record_size;  /* from one record to the next */
     uint64_t fields_at;    /* in the record: all fields of the schema, back to

@@ -17,7 +17,7 @@ from modyn.formats import Arrow, Parquet
 from modyn.ingest.batch import Column, Columns
 from modyn.inputs import Field, as_column, as_int64, as_timestamps
 
-__all__ = ["ArrowReader", "import_pyarrow", "table_columns"]
+__all__ = ["ArrowReader", "import_pyarrow", "narrowed", "table_columns"]
 
 _Read = tuple[Columns, npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None, bool]
 
@@ -26,6 +26,7 @@ def import_pyarrow(what: str) -> Any:
     """Return the module, or say how to get it."""
     try:
         import pyarrow
+        import pyarrow.ipc
     except ImportError as error:
         raise ImportError(
             f"{what} needs pyarrow: pip install 'modyn[arrow]'", name="pyarrow"
@@ -47,6 +48,7 @@ class ArrowReader:
         self._timestamp = format.timestamp if times else None
         self._label = format.label
         self.position = 0
+        self._batch: Callable[[int], Any]
         try:
             self._open(pyarrow, format)
         except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError, EOFError) as error:
@@ -63,7 +65,7 @@ class ArrowReader:
             _check_columns(self._path, file.schema_arrow.names, columns)
             self._batch = lambda i: file.read_row_group(i, columns=columns)
             return
-        from pyarrow import ipc
+        ipc: Any = pyarrow.ipc
 
         with open(self._path, "rb") as begin:
             magic = begin.read(6)
@@ -74,7 +76,7 @@ class ArrowReader:
         _check_columns(
             self._path, reader.schema.names, self._names.needed(self._label, self._timestamp)
         )
-        table_of: Callable[..., Any] = pyarrow.Table.from_batches
+        table_of: Any = pyarrow.Table.from_batches
         self._batch = lambda i: table_of([reader.get_batch(i)])
 
     def seek(self, position: int, /) -> None:
@@ -84,8 +86,7 @@ class ArrowReader:
 
     def read(self, size_max: int, /) -> _Read:
         """Return at least one part, and more until there are `size_max` bytes."""
-        import pyarrow
-
+        pyarrow = import_pyarrow("a table of Arrow")
         tables, size = [], 0
         first = self.position
         try:
@@ -240,8 +241,27 @@ def _column(table: Any, name: str, field: Field) -> Column:
         if values.size != count * math.prod(field.shape):
             raise ValueError(f"{values.size} values for {count} rows of {field.type}")
         values = values.reshape(count, *field.shape)
-    column, _ = as_column(field, values, table.num_rows)
+    column, _ = as_column(field, narrowed(values, field), table.num_rows)
     return column
+
+
+def narrowed(values: Any, field: Field) -> Any:
+    """Return floats as those of the schema, rounded; many libraries have but one type of them."""
+    dtype = field.dtype
+    if dtype is None or dtype.kind != "f" or not isinstance(values, np.ndarray):
+        return values
+    if values.dtype.kind == "O":
+        values = values.astype(np.float64)
+    if values.dtype.kind != "f" or values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    lost = np.flatnonzero(
+        (np.isinf(cast) & np.isfinite(values)).reshape(len(values), -1).any(axis=1)
+    )
+    if len(lost):
+        raise ValueError(f"row {lost[0]}: {values[lost[0]]} is no {dtype}")
+    return cast
 
 
 def _flat(array: Any, field: Field, depth: int) -> Any:

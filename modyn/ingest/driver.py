@@ -11,21 +11,25 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.errors import CorruptError
+from modyn.formats import Files, FolderLabels, LabelFile
 from modyn.ingest.ahead import ahead
 from modyn.ingest.batch import Batch, Columns, Piece
 from modyn.ingest.facts import Facts, Rejected, check, look
+from modyn.ingest.labels import Labels, folder_classes, label_rule
 from modyn.ingest.lines import begins_with_line, next_line
-from modyn.ingest.names import Files, expand
+from modyn.ingest.names import Files as Paths
+from modyn.ingest.names import expand
 from modyn.ingest.plan import Plan, make_plan
 from modyn.ingest.readers import Target, digest_of, opener, rules_of
 from modyn.ingest.report import IngestReport, Tally
+from modyn.ingest.singles import Group, Singles, first_ending
 from modyn.ingest.sources import PATH, Entry
 from modyn.ingest.times import Times, times_rule
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
 
-__all__ = ["BATCH_BYTES", "Intake", "ingest"]
+__all__ = ["BATCH_BYTES", "Intake", "ingest", "thread_count"]
 
 BATCH_BYTES = 64 << 20
 """Samples up to this size become one commit; a file that holds fewer is never cut."""
@@ -33,21 +37,26 @@ BATCH_BYTES = 64 << 20
 
 def ingest(
     dataset: Dataset,
-    files: Files,
+    files: Paths,
     *,
     format: object,
-    mode: Literal["copy"] = "copy",
+    mode: Literal["copy", "link"] = "copy",
     on_error: Literal["stop", "skip"] = "stop",
     threads: int | None = None,
     timestamps: Times | None = None,
-    labels: object = None,
+    labels: Labels | None = None,
     batch_bytes: int = BATCH_BYTES,
 ) -> IngestReport:
     """Append what is new in files; `Dataset.ingest` says it all."""
-    if mode != "copy":
-        raise ValueError(f"mode must be 'copy', got {mode!r}")
+    if mode not in ("copy", "link"):
+        raise ValueError(f"mode must be 'copy' or 'link', got {mode!r}")
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error must be 'stop' or 'skip', got {on_error!r}")
+    if mode == "link":
+        from modyn.ingest.link import LinkIntake  # which is an Intake
+
+        linking = LinkIntake(dataset, format, timestamps=timestamps, threads=threads)
+        return linking.take(expand(files, without=dataset.path), on_error=on_error)
     intake = Intake(
         dataset,
         format,
@@ -56,7 +65,8 @@ def ingest(
         threads=threads,
         batch_bytes=batch_bytes,
     )
-    return intake.take(expand(files, without=dataset.path), on_error=on_error)
+    paths = expand(files, without=dataset.path, ending=intake.ending)
+    return intake.take(paths, on_error=on_error)
 
 
 class Intake:
@@ -68,27 +78,29 @@ class Intake:
         format: object,
         *,
         timestamps: Times | None = None,
-        labels: object = None,
+        labels: Labels | None = None,
         threads: int | None = None,
         growing: bool = False,
         batch_bytes: int = BATCH_BYTES,
     ) -> None:
         self._dataset = dataset
         self.rules = rules_of(format, growing)
-        _check_labels(dataset, format)
+        _check_labels(dataset, format, labels)
         own = _has_own_times(format, timestamps)
         self._times_of = times_rule(timestamps, dataset.timestamp_unit)
-        self._open = opener(
-            format,
-            Target(
-                dataset.view.schema,
-                dataset.view.has_labels,
-                dataset.timestamp_unit,
-                own,
-                _thread_count(threads),
-                growing,
-            ),
+        target = Target(
+            dataset.view.schema,
+            dataset.view.has_labels,
+            dataset.timestamp_unit,
+            own,
+            thread_count(threads),
+            growing,
         )
+        self._open = opener(format, target)
+        self._labels = labels
+        self._label_of = None if labels is None else label_rule(labels, {})
+        self._singles = Singles(format, target) if isinstance(format, Files) else None
+        self.ending = first_ending(format, target.schema) if isinstance(format, Files) else ""
         self._format = digest_of(format)
         self._batch_bytes = batch_bytes
 
@@ -100,6 +112,10 @@ class Intake:
             return False
         record = sources.record(row)
         return (record.size, record.mtime) == (size, mtime) and bool(record.whole)
+
+    def plan(self, paths: Sequence[str]) -> Plan:
+        """Return what `take` would do with these files, and do nothing."""
+        return make_plan(look(paths), self._dataset._sources(), self.rules)
 
     def take(
         self,
@@ -169,11 +185,15 @@ class Intake:
             error.add_note(tally.note())
             raise
         self._dataset._sources().apply(batch.entry)
+        tally.classes.update(batch.entry.classes)
         tally.add(batch.files, first, batch.count)
 
     def _batches(self, plan: Plan, on_error: str) -> Iterator[Batch]:
         """Yield what is to be committed, a batch at a time; made in a thread of its own."""
         batch = self._noted(plan)
+        if self._singles is not None:
+            yield from self._batches_of_singles(self._singles, plan, batch, on_error)
+            return
         for place in plan.take:
             path = plan.facts.paths[place]
             try:
@@ -189,6 +209,35 @@ class Intake:
                 batch.rejected.append((plan.facts.order[place], path, error))
                 if on_error == "stop":
                     break
+        yield batch
+
+    def _batches_of_singles(
+        self, singles: Singles, plan: Plan, batch: Batch, on_error: str
+    ) -> Iterator[Batch]:
+        """Yield the same for files that are one sample each."""
+        label_of = self._label_of
+        if isinstance(self._labels, FolderLabels) and self._labels.classes is None:
+            known = self._dataset._sources().classes
+            classes = folder_classes([plan.facts.paths[place] for place in plan.take], known)
+            label_of = label_rule(self._labels, classes)
+            batch.entry.classes = classes
+        stop = on_error == "stop"
+        groups = singles.groups(plan, self._batch_bytes, label_of, self._times_of, stop)
+        for group in groups:
+            if not isinstance(group, Group):
+                batch.rejected.append(group)
+                if stop:
+                    break
+                continue
+            if batch.count and batch.nbytes + group.piece.nbytes > self._batch_bytes:
+                yield batch
+                batch = Batch(Entry(self._format, 0))
+            batch.add(group.piece)
+            paths, rows = plan.rows(group.places, group.head, group.tail)
+            batch.files += paths
+            batch.entry.extend(paths, **rows)
+            for place in group.places:
+                batch.entry.gone += plan.gone.pop(place, [])
         yield batch
 
     def _noted(self, plan: Plan) -> Batch:
@@ -295,7 +344,8 @@ def _reason(error: Exception) -> str:
     return str(error)
 
 
-def _thread_count(threads: int | None) -> int:
+def thread_count(threads: int | None) -> int:
+    """Return how many threads are meant."""
     if threads is None:
         return min(len(os.sched_getaffinity(0)), 8)
     if threads < 1:
@@ -303,8 +353,20 @@ def _thread_count(threads: int | None) -> int:
     return threads
 
 
-def _check_labels(dataset: Dataset, format: object) -> None:
+def _check_labels(dataset: Dataset, format: object, labels: Labels | None) -> None:
     label = getattr(format, "label", None)
+    if label is None:
+        label = getattr(format, "label_size", None)
+    if labels is not None:
+        if not isinstance(labels, FolderLabels | LabelFile):
+            raise TypeError(
+                f"labels must be a modyn.formats.FolderLabels or LabelFile, got {labels!r}"
+            )
+        if not isinstance(format, Files):
+            raise ValueError("labels are for files that are one sample each")
+        if label is not None:
+            raise ValueError(f"the label of the format is {label!r}, and labels are given: which?")
+        label = labels
     if dataset.view.has_labels and label is None:
         raise ValueError(f"{dataset.path} has labels; give the label column of the files")
     if not dataset.view.has_labels and label is not None:
@@ -314,6 +376,8 @@ def _check_labels(dataset: Dataset, format: object) -> None:
 def _has_own_times(format: object, timestamps: Times | None) -> bool:
     """Whether the timestamps come from the files."""
     own = getattr(format, "timestamp", None)
+    if own is None and getattr(format, "modification_time", False):
+        own = "the time of modification"
     if own is not None and timestamps is not None:
         raise ValueError(
             f"the timestamp of the format is {own!r}, and timestamps are given, too: which?"

@@ -32,7 +32,11 @@ class Events:
                 path = whole.get(event.event_type)
                 wake(os.fsdecode(path) if path else None)
 
-        self._observer: Any = Observer()
+        make: Any = Observer
+        try:  # inotify says only when it is asked for all that files were moved here
+            self._observer: Any = make(generate_full_events=True)
+        except TypeError:
+            self._observer = make()
         self._observer.schedule(Handler(), folder, recursive=True)
         self._observer.start()
 

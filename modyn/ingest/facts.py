@@ -6,9 +6,22 @@ import os
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from zlib import crc32 as crc32c  # TODO
 
-__all__ = ["CHECKED", "Facts", "Rejected", "check", "is_at", "look", "read_bytes"]
+import numpy as np
+import numpy.typing as npt
+
+from modyn import _core
+
+__all__ = [
+    "CHECKED",
+    "Facts",
+    "Rejected",
+    "check",
+    "checks_in_memory",
+    "is_at",
+    "look",
+    "read_bytes",
+]
 
 Rejected = tuple[int, str, Exception]
 """The place of a file among those that were given, its path, and what is wrong with it."""
@@ -28,6 +41,11 @@ class Facts:
     mtime: list[int] = field(default_factory=list)
     order: list[int] = field(default_factory=list)  # the place among those asked for
     errors: list[Rejected] = field(default_factory=list)
+
+    @property
+    def columns(self) -> tuple[list[int], list[int], list[int], list[int]]:
+        """All that makes a file the same as before."""
+        return self.device, self.inode, self.size, self.mtime
 
     def at(self, place: int) -> tuple[int, int, int, int]:
         """Return all of one file, to be compared."""
@@ -72,10 +90,15 @@ def is_at(path: str, device: int, inode: int) -> bool:
 def check(path: str, end: int) -> tuple[int, int]:
     """Return the CRC-32C of the first and of the last bytes before `end`."""
     count = min(end, CHECKED)
-    head = crc32c(read_bytes(path, 0, count))
-    if end <= CHECKED:
-        return head, head
-    return head, crc32c(read_bytes(path, end - count, count))
+    head = _core.file_check(path, 0, count)
+    return head, head if end <= CHECKED else _core.file_check(path, end - count, count)
+
+
+def checks_in_memory(
+    values: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+) -> tuple[list[int], list[int]]:
+    """Return what `check` gives for whole files that were read, one after the other."""
+    return _core.content_checks(values, offsets, CHECKED)
 
 
 def read_bytes(path: str, first: int, count: int) -> bytes:

@@ -88,6 +88,25 @@ class Plan:
             "samples": count,
         }
 
+    def rows(
+        self, places: list[int], head: list[int], tail: list[int]
+    ) -> tuple[list[str], dict[str, list[int]]]:
+        """Return what an entry says of files that are one sample each."""
+        facts = self.facts
+        columns = {
+            "link": [self.links.get(place, NEW) for place in places],
+            "device": [facts.device[place] for place in places],
+            "inode": [facts.inode[place] for place in places],
+            "size": [facts.size[place] for place in places],
+            "mtime": [facts.mtime[place] for place in places],
+            "end": [1] * len(places),
+            "head": head,
+            "tail": tail,
+            "whole": [1] * len(places),
+            "samples": [1] * len(places),
+        }
+        return [facts.paths[place] for place in places], columns
+
 
 def make_plan(facts: Facts, sources: Sources, rules: Rules, waiting: Container[str] = ()) -> Plan:
     """Decide about all files but those that are to wait."""
@@ -109,7 +128,8 @@ def make_plan(facts: Facts, sources: Sources, rules: Rules, waiting: Container[s
             plan.renamed.append((facts.paths[place], former))
             rows[place] = row
             living.add(row)
-    new = []
+    new: list[int] = []
+    doubtful: list[int] = []
     claimed: set[tuple[int, int]] = set()  # inodes that are written down by this plan
     for place, row in enumerate(rows):
         if facts.paths[place] in waiting:
@@ -124,7 +144,13 @@ def make_plan(facts: Facts, sources: Sources, rules: Rules, waiting: Container[s
             claimed.add(inodes[place])
         if place not in plan.refused:
             living.add(row)  # no other file goes on with it
-    for place in new:
+        elif not by_inode:
+            doubtful.append(place)
+    for place in doubtful:
+        if rows[place] in living:  # what was known by this path is found elsewhere
+            del plan.refused[place], plan.links[place], plan.records[place]
+            new.append(place)
+    for place in sorted(new):
         _claim(plan, place, claimed, inodes[place])
     for place, error in plan.refused.items():
         if inodes[place] in claimed:  # it is another name of a file that is taken now

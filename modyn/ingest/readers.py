@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
-from modyn.formats import CSV, Arrow, Parquet
+from modyn.binary import open_files, open_fixed, open_npy, open_tar
+from modyn.formats import CSV, JSONL, Arrow, Files, FixedRecord, Npy, Parquet, Tar
 from modyn.ingest.arrow import ArrowReader, import_pyarrow
 from modyn.ingest.batch import Columns
 from modyn.ingest.bind import bind_elements
@@ -71,6 +72,50 @@ def _open_csv(format: CSV, target: Target) -> Open:
     return open_file
 
 
+def _open_jsonl(format: JSONL, target: Target) -> Open:
+    names = [field.name for field in target.fields]
+    keys = format.keys(names)
+
+    def open_file(path: str) -> Reader:
+        return _core.read_jsonl(
+            path,
+            target.schema,
+            keys,
+            tuple(name in format.base64 for name in names),
+            format.label,
+            format.timestamp if target.own_times else None,
+            target.threads,
+            target.growing,
+        )
+
+    return open_file
+
+
+def _open_fixed(format: FixedRecord, target: Target) -> Open:
+    return lambda path: open_fixed(
+        path, target.schema, format, threads=target.threads, growing=target.growing
+    )
+
+
+def _open_npy(format: Npy, target: Target) -> Open:
+    return lambda path: open_npy(path, target.schema, format, threads=target.threads)
+
+
+def _open_tar(format: Tar, target: Target) -> Open:
+    return lambda path: open_tar(
+        path,
+        target.schema,
+        format,
+        timestamp_unit=target.unit,
+        threads=target.threads,
+        growing=target.growing,
+    )
+
+
+def _open_single(format: Files, target: Target) -> Open:
+    return lambda path: open_files([path], target.schema, format, timestamp_unit=target.unit)
+
+
 def _open_arrow(format: Parquet, target: Target) -> Open:
     import_pyarrow(type(format).__name__)
     return lambda path: ArrowReader(path, format, target.fields, target.unit, target.own_times)
@@ -85,6 +130,11 @@ class _Kind:
 
 KINDS: dict[type, _Kind] = {
     CSV: _Kind(_open_csv, append_only=True, lines=True),
+    JSONL: _Kind(_open_jsonl, append_only=True, lines=True),
+    FixedRecord: _Kind(_open_fixed, append_only=True),
+    Npy: _Kind(_open_npy),
+    Tar: _Kind(_open_tar, append_only=True),
+    Files: _Kind(_open_single),
     Parquet: _Kind(_open_arrow),
     Arrow: _Kind(_open_arrow),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 __all__ = ["IngestReport", "Tally"]
@@ -26,6 +27,10 @@ class IngestReport:
         among them: they were not read again.
     renamed : tuple of (str, str)
         Files that are known under another name: the new one and the old one.
+    linked : int
+        Of the samples, how many lie in the files and nowhere else.
+    classes : mapping of str to int
+        The labels of folders, where folders are labels.
     """
 
     files: tuple[str, ...]
@@ -34,6 +39,8 @@ class IngestReport:
     skipped: tuple[tuple[str, str], ...] = ()
     known: int = 0
     renamed: tuple[tuple[str, str], ...] = ()
+    linked: int = 0
+    classes: Mapping[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         text = f"{_some(self.samples, 'sample')} of {_some(len(self.files), 'file')} added"
@@ -54,6 +61,8 @@ class Tally:
     keys: range = range(0)
     samples: int = 0
     known: int = 0
+    linked: int = 0
+    classes: dict[str, int] = field(default_factory=dict)
 
     def add(self, files: list[str], first: int, count: int) -> None:
         """Count samples that are durable now."""
@@ -80,6 +89,8 @@ class Tally:
             tuple(self.skipped),
             self.known,
             tuple(self.renamed),
+            self.linked,
+            dict(self.classes),
         )
 
 

@@ -9,6 +9,7 @@ one JSON object, in ASCII:
     prefix     what all paths of the entry begin with
     paths      the rest of each path; bytes that are no UTF-8 as \udcXX
     gone       paths under which a file is known no more, since it has another name
+    classes    the labels of folders, where folders are labels
     COLUMNS    a list with a number per path, or one number that holds for all
 
 The samples of the files follow each other in the order of the paths, `samples` of each.
@@ -65,6 +66,7 @@ class Entry:
     key: int
     paths: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
+    classes: dict[str, int] = field(default_factory=dict)
     columns: dict[str, list[int]] = field(default_factory=lambda: {name: [] for name in COLUMNS})
 
     def add(self, path: str, **values: int) -> None:
@@ -87,6 +89,8 @@ class Entry:
         entry["paths"] = [path[len(prefix) :] for path in self.paths]
         if self.gone:
             entry["gone"] = self.gone
+        if self.classes:
+            entry["classes"] = self.classes
         for name, column in self.columns.items():
             same = bool(column) and column.count(column[0]) == len(column)
             entry[name] = column[0] if same else column
@@ -107,7 +111,9 @@ class Entry:
                 f"an entry of the sources journal has version {data.get('version')!r}; "
                 f"this modyn knows {VERSION}"
             )
-        entry = cls(data["format"], data["key"], gone=data.get("gone", []))
+        entry = cls(data["format"], data["key"])
+        entry.gone = data.get("gone", [])
+        entry.classes = data.get("classes", {})
         paths = [data["prefix"] + path for path in data["paths"]]
         entry.extend(paths, **{name: data[name] for name in COLUMNS})
         return entry
@@ -131,6 +137,7 @@ class Sources:
     def __init__(self, payloads: Iterable[bytes] = ()) -> None:
         self.by_path: dict[str, int] = {}
         self.by_inode: dict[tuple[int, int], int] = {}
+        self.classes: dict[str, int] = {}  # of folders that are labels
         self._columns = {name: array(code) for name, code in COLUMNS.items() if name != "link"}
         self._names: list[str] = []  # by row
         self._more_names: dict[int, list[str]] = {}
@@ -159,6 +166,7 @@ class Sources:
         """Take in what was committed."""
         links = entry.columns["link"]
         self._drop(entry)
+        self.classes.update(entry.classes)
         if not any(links):
             self._add(entry, 0, len(links))
             return

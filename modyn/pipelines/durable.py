@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: "bytes | memoryview") -> None:
     """Write a new file and sync it; the directory is the caller's to sync."""
     with open(path, "xb") as file:
         file.write(content)
@@ -12,7 +12,7 @@ def write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: "bytes | memoryview") -> None:
     """Put a whole file in place of what may be there; a crash leaves the old or the new one."""
     building = path.with_name(f".tmp-{path.name}")
     building.unlink(missing_ok=True)

@@ -65,10 +65,21 @@ class Source:
         return self.dataset.timestamps[: self.count]
 
     @cached_property
+    def living(self) -> npt.NDArray[np.bool_] | None:
+        """Which samples are not erased, by key; None where all are there."""
+        view = self.dataset.view
+        return ~view.erased(0, self.count) if view.erased_count else None
+
+    @cached_property
     def sorted_timestamps(self) -> Timestamps:
-        """The timestamps in ascending order."""
-        times = self.timestamps
+        """The timestamps of samples that are not erased, in ascending order."""
+        times = self.timestamps if self.living is None else self.timestamps[self.living]
         return times if is_ascending(times) else np.sort(times)
+
+    def keys_of(self, windows: Sequence[Window]) -> npt.NDArray[np.uint64]:
+        """Return the keys of all samples in any of the windows, ascending."""
+        keys = keys_of(self.timestamps, windows)
+        return keys if self.living is None else keys[self.living[keys]]
 
     def span(self) -> Span:
         """Return the first and the last timestamp; there must be samples."""
@@ -134,7 +145,7 @@ def evaluate(
     """
     parts: list[list[list[Part]]] = [[[] for _ in metrics] for _ in windows]
     counts = [0] * len(windows)
-    keys = keys_of(source.timestamps, windows)
+    keys = source.keys_of(windows)
     for batch in _forward(model, source, keys, device):
         times = source.timestamps[batch.keys]
         for i in _touched(windows, times):

@@ -29,7 +29,7 @@ from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State,
 from modyn.pipelines.models import Facts, ModelStore, Recipe
 from modyn.pipelines.progress import Progress
 from modyn.pipelines.steps import Recorder, Steps, position_of
-from modyn.pipelines.stream import Stream, check_labels, stream_of
+from modyn.pipelines.stream import Stream, check_labels, keep, kept, stream_of
 from modyn.pipelines.train import Job, Stopwatch, device_of, train
 from modyn.pipelines.windows import TrainingSpan
 from modyn.trainset import TrainingSet
@@ -105,7 +105,7 @@ class Replay:
         """Hold the pipeline against what the run is, or begin a new run."""
         counts = self._counts()
         self._check_data(counts)
-        self._stream = stream_of(self._pipeline, counts[self._pipeline.dataset.uuid])
+        self._stream = self._find_stream(counts[self._pipeline.dataset.uuid])
         config = self._pipeline.config_text()
         if self._ledger.new:
             self._check_names()
@@ -121,6 +121,17 @@ class Replay:
                 batch_size=data.batch_size,
                 threads=data.dataloader_workers,
             )
+
+    def _find_stream(self, count: int) -> Stream:
+        """Return the stream as it was when the run began."""
+        path = self._directory / rundir.STREAM
+        if not self._ledger.new:
+            found = kept(path)
+            return found if found is not None else stream_of(self._pipeline, count)
+        stream = stream_of(self._pipeline, count)
+        path.unlink(missing_ok=True)  # of a run that was killed before it began
+        keep(stream, path)
+        return stream
 
     def _datasets(self) -> list[Dataset]:
         evaluation = self._pipeline.evaluation
@@ -222,15 +233,16 @@ class Replay:
 
     def _train(self, row: TransitionRow) -> None:
         """Have the model of a trigger, by finding or by training it, and commit that."""
-        self._progress.trigger(row.trigger, row.samples)
+        chosen = self._living(row)
+        self._progress.trigger(row.trigger, len(chosen))
         parent = self._parent(row.trigger)
-        if row.samples == 0:
+        if len(chosen) == 0:
             nothing = Facts(epochs=0, batches=0, samples=0, final_loss=None, losses=[])
             self._ledger.train(_training_row(row, None, parent, nothing), {})
             return
         recipe = Recipe(
             parent=parent,
-            training_set=row.digest,
+            training_set=chosen.digest,
             training=self._description["training"],
             model=self._description["model"],
             seed=self._pipeline.training_seed,
@@ -238,7 +250,7 @@ class Replay:
         )
         key = recipe.key()
         if key not in self._store:
-            trained = train(self._job(row, recipe), self._progress, self._clock)
+            trained = train(self._job(chosen, recipe), self._progress, self._clock)
             with self._clock.stage("store"):
                 self._store.put(recipe, trained)
         facts = self._store.facts(key)
@@ -251,10 +263,30 @@ class Replay:
         keys = [row.model for row in self._ledger.trainings() if row.trigger < trigger]
         return next((key for key in reversed(keys) if key is not None), None)
 
-    def _job(self, row: TransitionRow, recipe: Recipe) -> Job:
+    def _living(self, row: TransitionRow) -> TrainingSet:
+        """Return the training set of a trigger, less what was erased since it was chosen.
+
+        That is a training set of its own, with a digest of its own: the model that learns from
+        it is not the one that would have learned from all.
+        """
+        directory = self._directory / rundir.TRAINSETS
+        chosen = TrainingSet.open(directory / f"{row.digest}.set")
+        view = self._pipeline.dataset.view
+        if view.erased_count == 0:
+            return chosen
+        living = ~view.erased(0, view.count)[chosen.keys]
+        if living.all():
+            return chosen
+        return TrainingSet.write(
+            directory,
+            chosen.keys[living],
+            None if chosen.weights is None else chosen.weights[living],
+            dataset_uuid=chosen.dataset_uuid,
+        )
+
+    def _job(self, chosen: TrainingSet, recipe: Recipe) -> Job:
         training = self._pipeline.training
         dataset = self._pipeline.dataset
-        chosen = TrainingSet.open(self._directory / rundir.TRAINSETS / f"{row.digest}.set")
         seed = recipe.draw(chosen.choice())
         loader = Loader(
             dataset,
@@ -264,14 +296,14 @@ class Replay:
             seed=seed,
             threads=training.dataloader_workers,
             prefetch=PREFETCH if training.batch_size > SMALL_BATCH else 4 * PREFETCH,
-            drop_last=training.drop_last_batch and row.samples >= training.batch_size,
+            drop_last=training.drop_last_batch and len(chosen) >= training.batch_size,
         )
         return Job(
             training=training,
             make_model=self._make_model,
             fields=tuple(dataset.schema),
             batches=loader,
-            samples=row.samples,
+            samples=len(chosen),
             seed=seed,
             parent=None if recipe.parent is None else self._store.load(recipe.parent),
         )

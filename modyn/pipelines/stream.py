@@ -1,7 +1,13 @@
-"""Stream order: which samples a run follows, one after the other."""
+"""Stream order: which samples a run follows, one after the other.
 
+It is found out when a run begins, and kept in the directory of the run: what is erased later
+keeps its position, and is passed over, so that all positions of the ledger stay what they are.
+"""
+
+import io
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +15,7 @@ import numpy.typing as npt
 
 from modyn.dataset import Dataset
 from modyn.errors import ConfigError
+from modyn.pipelines import durable
 from modyn.pipelines.evaluate import is_ascending
 from modyn.pipelines.times import timestamp
 
@@ -57,6 +64,32 @@ def _within(dataset: Dataset, classes: int, why: str) -> None:
         )
 
 
+def keep(stream: Stream, path: Path) -> None:
+    """Put the order of a stream down, durably, if there is anything to say."""
+    if stream.order is None:
+        return
+    content = io.BytesIO()
+    np.save(content, np.asarray([*_facts(stream)], dtype=np.uint64))
+    np.save(content, stream.order)
+    durable.replace(path, content.getbuffer())
+
+
+def kept(path: Path) -> Stream | None:
+    """Return the stream that was put down, or None if keys are in order."""
+    if not path.exists():
+        return None
+    with open(path, "rb") as file:
+        count, ascending = np.load(file).tolist()
+        order = np.load(file)
+    if order.dtype != np.uint64 or order.shape != (count,):
+        raise ConfigError(f"{path}: damaged: it does not hold the keys of {count} samples")
+    return Stream(count=count, order=order, ascending=bool(ascending))
+
+
+def _facts(stream: Stream) -> tuple[int, int]:
+    return stream.count, int(stream.ascending)
+
+
 def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     """Return the stream of a pipeline over the first `count` samples of its dataset."""
     dataset = pipeline.dataset
@@ -81,14 +114,18 @@ def _by_arrival(
     dataset: Dataset, count: int, start: int | None, stop: int | None
 ) -> tuple[npt.NDArray[np.uint64] | None, bool]:
     """Return the keys with start <= time < stop, ascending, and whether their times ascend."""
-    times, view = dataset.timestamps[:count], dataset.view
+    times, erased = dataset.timestamps[:count], dataset.erased[:count]
     if start is None and stop is None:
-        return None, is_ascending(times[~dataset.erased[:count]] if view.erased_count else times)
-    inside = ~dataset.erased[:count] if view.erased_count else np.ones(count, dtype=np.bool_)
+        return None, is_ascending(times[~erased] if erased.any() else times)
+    inside = ~erased
     inside &= True if start is None else times >= start
     inside &= True if stop is None else times < stop
+    if erased.any():  # they stay where they were; their times are not shown, but their order is
+        by_time = _by_time(dataset, count, start, stop)
+        if by_time is not None:
+            inside[by_time[erased[by_time]]] = True
     keys = np.flatnonzero(inside).astype(np.uint64)
-    return keys, is_ascending(times[keys])
+    return keys, is_ascending(times[inside & ~erased])
 
 
 def _by_time(

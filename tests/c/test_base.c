@@ -3,6 +3,7 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/error.h"
+#include "base/parallel.h"
 #include "base/permutation.h"
 #include "base/random.h"
 #include "check.h"
@@ -372,6 +373,46 @@ an_error_names_thing_and_reason(void)
     CHECK(strlen(err.message) == sizeof err.message - 1);
 }
 
+static void
+count_part(void *ctx, uint32_t part)
+{
+    unsigned *done = ctx;
+
+    done[part]++;
+}
+
+static void
+every_part_is_done_once(void)
+{
+    for (uint32_t parts = 1; parts < 400; parts += 57) {
+        unsigned done[400] = {0};
+
+        mdn_parallel(parts, count_part, done);
+        for (uint32_t p = 0; p < 400; p++)
+            CHECK(done[p] == (p < parts));
+    }
+}
+
+static void
+parts_meet_and_cover_all(void)
+{
+    static const uint64_t counts[] = {0, 1, 7, 1000, UINT64_MAX};
+
+    for (int i = 0; i < 5; i++) {
+        for (uint32_t parts = 1; parts < 9; parts++) {
+            CHECK(mdn_part_first(counts[i], parts, 0) == 0);
+            CHECK(mdn_part_first(counts[i], parts, parts) == counts[i]);
+            for (uint32_t p = 0; p < parts; p++)
+                CHECK(mdn_part_first(counts[i], parts, p)
+                      <= mdn_part_first(counts[i], parts, p + 1));
+        }
+    }
+    CHECK(mdn_parallel_parts(100, 10, 4) == 4);
+    CHECK(mdn_parallel_parts(25, 10, 4) == 2);
+    CHECK(mdn_parallel_parts(5, 10, 4) == 1);
+    CHECK(mdn_parallel_parts(UINT64_MAX, 1, 9999) == MDN_PARTS_MAX);
+}
+
 int
 main(void)
 {
@@ -390,5 +431,7 @@ main(void)
     RUN(sizes_that_do_not_fit_are_noticed);
     RUN(numbers_are_stored_at_any_alignment);
     RUN(an_error_names_thing_and_reason);
+    RUN(every_part_is_done_once);
+    RUN(parts_meet_and_cover_all);
     return check_report("test_base");
 }

@@ -3,6 +3,7 @@
 #include "samples.h"
 
 #include "faulty_io.h"
+#include "storage/check.h"
 #include "storage/compact.h"
 #include "storage/events.h"
 #include "storage/layout.h"
@@ -426,6 +427,65 @@ erased_samples_leave_our_files_and_stay_in_the_users(void)
     clean(dataset, path);
 }
 
+/* How many findings, and the last one's text and file. */
+typedef struct {
+    uint64_t count;
+    mdn_found what;
+    uint64_t keys;
+    bool names_file;
+} heard;
+
+static mdn_status
+hear(void *ctx, const mdn_finding *finding, mdn_error *err)
+{
+    heard *h = ctx;
+
+    (void)err;
+    h->count++;
+    h->what = finding->what;
+    h->keys = finding->key_count;
+    h->names_file = strcmp(finding->file, file) == 0;
+    return MDN_OK;
+}
+
+static heard
+findings(const char *path)
+{
+    mdn_check_report report;
+    heard h = {0};
+
+    CHECK(mdn_check_dataset(&mdn_io_system, path, 2, hear, &h, NULL, &report,
+                            NULL)
+          == MDN_OK);
+    return h;
+}
+
+static void
+a_check_of_the_dataset_reads_the_linked_files(void)
+{
+    const char *path = samples_path();
+    mdn_dataset *dataset = make(path, 5, 2 * ROWS);
+    mdn_link_report report;
+    mdn_compaction done;
+    heard h;
+
+    CHECK(link_file(dataset, 1, &report, NULL) == MDN_OK);
+    CHECK(report.linked == ROWS);
+    CHECK(findings(path).count == 0);
+    CHECK(erase(dataset, ROWS + 3, 5000) == MDN_OK);
+    CHECK(mdn_dataset_compact(dataset, NULL, &done, NULL) == MDN_OK);
+    CHECK(findings(path).count == 0);
+    overwrite(16 + 40 * (ROWS - 5) + 9);
+    set_mtime(1000000000, 5);
+    h = findings(path);
+    CHECK(h.count == 1 && h.what == MDN_FOUND_BLOCK && h.keys == 4096
+          && h.names_file);
+    CHECK(truncate(file, 1000) == 0);
+    h = findings(path);
+    CHECK(h.count >= 1 && h.names_file);
+    clean(dataset, path);
+}
+
 static void
 what_cannot_be_linked_is_refused_and_nothing_is_added(void)
 {
@@ -590,6 +650,7 @@ main(void)
     RUN(a_file_that_comes_back_is_read_again);
     RUN(whatever_happens_to_the_file_bytes_are_right_or_an_error_comes);
     RUN(erased_samples_leave_our_files_and_stay_in_the_users);
+    RUN(a_check_of_the_dataset_reads_the_linked_files);
     RUN(what_cannot_be_linked_is_refused_and_nothing_is_added);
     RUN(an_interrupted_link_leaves_nothing);
     RUN(a_writer_removes_what_a_crash_left);

@@ -41,14 +41,18 @@ SYSTEM_CALLS = """
     opendir readdir closedir scandir
     fopen fdopen freopen fread fwrite fclose fflush fseek fgets fputs
 """.split()
+# Signals belong to the process, and to one file that knows how to share them.
+SIGNAL_CALLS = "signal sigaction sigsetjmp siglongjmp sigaltstack raise kill".split()
 # Never: C says what happened with a status, and leaves printing and ending to the caller.
 FORBIDDEN_CALLS = "printf fprintf puts perror exit _exit abort system popen rand srand".split()
-ALLOWED_CALLS = {
-    ("base/io.c", call): "it is the table of system calls" for call in SYSTEM_CALLS
-} | {
-    ("prefetch/pool.c", "mmap"): "memory of its own, at the alignment of huge pages",
-    ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
-}
+ALLOWED_CALLS = (
+    {("base/io.c", call): "it is the table of system calls" for call in SYSTEM_CALLS}
+    | {
+        ("prefetch/pool.c", "mmap"): "memory of its own, at the alignment of huge pages",
+        ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
+    }
+    | {("base/guard.c", call): "the guard of mappings that somebody cuts" for call in SIGNAL_CALLS}
+)
 
 
 def without_comments(text: str) -> str:
@@ -89,7 +93,7 @@ def wrong_includes(sources: dict[str, str]) -> list[str]:
 
 
 def wrong_calls(sources: dict[str, str]) -> list[str]:
-    calls = "|".join(map(re.escape, [*SYSTEM_CALLS, *FORBIDDEN_CALLS]))
+    calls = "|".join(map(re.escape, [*SYSTEM_CALLS, *SIGNAL_CALLS, *FORBIDDEN_CALLS]))
     # Not io->open(...) or table.open(...), and not the name of a longer function.
     pattern = re.compile(rf"(?<![\w.>])({calls})[ \t]*\(")
     wrong = []
@@ -306,6 +310,12 @@ def test_a_system_call_outside_of_io_is_found(call):
 
     assert wrong_calls({"storage/segment.c": source}) == [f"storage/segment.c calls {call}"]
     assert wrong_calls({"base/io.c": source}) == []
+
+
+@pytest.mark.parametrize("call", ["signal", "sigaction", "siglongjmp", "raise"])
+def test_signals_outside_of_the_guard_are_found(call):
+    assert wrong_calls({"storage/linked.c": f"{call}(1);"}) == [f"storage/linked.c calls {call}"]
+    assert wrong_calls({"base/guard.c": f"{call}(1);"}) == []
 
 
 @pytest.mark.parametrize("call", ["printf", "fprintf", "exit", "abort", "rand"])

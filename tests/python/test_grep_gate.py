@@ -28,6 +28,7 @@ KEYWORDS = {"shell", "allow_pickle", "trust_remote_code"}
 
 # File, what it does, and why it may.
 ALLOWED = {
+    ("tests/python/test_binary.py", "allow_pickle="): "writes a file that must be refused",
     ("tests/python/test_readme.py", "exec"): "runs the code blocks of README.md",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import shutil
@@ -71,10 +72,8 @@ class Run:
 
         self.world.log.append(f"crash at {commits} after={after}")
         self.dataset._commit = until_killed  # type: ignore[method-assign]
-        try:
+        with contextlib.suppress(Killed):
             self.take(growing)
-        except Killed:
-            pass
         self.reopen()
         for _ in range(self.rand.randrange(3)):
             self.world.step_in_between()

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from modyn import _core
+from modyn.dataset import Dataset
 from modyn.formats import JSONL
 from tests.reference import jsonl
 from tests.reference.jsonl import Target
@@ -358,6 +359,35 @@ def test_an_empty_file_is_refused_unless_it_grows(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the file is empty"):
         open_jsonl(path, {"x": Target("x")})
     assert read_all(open_jsonl(path, {"x": Target("x")}, growing=True)) == []
+
+
+def test_lines_go_into_a_dataset_and_on_from_there(tmp_path: Path) -> None:
+    days = Dataset.create(tmp_path / "days", schema={"temp": "float32", "city": "bytes"})
+    format = JSONL(timestamp="day", label="rain", fields={"temp": "at.temp"})
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"day": 1, "rain": 0, "city": "Oslo", "at": {"temp": 1.5}}\n')
+
+    first = days.ingest(path, format=format)
+    with path.open("a") as file:
+        file.write('{"city": "\\u00c5s", "at": {"temp": null}, "day": 2, "rain": 1}\n')
+    second = days.ingest(path, format=format)
+
+    assert (first.keys, second.keys) == (range(1), range(1, 2))
+    fields = days.fetch([0, 1])
+    assert list(fields["city"]) == [b"Oslo", "Ås".encode()]
+    np.testing.assert_array_equal(fields["temp"], [1.5, np.nan])
+    assert days.timestamps.tolist() == [1, 2]
+
+
+def test_a_bad_line_leaves_the_dataset_as_it_was(tmp_path: Path) -> None:
+    days = Dataset.create(tmp_path / "days", schema={"x": "int8"}, labels=False)
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"t": 1, "x": 1}\n{"t": 2, "x": 128}\n')
+
+    with pytest.raises(ValueError, match="line 2, key 'x': '128' does not fit an int8"):
+        days.ingest(path, format=JSONL(timestamp="t"))
+
+    assert len(days) == 0
 
 
 # The format ------------------------------------------------------------------------------------

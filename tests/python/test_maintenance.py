@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import itertools
 import json
 import random
 import shutil
@@ -357,7 +358,7 @@ def test_npz_holds_the_same(home, tmp_path):
         assert np.array_equal(arrays["flag"], flag)
         ends = arrays["word.offsets"]
         data = arrays["word"].tobytes()
-        assert [data[a:b] for a, b in zip(ends, ends[1:], strict=False)] == words
+        assert [data[a:b] for a, b in itertools.pairwise(ends)] == words
 
 
 def test_only_the_samples_asked_for_are_exported(home, tmp_path):

@@ -229,7 +229,11 @@ class World:
                 living.add(taken)
             except ValueError:
                 refused.append(name)
-        for name in new:
+        for name in list(refused):
+            if name not in by_inode and self.by_path[name] in living:
+                refused.remove(name)
+                new.append(name)
+        for name in sorted(new):
             claim(name, None)
         for name in refused:
             (later if self.files[name] in claimed else rejected).append(name)

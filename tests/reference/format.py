@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,15 @@ def unpack(frame: bytes, size: int) -> bytes:
     arguments = (room, ctypes.c_size_t(size), frame, ctypes.c_size_t(len(frame)))
     assert library.ZSTD_decompress(*arguments) == size
     return room.raw
+
+
+@dataclass
+class Link:
+    """Where the records of a segment lie."""
+
+    path: str
+    offset: int
+    stride: int
 
 
 @dataclass
@@ -185,9 +195,12 @@ class Reference:
         self.erased: set[int] = set()
         self.reasons: list[tuple[str, str]] = []
         self.generation: dict[int, int] = {}
+        self.links: dict[int, Link] = {}
         for index, entry in enumerate(self.events):
             if entry.kind == 1:
                 self._read_erasure(entry.payload)
+            elif entry.kind == 3:
+                self._read_link(entry.payload)
             else:
                 assert entry.kind == 2
                 count = number(entry.payload, 0, 8)
@@ -209,6 +222,26 @@ class Reference:
         assert not keys & self.erased
         self.erased |= keys
 
+    def _read_link(self, payload: bytes) -> None:
+        size, mtime, offset, stride, row, first, count = struct.unpack_from("<Qq5Q", payload)
+        path = os.fsdecode(payload[56:])
+        assert path.startswith("/")
+        assert "\0" not in path
+        assert stride >= self.head
+        assert count > 0
+        assert offset + (row + count * self.rows - 1) * stride + self.head <= size
+        found = os.stat(path)
+        assert (found.st_size, found.st_mtime_ns) == (size, mtime)
+        for index in range(count):
+            assert first + index not in self.links
+            self.links[first + index] = Link(
+                path, offset + (row + index * self.rows) * stride, stride
+            )
+
+    def _linked_records(self, link: Link) -> list[bytes]:
+        data = Path(link.path).read_bytes()[link.offset :]
+        return [data[row * link.stride :][: self.head] for row in range(self.rows)]
+
     def _check_blocks(self, segment: int, kind: int, rows: list[bytes], checks: bytes) -> None:
         """Compare the checksums of all blocks of a segment."""
         size = 1 << self.block_shift[kind]
@@ -225,7 +258,6 @@ class Reference:
         generation = self.generation.get(segment, 0)
         name = f"{segment:06}-{generation}" if generation else f"{segment:06}"
         col = (self.path / f"{name}.col").read_bytes()
-        seg = (self.path / f"{name}.seg").read_bytes()
         self._check_col_header(col, segment)
         at, columns = 65536, {}
         for kind in (1, 2, 3):
@@ -233,7 +265,11 @@ class Reference:
                 columns[kind] = struct.unpack(f"<{count}q", col[at : at + 8 * count])
                 at += 8 * self.rows
         ends = columns.get(3, [self.head * (row + 1) for row in range(count)])
-        records = [seg[s:e] for s, e in zip([0, *ends], ends, strict=False)]
+        if segment in self.links:
+            records = self._linked_records(self.links[segment])
+        else:
+            seg = (self.path / f"{name}.seg").read_bytes()
+            records = [seg[s:e] for s, e in zip([0, *ends], ends, strict=False)]
         if count < self.rows:
             assert ends[-1] == self.open_bytes
         start = at
