@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import modyn
 from modyn import cli, formats
 from modyn.errors import BusyError, CorruptError
+from tests.reference.format import Reference
 
 SCHEMA = {"x": "float32[2]", "flag": "bool", "word": "bytes"}
 
@@ -149,6 +150,45 @@ def test_any_flipped_bit_is_found_or_means_nothing(home, tmp_path):
             assert {f.file for f in report.findings} <= {file.name, file.stem + ".seg"}
         shutil.rmtree(copy)
     assert found > 10
+
+
+def agrees_with_the_reference(path):
+    """Whether verify and the reader in plain Python say the same; and what they say."""
+    try:
+        Reference(path)
+    except Exception:
+        whole = False
+    else:
+        whole = True
+    return modyn.verify(path).ok == whole, whole
+
+
+def test_verify_says_what_a_reader_made_from_the_format_says(tmp_path):
+    home = tmp_path / "d"
+    with modyn.Dataset.create(home, schema=SCHEMA) as dataset:
+        fill(dataset, 0, 30)
+        dataset.erase([3, 4], reason="a")
+        dataset.compact()
+        fill(dataset, 30, 10)
+        dataset.erase([31], reason="b")
+    chance = random.Random(4)
+    col, seg = 65_536, 40 * 13
+    ranges = [
+        *[("manifest", 0, 528), ("manifest", 1024, 1040), ("manifest", 1536, 4096)],
+        *[("events", 0, 4096), ("000000-2.seg", 0, seg), ("000000-2.col", 0, 4096)],
+        *[("000000-2.col", col * k, col * k + 330) for k in (1, 2, 3, 4)],
+    ]
+    damaged = 0
+    for name, first, end in ranges * 12:
+        content = (home / name).read_bytes()
+        at = chance.randrange(first, min(end, len(content)))
+        poke(home / name, at, bytes([content[at] ^ (1 << chance.randrange(8))]))
+        agree, whole = agrees_with_the_reference(home)
+        assert agree, (name, at, whole, modyn.verify(home).findings)
+        damaged += not whole
+        (home / name).write_bytes(content)
+    assert damaged > 80
+    assert agrees_with_the_reference(home) == (True, True)
 
 
 def test_compressed_payloads_are_verified(tmp_path):
