@@ -29,6 +29,7 @@ help:
 	@echo 'make check          C tests (check-asan, check-tsan: under sanitizers)'
 	@echo 'make check-python   Python tests, doctests, README code, notebooks'
 	@echo 'make check-long     long campaigns: 200 kills, long random and fuzz tests'
+	@echo 'make campaigns      what docs/promises.md gives figures of; hours'
 	@echo 'make check-install  pip install into clean virtual environments'
 	@echo 'make bench          benchmarks'
 	@echo 'make format         let the formatters have their way'
@@ -101,6 +102,18 @@ check-long: setup
 	! command -v $(FUZZ_CC) >/dev/null || $(MAKE) -s fuzz
 	MODYN_LONG=1 $(BIN)/python -m pytest
 	$(BIN)/python -m tests.kill.kill_run --kills 200
+
+# One command for each figure of docs/promises.md.  SEED repeats a run.
+CAMPAIGN_seed = $(if $(SEED),--seed $(SEED))
+.PHONY: campaigns
+campaigns: setup $(addprefix build/c-plain/test_,sweep model every_damage)
+	build/c-plain/test_sweep --count 20000 $(CAMPAIGN_seed)
+	build/c-plain/test_model --count 1000000 $(CAMPAIGN_seed)
+	build/c-plain/test_every_damage --all --count 5000 $(CAMPAIGN_seed)
+	$(BIN)/python -m tests.kill.kill_store --kills 10000 $(CAMPAIGN_seed)
+	$(BIN)/python -m tests.power.cut_store --cuts 1000 $(CAMPAIGN_seed)
+	$(BIN)/python -m tests.kill.interrupts --times 150 $(CAMPAIGN_seed)
+	MODYN_LONG=1 $(BIN)/python -m pytest tests/python/test_leaks.py
 
 .PHONY: check-install
 check-install: setup

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from modyn import errors, formats, policies
     from modyn.dataset import Dataset, Ragged
     from modyn.loader import Loader
+    from modyn.maintenance import repair, verify
     from modyn.pipelines.pipeline import Pipeline
     from modyn.pipelines.run import Run
     from modyn.pipelines.settings import Evaluation, Training
@@ -27,6 +28,8 @@ _HOMES = {
     "Dataset": "modyn.dataset",
     "Ragged": "modyn.dataset",
     "Loader": "modyn.loader",
+    "verify": "modyn.maintenance",
+    "repair": "modyn.maintenance",
     "Pipeline": "modyn.pipelines.pipeline",
     "Run": "modyn.pipelines.run",
     "Training": "modyn.pipelines.settings",
@@ -41,6 +44,8 @@ __all__ = [
     "Run",
     "Training",
     "Evaluation",
+    "verify",
+    "repair",
     "formats",
     "policies",
     "errors",

@@ -149,18 +149,21 @@ def open_files(
 
 
 def _siblings(paths: Sequence[str | os.PathLike[str]], endings: list[str]) -> bytes:
-    first, *others = (os.fsencode(ending) for ending in endings)
-    parts = []
-    for given in paths:
-        path = os.fsencode(given)
-        if not path.endswith(first) or path.endswith(b"/" + first) or path == first:
-            raise ValueError(f"{os.fsdecode(path)}: does not end in {endings[0]!r}")
-        if b"\0" in path:
-            raise ValueError(f"a path with a zero byte: {given!r}")
-        parts.append(path)
-        stem = path[: -len(first)]
-        parts.extend(stem + other for other in others)
-    return b"".join(part + b"\0" for part in parts)
+    """Return of every path the files of its sample, each ended by a zero byte."""
+    first, *others = endings
+    names = [os.fspath(path) for path in paths]
+    parts: list[str] = []
+    for name in names:
+        if not name.endswith(first) or name.endswith("/" + first) or name == first:
+            raise ValueError(f"{name}: does not end in {first!r}")
+        parts.append(name)
+        if others:
+            stem = name[: -len(first)]
+            parts += [stem + other for other in others]
+    blob = os.fsencode("".join(part + "\0" for part in parts))
+    if blob.count(0) != len(parts):
+        raise ValueError(f"a path with a zero byte: {next(n for n in names if chr(0) in n)!r}")
+    return blob
 
 
 def _fields(schema: str) -> list[Field]:

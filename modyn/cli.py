@@ -5,6 +5,9 @@
     modyn report runs/weather
     modyn ls
     modyn ingest datasets/weather incoming/ --format csv --timestamp day --follow
+    modyn dataset info datasets/weather
+    modyn dataset verify datasets/weather
+    modyn audit datasets/weather
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
 interrupted.  What went wrong is one message on stderr; --debug adds the traceback.
@@ -14,19 +17,19 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from modyn.commands.answers import InputError, answers, complain, message
+from modyn.commands.dataset import audit, commands
 from modyn.commands.ingest import ingest
 
 if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
     from modyn.pipelines.run import Run
 
-FAILED, WRONG_INPUT, INTERRUPTED = 1, 2, 130
 MANIFEST, LEDGER, REPORT = "manifest", "ledger.sqlite", "report.html"
 NO_PLOTLY = "reports need plotly: pip install 'modyn[report]'"
 
@@ -40,12 +43,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.add_typer(commands, name="dataset", no_args_is_help=True)
+app.command()(audit)
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 Files = Annotated[list[Path], typer.Argument(metavar="PIPELINE.yaml", show_default=False)]
-
-
-class InputError(Exception):
-    """What was asked for cannot be done; the message says what is wrong with the input."""
 
 
 def _version(wanted: bool) -> None:
@@ -114,7 +116,7 @@ def validate(files: Files, debug: Debug = False) -> None:
             try:
                 name = config.validate(file)
             except (ConfigError, OSError) as error:
-                wrong.append(_message(error))
+                wrong.append(message(error))
             else:
                 typer.echo(f"{file}: ok, pipeline {name!r}")
         if wrong:
@@ -141,7 +143,7 @@ def report(
             try:
                 runs.append(Run.open(path.parent))
             except (OSError, ValueError, CorruptError) as error:
-                _complain(f"left out: {_message(error)}")
+                complain(f"left out: {message(error)}")
         if not runs:
             raise InputError(f"{directory}: holds no runs")
         _write_reports(runs, directory, needed=True)
@@ -172,48 +174,6 @@ def ls(
 app.command()(ingest)
 
 
-@contextmanager
-def answers(debug: bool, interrupted: str = "") -> Iterator[None]:
-    """Turn what goes wrong into one message and an exit code."""
-    from modyn.errors import BusyError, ConfigError, CorruptError
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        _complain(f"interrupted; {interrupted}" if interrupted else "interrupted")
-        raise typer.Exit(INTERRUPTED) from None
-    except (InputError, ConfigError) as error:
-        _fail(error, WRONG_INPUT, debug)
-    except (BusyError, CorruptError, ModuleNotFoundError) as error:
-        _fail(error, FAILED, debug)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        _fail(error, WRONG_INPUT, debug)
-    except Exception as error:  # no traceback for anybody who did not ask for one
-        _fail(error, FAILED, debug)
-
-
-def _fail(error: Exception, code: int, debug: bool) -> None:
-    if debug:
-        raise error
-    _complain(_message(error))
-    raise typer.Exit(code) from None
-
-
-def _message(error: BaseException) -> str:
-    """Return what an error says, without its number and with its file."""
-    if isinstance(error, OSError) and error.strerror and error.filename is not None:
-        return f"{error.filename}: {error.strerror.lower()}"
-    if isinstance(error, InputError | OSError | ValueError | RuntimeError | ImportError):
-        return str(error) or type(error).__name__
-    # KeyError: 'x' alone would say nothing.
-    return f"{type(error).__name__}: {error} (--debug shows where)"
-
-
-def _complain(text: str) -> None:
-    for line in text.splitlines():
-        typer.echo(f"modyn: {line}", err=True)
-
-
 # Running -----------------------------------------------------------------------------------------
 
 
@@ -229,7 +189,7 @@ def _checked(
         try:
             pipelines.append((file, config.read(file)))
         except (ConfigError, OSError) as error:
-            wrong.append(_message(error))
+            wrong.append(message(error))
     seen: dict[str, Path] = {}
     for file, settings in pipelines:
         wrong += _name_problems(file, settings.name, seen)
@@ -325,7 +285,7 @@ def _write_reports(runs: Sequence["Run"], out: Path | None, needed: bool = False
             raise
         if needed:
             raise ModuleNotFoundError(NO_PLOTLY, name="plotly") from None
-        _complain(f"no report was written; {NO_PLOTLY}, then modyn report {out}")
+        complain(f"no report was written; {NO_PLOTLY}, then modyn report {out}")
         return
     typer.echo(f"report: {path}")
 

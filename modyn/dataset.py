@@ -15,6 +15,7 @@ import numpy.typing as npt
 from modyn import _core
 from modyn.binary import LinkPlan
 from modyn.erasure import Compaction, Erasure, Event, check_reason, whoami
+from modyn.export import export
 from modyn.ingest import IngestReport, ingest
 from modyn.ingest.batch import Column, Piece
 from modyn.ingest.driver import Intake
@@ -25,6 +26,7 @@ from modyn.ingest.tables import append_from
 from modyn.ingest.times import Times
 from modyn.ingest.watch import Watch
 from modyn.inputs import Field, Ragged, as_column, as_int64, as_keys, as_timestamps
+from modyn.maintenance import VerifyReport, verify
 
 __all__ = ["Dataset", "Ragged"]
 
@@ -523,6 +525,63 @@ class Dataset:
             The journal was changed or is damaged.
         """
         return [Event.decode(*entry) for entry in self._core.events()]
+
+    def verify(self, *, threads: int = 2) -> VerifyReport:
+        """Hold all bytes of the dataset against their checksums, and list all that is wrong.
+
+        It reads what is committed by now, whatever this handle shows. For a
+        dataset that does not open there is `modyn.verify`, and `modyn.repair`.
+        """
+        return verify(self._path, threads=threads)
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        format: Literal["npz", "csv", "jsonl", "parquet"],
+        keys: npt.ArrayLike | None = None,
+    ) -> int:
+        """Write samples to a file and return how many; those that are erased are left out.
+
+        Columns are `key`, `label` if there are labels, `timestamp`, and the
+        fields. The file is there as a whole or not at all, and memory does not
+        grow with it.
+
+        Parameters
+        ----------
+        path : path
+            The file; one that is there is replaced.
+        format : {"npz", "csv", "jsonl", "parquet"}
+            npz: an array each; of a bytes field its payloads back to back, and
+            `<field>.offsets`. csv: a column each, `x_0`, `x_1`, ... for a field of
+            several elements. jsonl: bytes in base64, NaN as null. parquet: with pyarrow.
+        keys : uint64, shape (n,), optional
+            Which samples, in this order; all by default, in the order of keys.
+
+        Raises
+        ------
+        KeyError
+            There is no sample with a key, or it was erased.
+        ValueError
+            The format cannot hold a field.
+        CorruptError
+            A sample is damaged.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> home = tempfile.mkdtemp()
+        >>> words = Dataset.create(home + "/words", schema={"x": "int8[2]"}, labels=False)
+        >>> _ = words.append({"x": [[1, 2], [3, 4]]}, timestamps=[10, 20])
+        >>> words.export(home + "/words.csv", format="csv")
+        2
+        >>> print(Path(home, "words.csv").read_text())
+        key,timestamp,x_0,x_1
+        0,10,1,2
+        1,20,3,4
+        <BLANKLINE>
+        """
+        return export(self, path, format, keys)
 
     def _check_names(self, fields: Mapping[str, Any]) -> None:
         names = [field.name for field in self._fields]

@@ -149,9 +149,9 @@ class Event:
     keys : tuple of range
         Which.
     segments : tuple of int
-        Those that were rewritten by a compaction, or linked.
-    path : str
-        For links, the file.
+        For compactions, the segments that were rewritten; for links, those that were linked.
+    file : str
+        For links, the user's file in which the records lie.
     digest : str
         BLAKE2b of this entry and all before, hexadecimal.
     """
@@ -164,7 +164,7 @@ class Event:
     samples: int = 0
     keys: tuple[range, ...] = field(default=(), repr=False)
     segments: tuple[int, ...] = ()
-    path: str = ""
+    file: str = ""
     digest: str
 
     @classmethod
@@ -182,13 +182,13 @@ class Event:
                 digest=digest.hex(),
             )
         if kind == LINK:
-            first, count = struct.unpack_from("<QQ", payload, 40)
+            first, linked = struct.unpack_from("<QQ", payload, 40)
             return cls(
                 number=number,
                 action="link",
                 when=when,
-                segments=tuple(range(first, first + count)),
-                path=os.fsdecode(payload[56:]),
+                segments=tuple(range(first, first + linked)),
+                file=os.fsdecode(payload[56:]),
                 digest=digest.hex(),
             )
         samples, who, why = struct.unpack_from("<QII", payload)

@@ -69,6 +69,8 @@ mdn_pieces_open(const mdn_reader_file *file, uint64_t piece_size,
     size_t length = strlen(file->path);
     mdn_status st;
 
+    if (piece_size > MDN_ROW_MAX)
+        piece_size = MDN_ROW_MAX;
     *out = (mdn_pieces){.file = MDN_FILE_CLOSED,
                         .piece_size = piece_size ? piece_size : PIECE_SIZE,
                         .growing = file->growing,

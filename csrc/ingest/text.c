@@ -250,8 +250,13 @@ mdn_text_free(mdn_text *text)
 {
     if (text == NULL)
         return;
-    if (text->pid == getpid())
-        stop_threads(text); /* in a child there are none, only their traces */
+    if (text->pid != getpid()) {
+        /* In a forked child there are no threads, only what they were in the
+         * middle of: no memory of theirs can be trusted enough to be freed. */
+        mdn_pieces_close(&text->pieces);
+        return;
+    }
+    stop_threads(text);
     for (uint32_t i = 0; text->slots != NULL && i < text->slot_count; i++) {
         mdn_piece_clear(&text->slots[i].piece);
         mdn_block_free(text->slots[i].job.block);

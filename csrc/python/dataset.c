@@ -261,19 +261,23 @@ dataset_append(mdn_py_dataset *self, PyObject *args)
     if (st == MDN_OK)
         ready = read_append(mdn_view_schema(view), args, &in) == 0;
     if (ready) {
-        Py_BEGIN_ALLOW_THREADS
+        PyThreadState *thread = PyEval_SaveThread();
+        mdn_pulse pulse = {.ask = mdn_py_check_signals, .ctx = &thread};
+
+        mdn_dataset_set_pulse(self->core, &pulse);
         st =
             mdn_dataset_append_from(self->core, (uint64_t)in.count, in.columns,
                                     in.labels, in.timestamps, in.source,
                                     (uint64_t)in.source_size, &first_key, &err);
-        Py_END_ALLOW_THREADS
+        mdn_dataset_set_pulse(self->core, NULL);
+        PyEval_RestoreThread(thread);
     }
     mdn_py_dataset_release(self);
     mdn_view_release(view);
     mdn_py_buffers_release(&in.buffers);
     PyMem_Free(in.columns);
     if (st != MDN_OK)
-        return mdn_py_raise(state, &err);
+        return mdn_py_raise(state, &err); /* MDN_CALLBACK: it is set */
     return ready ? PyLong_FromUnsignedLongLong(first_key) : NULL;
 }
 

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#define SLICE_BYTES (UINT64_C(64) << 20) /* of samples, between signals */
+
 typedef struct {
     PyObject_HEAD
     mdn_view *core; /* one reference */
@@ -418,28 +420,91 @@ read_fetch(const view_object *self, PyObject *const *args, Py_ssize_t nargs,
     return 0;
 }
 
+/* Rows of a slice: about SLICE_BYTES of samples, and not all at once, so that
+ * Ctrl-C is heard in between. */
+static uint64_t
+slice_rows(const fetch_arguments *in, const mdn_schema *schema)
+{
+    uint64_t count = (uint64_t)in->count;
+    uint64_t bytes = count * (schema->head_size + 16);
+
+    for (Py_ssize_t t = 0; t < in->target_count; t++) {
+        if (in->targets[t].offsets != NULL)
+            bytes += (uint64_t)in->targets[t].offsets[count];
+    }
+    if (bytes <= SLICE_BYTES)
+        return count;
+    return 1 + (uint64_t)((double)count / (double)bytes * SLICE_BYTES);
+}
+
+static mdn_status
+fetch_slice(mdn_view *view, const fetch_arguments *in, uint64_t first,
+            uint64_t count, mdn_target *targets, mdn_error *err)
+{
+    const mdn_schema *schema = mdn_view_schema(view);
+    const uint64_t *keys = in->keys->buf;
+    int64_t *labels = in->labels ? in->labels->buf : NULL;
+    int64_t *timestamps = in->timestamps ? in->timestamps->buf : NULL;
+
+    for (Py_ssize_t t = 0; t < in->target_count; t++) {
+        const mdn_target *whole = &in->targets[t];
+        uint64_t size = schema->fields[whole->field].size_bytes;
+
+        targets[t] = *whole;
+        if (whole->offsets != NULL)
+            targets[t].offsets = whole->offsets + first;
+        else
+            targets[t].values = (uint8_t *)whole->values + first * size;
+    }
+    return mdn_view_fetch(
+        view, keys + first, count, targets, (uint32_t)in->target_count,
+        labels ? labels + first : NULL, timestamps ? timestamps + first : NULL,
+        in->threads, err);
+}
+
+/* -1 and an exception on failure, or if a signal says stop. */
+static int
+fetch_all(view_object *self, PyTypeObject *type, const fetch_arguments *in)
+{
+    uint64_t count = (uint64_t)in->count, first = 0;
+    uint64_t rows = slice_rows(in, mdn_view_schema(self->core));
+    mdn_target *targets =
+        PyMem_Malloc(((size_t)in->target_count + 1) * sizeof *targets);
+    mdn_status st = MDN_OK;
+    int interrupted = 0;
+    mdn_error err;
+
+    if (targets == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    do {
+        uint64_t n = count - first < rows ? count - first : rows;
+
+        Py_BEGIN_ALLOW_THREADS
+        st = fetch_slice(self->core, in, first, n, targets, &err);
+        Py_END_ALLOW_THREADS
+        first += n;
+        interrupted = first < count && PyErr_CheckSignals() < 0;
+    } while (st == MDN_OK && first < count && !interrupted);
+    PyMem_Free(targets);
+    if (st != MDN_OK && !interrupted)
+        mdn_py_raise(mdn_py_state_of_type(type), &err);
+    return st == MDN_OK && !interrupted ? 0 : -1;
+}
+
 static PyObject *
 view_fetch(view_object *self, PyTypeObject *type, PyObject *const *args,
            Py_ssize_t nargs, PyObject *kwnames)
 {
     fetch_arguments in = {.threads = 1};
-    mdn_error err;
-    mdn_status st = MDN_CALLBACK;
+    int done = -1;
 
-    if (read_fetch(self, args, kwnames == NULL ? nargs : -1, &in) == 0) {
-        Py_BEGIN_ALLOW_THREADS
-        st = mdn_view_fetch(
-            self->core, in.keys->buf, (uint64_t)in.count, in.targets,
-            (uint32_t)in.target_count, in.labels ? in.labels->buf : NULL,
-            in.timestamps ? in.timestamps->buf : NULL, in.threads, &err);
-        Py_END_ALLOW_THREADS
-
-        if (st != MDN_OK)
-            mdn_py_raise(mdn_py_state_of_type(type), &err);
-    }
+    if (read_fetch(self, args, kwnames == NULL ? nargs : -1, &in) == 0)
+        done = fetch_all(self, type, &in);
     mdn_py_buffers_release(&in.buffers);
     PyMem_Free(in.targets);
-    return st == MDN_OK ? Py_NewRef(Py_None) : NULL;
+    return done == 0 ? Py_NewRef(Py_None) : NULL;
 }
 
 /* A time order goes with the array over it. */

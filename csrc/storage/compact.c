@@ -108,13 +108,23 @@ prepare(mdn_dataset *dataset, uint64_t segment, uint64_t bytes, mdn_next *next,
         st = mdn_compact_encode(&moved, 1, &payload, &size, err);
     if (st != MDN_OK)
         return st;
-    st =
-        mdn_journal_append(&dataset->journals[MDN_EVENTS], MDN_EVENT_COMPACT,
-                           payload, size, &next->tail.journal[MDN_EVENTS], err);
+    st = mdn_handle_note(dataset, MDN_EVENTS, MDN_EVENT_COMPACT, payload, size,
+                         &next->tail, err);
     free(payload);
     if (st == MDN_OK)
         st = mdn_handle_prepare(dataset, next, err);
     return st;
+}
+
+/* There is no commit: remove the new files.  What cannot be removed now has to
+ * be when a writer opens, and until then no event may take the number that is
+ * its name. */
+static void
+give_up(mdn_dataset *dataset, uint64_t segment, uint64_t generation)
+{
+    if (remove_files(dataset, segment, generation, NULL) != MDN_OK
+        || mdn_dir_sync(dataset->io, dataset->path, NULL) != MDN_OK)
+        mdn_writer_break(dataset->writer);
 }
 
 static mdn_status
@@ -135,18 +145,15 @@ compact_segment(mdn_dataset *dataset, uint64_t segment, const mdn_pulse *pulse,
                                     err);
     if (st != MDN_OK) {
         mdn_handle_drop(&next);
-        /* What cannot be removed now has to be when a writer opens, and until
-         * then no event may take the number that is its name. */
-        if (remove_files(dataset, segment, generation, NULL) != MDN_OK
-            || mdn_dir_sync(dataset->io, dataset->path, NULL) != MDN_OK)
-            mdn_writer_break(dataset->writer);
+        give_up(dataset, segment, generation);
         return st;
     }
     st = mdn_handle_commit(dataset, &next, err);
     if (st != MDN_OK) {
         mdn_writer_close(writer);
-        mdn_writer_break(dataset->writer);
-        return st;
+        if (mdn_writer_check(dataset->writer, NULL) == MDN_OK)
+            give_up(dataset, segment, generation);
+        return st; /* else nobody knows which files count */
     }
     mdn_writer_close(dataset->writer);
     dataset->writer = writer;

@@ -148,6 +148,20 @@ mdn_handle_prepare(mdn_dataset *dataset, mdn_next *next, mdn_error *err)
     return st;
 }
 
+mdn_status
+mdn_handle_note(mdn_dataset *dataset, mdn_journal_kind which, uint32_t kind,
+                const void *payload, uint64_t size, mdn_tail *tail,
+                mdn_error *err)
+{
+    mdn_journal *journal = &dataset->journals[which];
+    mdn_status st = mdn_journal_append(journal, kind, payload, size,
+                                       &tail->journal[which], err);
+
+    if (st != MDN_OK && journal->file.poisoned)
+        mdn_writer_break(dataset->writer);
+    return st;
+}
+
 void
 mdn_handle_drop(mdn_next *next)
 {
@@ -450,14 +464,20 @@ mdn_dataset_append_from(mdn_dataset *dataset, uint64_t count,
         st = mdn_writer_put(dataset->writer, count, columns, labels, timestamps,
                             &next.tail, err);
     if (st == MDN_OK && source != NULL)
-        st = mdn_journal_append(&dataset->journals[MDN_SOURCES],
-                                MDN_SOURCE_TAKEN, source, source_size,
-                                &next.tail.journal[MDN_SOURCES], err);
+        st = mdn_handle_note(dataset, MDN_SOURCES, MDN_SOURCE_TAKEN, source,
+                             source_size, &next.tail, err);
     if (st == MDN_OK)
         st = mdn_handle_prepare(dataset, &next, err);
     if (st != MDN_OK)
         return st;
     return mdn_handle_commit(dataset, &next, err);
+}
+
+void
+mdn_dataset_set_pulse(mdn_dataset *dataset, const mdn_pulse *pulse)
+{
+    if (dataset->writer != NULL)
+        mdn_writer_set_pulse(dataset->writer, pulse);
 }
 
 mdn_status

@@ -14,6 +14,7 @@
 #define MDN_STORAGE_DATASET_H
 
 #include "base/io.h"
+#include "base/pulse.h"
 #include "storage/journal.h"
 #include "storage/view.h"
 
@@ -66,6 +67,10 @@ mdn_status mdn_dataset_append_from(mdn_dataset *dataset, uint64_t count,
                                    const int64_t *timestamps,
                                    const void *source, uint64_t source_size,
                                    uint64_t *first_key, mdn_error *err);
+
+/* What appends ask all along, so that they can be stopped: nothing of the
+ * batch is there then.  Borrowed until it is set again; NULL for none. */
+void mdn_dataset_set_pulse(mdn_dataset *dataset, const mdn_pulse *pulse);
 
 /* Visit the entries of a journal, as of the current view, oldest first. */
 mdn_status mdn_dataset_journal(const mdn_dataset *dataset,

@@ -70,8 +70,8 @@ mdn_dataset_erase(mdn_dataset *dataset, const uint64_t *keys, uint64_t count,
     free(living);
     if (st != MDN_OK || n == 0)
         return st;
-    st = mdn_journal_append(&dataset->journals[MDN_EVENTS], MDN_EVENT_ERASE,
-                            payload, size, &next.tail.journal[MDN_EVENTS], err);
+    st = mdn_handle_note(dataset, MDN_EVENTS, MDN_EVENT_ERASE, payload, size,
+                         &next.tail, err);
     free(payload);
     if (st == MDN_OK)
         st = mdn_handle_prepare(dataset, &next, err);

@@ -49,6 +49,12 @@ mdn_status mdn_handle_make_writer(mdn_dataset *dataset,
                                   const mdn_tail *tail, mdn_writer **out,
                                   mdn_error *err);
 
+/* Append an entry to a journal; a handle that cannot know what is in it writes
+ * no more. */
+mdn_status mdn_handle_note(mdn_dataset *dataset, mdn_journal_kind which,
+                           uint32_t kind, const void *payload, uint64_t size,
+                           mdn_tail *tail, mdn_error *err);
+
 /* What a commit will show.  Everything that can fail is done before it. */
 typedef struct {
     mdn_tail tail;

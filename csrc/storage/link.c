@@ -584,7 +584,7 @@ put_rows(const linking *l, mdn_tail *tail, mdn_error *err)
 }
 
 static mdn_status
-note_link(const linking *l, mdn_mark *mark, mdn_error *err)
+note_link(const linking *l, mdn_tail *tail, mdn_error *err)
 {
     const mdn_link_event event = {
         .size = l->facts.size,
@@ -605,8 +605,8 @@ note_link(const linking *l, mdn_mark *mark, mdn_error *err)
         return MDN_OK;
     if ((st = mdn_link_encode(&event, &payload, &size, err)) != MDN_OK)
         return st;
-    st = mdn_journal_append(&l->dataset->journals[MDN_EVENTS], MDN_EVENT_LINK,
-                            payload, size, mark, err);
+    st = mdn_handle_note(l->dataset, MDN_EVENTS, MDN_EVENT_LINK, payload, size,
+                         tail, err);
     free(payload);
     return st;
 }
@@ -616,15 +616,13 @@ static mdn_status
 prepare(const linking *l, const void *source, uint64_t source_size,
         mdn_next *next, mdn_error *err)
 {
-    mdn_mark *marks = next->tail.journal;
     mdn_status st = put_rows(l, &next->tail, err);
 
     if (st == MDN_OK)
-        st = note_link(l, &marks[MDN_EVENTS], err);
+        st = note_link(l, &next->tail, err);
     if (st == MDN_OK && source != NULL)
-        st = mdn_journal_append(&l->dataset->journals[MDN_SOURCES],
-                                MDN_SOURCE_TAKEN, source, source_size,
-                                &marks[MDN_SOURCES], err);
+        st = mdn_handle_note(l->dataset, MDN_SOURCES, MDN_SOURCE_TAKEN, source,
+                             source_size, &next->tail, err);
     return st == MDN_OK ? mdn_handle_prepare(l->dataset, next, err) : st;
 }
 

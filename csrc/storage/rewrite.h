@@ -9,19 +9,8 @@
 #ifndef MDN_STORAGE_REWRITE_H
 #define MDN_STORAGE_REWRITE_H
 
+#include "base/pulse.h"
 #include "storage/verify.h"
-
-/* Asked every few ms of long work: anything but MDN_OK ends it. */
-typedef struct {
-    mdn_status (*ask)(void *ctx, mdn_error *err);
-    void *ctx;
-} mdn_pulse;
-
-static inline mdn_status
-mdn_pulse_ask(const mdn_pulse *pulse, mdn_error *err)
-{
-    return pulse == NULL ? MDN_OK : pulse->ask(pulse->ctx, err);
-}
 
 /* Write segment `segment` of the view as this generation, durably but for the
  * names of the files.  Every block with a living row is verified on the way.

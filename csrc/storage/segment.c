@@ -34,6 +34,7 @@ struct mdn_writer {
     const char *directory;
     const mdn_layout *layout;
     const mdn_schema *schema;
+    const mdn_pulse *pulse;
 
     uint64_t segment;    /* whose files are open, or NO_SEGMENT */
     uint64_t first;      /* segment that was the last when it was opened, */
@@ -485,6 +486,8 @@ put_rows(mdn_writer *writer, batch *b, uint64_t count, mdn_error *err)
     while (count > 0) {
         uint64_t rows = chunk_rows(writer, b, count);
 
+        if ((st = mdn_pulse_ask(writer->pulse, err)) != MDN_OK)
+            return st;
         if ((st = use_segment(writer, b->tail, err)) != MDN_OK)
             return st;
         if ((st = put_chunk(writer, b, rows, err)) != MDN_OK)
@@ -600,6 +603,12 @@ void
 mdn_writer_rest(mdn_writer *writer)
 {
     close_files(writer);
+}
+
+void
+mdn_writer_set_pulse(mdn_writer *writer, const mdn_pulse *pulse)
+{
+    writer->pulse = pulse;
 }
 
 void

@@ -7,6 +7,7 @@
 #define MDN_STORAGE_SEGMENT_H
 
 #include "base/file.h"
+#include "base/pulse.h"
 #include "storage/dataset.h"
 #include "storage/layout.h"
 
@@ -31,6 +32,9 @@ mdn_status mdn_writer_put(mdn_writer *writer, uint64_t count,
 
 /* Close the files; the next put opens those it needs. */
 void mdn_writer_rest(mdn_writer *writer);
+/* What puts ask between chunks; NULL for none.  Borrowed until the next. */
+void mdn_writer_set_pulse(mdn_writer *writer, const mdn_pulse *pulse);
+
 /* After this every put is refused: something could not be synced. */
 void mdn_writer_break(mdn_writer *writer);
 /* MDN_CLOSED if that was so. */

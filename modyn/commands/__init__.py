@@ -1,1 +1,1 @@
-"""Commands of the command line that have a module of their own."""
+"""Commands of the command line that are more than a few lines; modyn/cli.py registers them."""

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modyn.commands.answers import answers
+
 if TYPE_CHECKING:
     from modyn.commands.ingest_config import IngestConfig
     from modyn.dataset import Dataset
@@ -28,7 +30,7 @@ def ingest(
     files: Rest,
     format: Annotated[
         str | None,
-        typer.Option(help="csv, fixed, npy, tar, files, parquet or arrow."),
+        typer.Option(help="csv, jsonl, fixed, npy, tar, files, parquet or arrow."),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="A YAML file with these options under their names.")
@@ -78,7 +80,6 @@ def ingest(
 
     Run it again at any time, also after it was killed: each sample is taken once.
     """
-    from modyn.cli import answers
     from modyn.commands.ingest_config import read
 
     left_out = 0
@@ -199,12 +200,11 @@ def _follow(
 
     if len(files) != 1:
         raise ConfigError(f"--follow follows one folder, got {len(files)}")
-    samples = taken = rejected = 0
+    samples = rejected = 0
 
     def tell(report: IngestReport) -> None:
-        nonlocal samples, taken, rejected
+        nonlocal samples, rejected
         samples += report.samples
-        taken += len(report.files)
         rejected += len(report.skipped)
         _show(report)
 
@@ -224,8 +224,7 @@ def _follow(
         pass
     watch.stop()
     typer.echo(
-        f"ended: {samples} samples of {taken} files added, {rejected} rejected; "
-        f"{len(dataset)} samples in all"
+        f"ended: {samples} samples added, {rejected} files rejected; {len(dataset)} samples in all"
     )
 
 

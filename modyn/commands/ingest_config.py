@@ -16,6 +16,7 @@ __all__ = ["IngestConfig", "read"]
 
 FORMATS: dict[str, type] = {
     "csv": formats.CSV,
+    "jsonl": formats.JSONL,
     "fixed": formats.FixedRecord,
     "npy": formats.Npy,
     "tar": formats.Tar,

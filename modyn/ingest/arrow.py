@@ -17,7 +17,7 @@ from modyn.formats import Arrow, Parquet
 from modyn.ingest.batch import Column, Columns
 from modyn.inputs import Field, as_column, as_int64, as_timestamps
 
-__all__ = ["ArrowReader", "import_pyarrow", "table_columns"]
+__all__ = ["ArrowReader", "import_pyarrow", "narrowed", "table_columns"]
 
 _Read = tuple[Columns, npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None, bool]
 
@@ -241,8 +241,27 @@ def _column(table: Any, name: str, field: Field) -> Column:
         if values.size != count * math.prod(field.shape):
             raise ValueError(f"{values.size} values for {count} rows of {field.type}")
         values = values.reshape(count, *field.shape)
-    column, _ = as_column(field, values, table.num_rows)
+    column, _ = as_column(field, narrowed(values, field), table.num_rows)
     return column
+
+
+def narrowed(values: Any, field: Field) -> Any:
+    """Return floats as those of the schema, rounded; many libraries have but one type of them."""
+    dtype = field.dtype
+    if dtype is None or dtype.kind != "f" or not isinstance(values, np.ndarray):
+        return values
+    if values.dtype.kind == "O":
+        values = values.astype(np.float64)
+    if values.dtype.kind != "f" or values.dtype == dtype:
+        return values
+    with np.errstate(over="ignore"):
+        cast = values.astype(dtype)
+    lost = np.flatnonzero(
+        (np.isinf(cast) & np.isfinite(values)).reshape(len(values), -1).any(axis=1)
+    )
+    if len(lost):
+        raise ValueError(f"row {lost[0]}: {values[lost[0]]} is no {dtype}")
+    return cast
 
 
 def _flat(array: Any, field: Field, depth: int) -> Any:

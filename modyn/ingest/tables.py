@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.formats import Parquet
-from modyn.ingest.arrow import Names, import_pyarrow, table_columns
+from modyn.ingest.arrow import Names, import_pyarrow, narrowed, table_columns
 from modyn.ingest.batch import Batch, Column, Columns, Piece
 from modyn.ingest.sources import Entry
 from modyn.inputs import Field, as_column, as_int64, as_timestamps
@@ -163,19 +163,17 @@ def _whole(series: Any, first: int) -> npt.NDArray[Any]:
 
 def _series(series: Any, field: Field, first: int) -> Column:
     """Return a column of a frame as the core takes it."""
-    is_float = field.dtype is not None and field.dtype.kind == "f" and not field.shape
-    if field.dtype is not None and is_float:
-        values = series.to_numpy(
-            dtype=field.dtype if series.isna().any() else None, na_value=np.nan
-        )
+    if field.dtype is not None and field.dtype.kind == "f" and not field.shape:
+        values = series.to_numpy(na_value=np.nan) if series.isna().any() else series.to_numpy()
     else:
         values = _whole(series, first)
     if field.dtype is None:
         values = [one.encode() if isinstance(one, str) else one for one in values]
     elif field.shape:
-        values = np.stack([np.asarray(one) for one in values])
+        nested = list(values)
+        values = np.stack(nested) if isinstance(nested[0], np.ndarray) else nested
     try:
-        data, offsets = as_column(field, values, len(series))
+        data, offsets = as_column(field, narrowed(values, field), len(series))
     except (TypeError, ValueError) as error:
         raise ValueError(f"column {series.name!r}, rows from {first} on: {error}") from error
     return data if offsets is None else (data, offsets)

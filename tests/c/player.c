@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const player_names[OPS] = {"append", "cross", "reopen", "refresh",
-                                       "source", "erase", "compact"};
+const char *const player_names[OPS] = {"append", "cross", "reopen",  "refresh",
+                                       "source", "erase", "compact", "order"};
 
 _Thread_local bool player_in_core;
 
@@ -281,6 +281,25 @@ refresh(player *p)
         look(p, p->reader, &p->seen, "the reader, stale");
 }
 
+static void
+order(player *p)
+{
+    mdn_error err = {.status = MDN_OK};
+    mdn_view *view = NULL;
+    mdn_status st;
+
+    if (p->reader == NULL)
+        return;
+    st = mdn_dataset_view(p->reader, &view, &err);
+    if (st == MDN_OK)
+        st = truth_compare_order(view, p->threads, &err);
+    if (st == MDN_INVALID)
+        player_complain(p, "time order", &err);
+    else if (st != MDN_OK)
+        expect_fault(p, "time order", &err);
+    mdn_view_release(view);
+}
+
 void
 player_play(player *p, player_op op)
 {
@@ -294,6 +313,8 @@ player_play(player *p, player_op op)
         open_writer(p);
     } else if (op == OP_REFRESH) {
         refresh(p);
+    } else if (op == OP_ORDER) {
+        order(p);
     } else if (p->writer != NULL) {
         switch (op) {
         case OP_APPEND: append(p, 1 + draw(p, FEW), false); break;

@@ -25,6 +25,7 @@ typedef enum {
     OP_SOURCE,  /* a few samples or none, and an entry of `sources` */
     OP_ERASE,   /* some samples, some of which may be erased already */
     OP_COMPACT,
+    OP_ORDER, /* samples in time order, as the reader sees them */
     OPS,
 } player_op;
 

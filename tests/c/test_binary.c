@@ -320,6 +320,40 @@ a_file_that_shrinks_is_said_to(void)
     }
 }
 
+/* Cut at every byte; of the archive, which is long, at bytes of every kind. */
+static void
+a_file_that_is_cut_is_refused_wherever_it_is(void)
+{
+    for (int kind = 0; kind < FILES; kind++) {
+        mdn_file_facts facts;
+        mdn_file file;
+        uint64_t step = kind == TAR ? 101 : 1;
+
+        put_kind(kind);
+        CHECK(mdn_file_open(&mdn_io_system, path, O_RDONLY, &file, NULL)
+              == MDN_OK);
+        CHECK(mdn_file_facts_of(&file, &facts, NULL) == MDN_OK);
+        mdn_file_close(&file);
+        if (kind == TAR) /* without its end mark, of which half will do */
+            facts.size -= 1024;
+        for (uint64_t size = facts.size; size > step; size -= step) {
+            uint64_t count, cut = kind == TAR ? size : size - 1;
+            mdn_error err = {.status = MDN_OK};
+            mdn_status st;
+
+            CHECK(truncate(path, (off_t)cut) == 0);
+            st = read_kind(kind, &mdn_io_system, 2, &count, &err);
+            if (kind == FIXED && cut % 4 == 0) {
+                CHECK(st == MDN_OK && count == cut / 4);
+                continue;
+            }
+            CHECK(st == MDN_INVALID && err.status == st);
+            CHECK(strstr(err.message, directory) == err.message);
+            CHECK(count <= cut / 2048);
+        }
+    }
+}
+
 /* What is shared -------------------------------------------------------- */
 
 static void
@@ -458,6 +492,7 @@ main(void)
     RUN(short_and_interrupted_calls_change_nothing);
     RUN(a_failed_call_is_reported_and_leaves_nothing_open);
     RUN(a_file_that_shrinks_is_said_to);
+    RUN(a_file_that_is_cut_is_refused_wherever_it_is);
     RUN(only_regular_files_are_opened);
     RUN(a_crew_does_all_items_or_all_before_the_first_bad_one);
     RUN(the_checksum_of_archives_is_that_of_zlib);

@@ -7,6 +7,9 @@
  * versions of themselves, and random bytes.  A reader then shows everything as
  * it was, or an error that names the dataset; never other bytes, never less.
  * One exception is documented: an older manifest shows the dataset as of then.
+ * A check of the dataset then finds something, too; and in a part of the cases
+ * it is repaired: it opens with whole commits only, each of its samples is
+ * what it was or is refused, nothing erased is back, and the writer goes on.
  *
  * It runs with little address space, so that a damaged count cannot make it
  * take what it says, and each look has to end within seconds.
@@ -18,6 +21,8 @@
 #include "samples.h"
 
 #include "base/random.h"
+#include "storage/check.h"
+#include "storage/repair.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -49,11 +54,12 @@ typedef struct {
     faulty disk;
     version versions[VERSIONS_MAX]; /* the last one is whole and current */
     int version_count;
+    bool exchanged;  /* a whole file is another one, or gone */
     char about[250]; /* the damage, for messages */
 } subject;
 
 typedef struct {
-    uint64_t damages, named, harmless, wrong, flips, lengths;
+    uint64_t damages, named, harmless, wrong, flips, lengths, repaired;
 } tally;
 
 static campaign options;
@@ -146,12 +152,31 @@ current(subject *s)
     return &s->versions[s->version_count - 1];
 }
 
-/* The last version stands again in all files. */
+static bool
+has_file(const version *v, const char *name)
+{
+    for (int f = 0; f < v->file_count; f++) {
+        if (strcmp(v->files[f].name, name) == 0)
+            return true;
+    }
+    return strcmp(name, "lock") == 0;
+}
+
+/* The last version stands again in all files, and there are no others. */
 static void
 restore_all(subject *s)
 {
     version *v = current(s);
+    DIR *dir = opendir(s->p.path);
+    struct dirent *entry;
+    char path[400];
 
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        path_of(s, entry->d_name, path);
+        if (entry->d_name[0] != '.' && !has_file(v, entry->d_name))
+            unlink(path);
+    }
+    closedir(dir);
     for (int f = 0; f < v->file_count; f++)
         put(s, v->files[f].name, v->files[f].bytes, v->files[f].size);
 }
@@ -209,10 +234,96 @@ look(subject *s, bool writable, const truth_state *state, mdn_error *err)
         st = mdn_dataset_view(dataset, &view, err);
     if (st == MDN_OK)
         st = truth_compare(&s->p.truth, state, dataset, view, 1, err);
+    if (st == MDN_OK)
+        st = truth_compare_order(view, 1, err);
     mdn_view_release(view);
     mdn_dataset_free(dataset);
     alarm(0);
     return st;
+}
+
+static void
+complain(const subject *s, const char *what, const mdn_error *err, tally *sum)
+{
+    sum->wrong++;
+    fprintf(stderr, "WRONG: %s: %s: status %d: %s (--seed %llu)\n", s->about,
+            what, err->status, err->message, (unsigned long long)options.seed);
+}
+
+static mdn_status
+ignore_finding(void *ctx, const mdn_finding *finding, mdn_error *err)
+{
+    (void)ctx, (void)finding, (void)err;
+    return MDN_OK;
+}
+
+static mdn_status
+ignore_step(void *ctx, const mdn_step *step, mdn_error *err)
+{
+    (void)ctx, (void)step, (void)err;
+    return MDN_OK;
+}
+
+/* What a reader noticed a check of all finds. */
+static void
+check_all(subject *s, tally *sum)
+{
+    mdn_error err = {.status = MDN_OK};
+    mdn_check_report report = {.findings = 0};
+    mdn_status st;
+
+    alarm(LOOK_SECONDS);
+    st = mdn_check_dataset(&mdn_io_system, s->p.path, 1, ignore_finding, NULL,
+                           NULL, &report, &err);
+    alarm(0);
+    if (st == MDN_OK && report.findings == 0)
+        complain(s, "the check finds nothing", &err, sum);
+    if (st != MDN_OK && st != MDN_IO)
+        complain(s, "the check fails", &err, sum);
+}
+
+static bool
+is_count_of_a_commit(const subject *s, uint64_t count)
+{
+    for (int k = 0; k < s->version_count; k++) {
+        if (s->versions[k].state.count == count)
+            return true;
+    }
+    return count == 0;
+}
+
+static void
+repair(subject *s, tally *sum)
+{
+    mdn_repair_options how = {.cut_sources = true};
+    mdn_error err = {.status = MDN_OK};
+    mdn_dataset *dataset = NULL;
+    mdn_view *view = NULL;
+    mdn_status st;
+
+    alarm(LOOK_SECONDS);
+    st = mdn_repair_dataset(&mdn_io_system, s->p.path, &how, ignore_step, NULL,
+                            &err);
+    if (st == MDN_CORRUPT || st == MDN_UNSUPPORTED
+        || (st == MDN_IO && err.sys_errno == ENOENT))
+        goto done; /* nothing can be done, and it says so */
+    if (st == MDN_OK)
+        st = mdn_dataset_open(&mdn_io_system, s->p.path, true, &dataset, &err);
+    if (st == MDN_OK)
+        st = mdn_dataset_view(dataset, &view, &err);
+    if (st == MDN_OK)
+        st = truth_compare_rest(&s->p.truth, &current(s)->state, view, &err);
+    /* What stands in for a whole file is left as it is. */
+    if (st != MDN_OK && !(s->exchanged && st != MDN_INVALID))
+        complain(s, "repaired", &err, sum);
+    else if (st == MDN_OK && !is_count_of_a_commit(s, mdn_view_count(view)))
+        complain(s, "repaired to half of a commit", &err, sum);
+    sum->repaired += st == MDN_OK;
+done:
+    mdn_view_release(view);
+    mdn_dataset_free(dataset);
+    alarm(0);
+    restore_all(s);
 }
 
 /* The dataset is damaged: it shows `state`, or an error that names it.  Returns
@@ -229,12 +340,13 @@ judge(subject *s, const truth_state *state, tally *sum)
     sum->named += st != MDN_OK;
     sum->harmless += st == MDN_OK;
     if (st != MDN_OK && st != MDN_CORRUPT && st != MDN_UNSUPPORTED && !gone)
-        sum->wrong++,
-            fprintf(stderr, "WRONG: status %d: %s: %s (--seed %llu)\n", st,
-                    s->about, err.message, (unsigned long long)options.seed);
+        complain(s, "wrong bytes, or a strange error", &err, sum);
     else if (st != MDN_OK && strstr(err.message, s->p.path) == NULL)
-        sum->wrong++, fprintf(stderr, "WRONG: names no file: %s: %s\n",
-                              s->about, err.message);
+        complain(s, "names no file", &err, sum);
+    if (st != MDN_OK && !writable && draw(4) == 0)
+        check_all(s, sum);
+    if (st != MDN_OK && !writable && draw(8) == 0)
+        repair(s, sum);
     if (writable)
         restore_all(s);
     return st != MDN_OK;
@@ -381,8 +493,10 @@ exchange(subject *s, const content *c, const content *other, const char *what,
         path_of(s, c->name, path);
         unlink(path);
     }
+    s->exchanged = true;
     judge(s, state, sum);
-    put(s, c->name, c->bytes, c->size);
+    s->exchanged = false;
+    restore_all(s); /* a look may have written what is to be in order */
 }
 
 static void
@@ -503,10 +617,10 @@ main(int argc, char **argv)
     }
     drop(&stranger);
     printf("test_every_damage: %llu damages, %llu of them flipped bits and "
-           "%llu lengths; %llu named, %llu without effect; ",
+           "%llu lengths; %llu named, %llu without effect, %llu repaired; ",
            (unsigned long long)sum.damages, (unsigned long long)sum.flips,
            (unsigned long long)sum.lengths, (unsigned long long)sum.named,
-           (unsigned long long)sum.harmless);
+           (unsigned long long)sum.harmless, (unsigned long long)sum.repaired);
     campaign_end(sum.wrong);
     return sum.wrong > 0;
 }

@@ -1,23 +1,17 @@
 #include "truth.h"
+#include "truth_marks.h"
 
 #include "base/bytes.h"
 #include "base/random.h"
 
-#include <ctype.h>
-#include <dirent.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define CELL 32
 #define LARGE_ONE_IN 64 /* payloads, if there are large ones */
 
 typedef unsigned long long ull;
-
-static const char MARK[8] = "MdNcEl\r\n";
 
 static void *
 allocate(uint64_t size)
@@ -37,7 +31,7 @@ fill(uint8_t *to, uint64_t size, uint64_t key, uint32_t take, uint32_t field)
 {
     uint8_t cell[CELL];
 
-    memcpy(cell, MARK, sizeof MARK);
+    memcpy(cell, TRUTH_MARK, sizeof TRUTH_MARK);
     mdn_store_u64(cell + 8, key);
     mdn_store_u32(cell + 16, take);
     mdn_store_u32(cell + 20, field);
@@ -69,14 +63,12 @@ number(uint64_t key, uint32_t take)
 static int64_t
 stamp(uint64_t tag, uint64_t key, uint32_t take)
 {
-    return (int64_t)(tag << 48 | (key & 0xffffff) << 24 | (take & 0xffffff));
+    return (int64_t)(tag << 48 | truth_reversed(key) << 24 | (take & 0xffffff));
 }
 
 /* Added to the number of an entry of `sources`, whose content is no sample's.
  */
 #define SOURCE_KEY (UINT64_C(1) << 40)
-#define TIMESTAMP_TAG UINT64_C(0x5453)
-#define LABEL_TAG UINT64_C(0x4c42)
 
 /* States. */
 
@@ -229,9 +221,9 @@ truth_draw(truth *t, uint64_t count)
     t->takes++;
     for (uint64_t i = 0; i < count; i++) {
         numbers[i] = number(first + i, t->takes);
-        batch.timestamps[i] = stamp(TIMESTAMP_TAG, first + i, t->takes);
+        batch.timestamps[i] = stamp(TRUTH_TIMESTAMP_TAG, first + i, t->takes);
         if (t->labels)
-            batch.labels[i] = stamp(LABEL_TAG, first + i, t->takes);
+            batch.labels[i] = stamp(TRUTH_LABEL_TAG, first + i, t->takes);
     }
     batch.columns[0] =
         t->ragged ? draw_payloads(t, count, 0) : draw_cells(t, count);
@@ -364,8 +356,9 @@ compare_keys(const truth *t, const truth_state *state, mdn_view *view,
     for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
         uint32_t take = state->take[keys[i]];
         bool right =
-            got.timestamps[i] == stamp(TIMESTAMP_TAG, keys[i], take)
-            && (!t->labels || got.labels[i] == stamp(LABEL_TAG, keys[i], take));
+            got.timestamps[i] == stamp(TRUTH_TIMESTAMP_TAG, keys[i], take)
+            && (!t->labels
+                || got.labels[i] == stamp(TRUTH_LABEL_TAG, keys[i], take));
 
         for (uint32_t f = 0; f < got.target_count && right; f++)
             right = field_is_right(t, &got.targets[f], i, keys[i], take);
@@ -392,8 +385,8 @@ compare_columns(const truth *t, const truth_state *state, mdn_view *view,
 
         if (state->erased[key])
             continue;
-        if (timestamps[key] != stamp(TIMESTAMP_TAG, key, take)
-            || (t->labels && labels[key] != stamp(LABEL_TAG, key, take)))
+        if (timestamps[key] != stamp(TRUTH_TIMESTAMP_TAG, key, take)
+            || (t->labels && labels[key] != stamp(TRUTH_LABEL_TAG, key, take)))
             st = mdn_fail(err, MDN_INVALID, "columns of sample %llu are wrong",
                           (ull)key);
     }
@@ -478,6 +471,61 @@ compare_journals(const truth_state *state, mdn_dataset *dataset, mdn_error *err)
 }
 
 mdn_status
+truth_compare_rest(const truth *t, const truth_state *state, mdn_view *view,
+                   mdn_error *err)
+{
+    uint64_t count = mdn_view_count(view);
+
+    if (count > state->count)
+        return mdn_fail(err, MDN_INVALID, "%llu samples instead of %llu",
+                        (ull)count, (ull)state->count);
+    for (uint64_t key = 0; key < count; key++) {
+        mdn_status st;
+
+        if (mdn_view_is_erased(view, key) != (state->erased[key] != 0))
+            return mdn_fail(err, MDN_INVALID, "sample %llu is %serased",
+                            (ull)key, state->erased[key] ? "not " : "");
+        if (state->erased[key])
+            continue;
+        st = compare_keys(t, state, view, &key, 1, 1, err);
+        if (st != MDN_OK && st != MDN_CORRUPT)
+            return st;
+    }
+    return MDN_OK;
+}
+
+mdn_status
+truth_compare_order(mdn_view *view, uint32_t threads, mdn_error *err)
+{
+    uint64_t count = mdn_view_count(view);
+    const int64_t *timestamps, *labels;
+    uint8_t *seen = NULL;
+    mdn_order *order = NULL;
+    mdn_status st = mdn_view_time_order(view, threads, &order, err);
+
+    if (st == MDN_OK)
+        st = mdn_view_columns(view, 0, count, &timestamps, &labels, err);
+    if (st == MDN_OK && mdn_order_count(order) != count)
+        st = mdn_fail(err, MDN_INVALID, "an order of %llu samples",
+                      (ull)mdn_order_count(order));
+    if ((seen = calloc(1, count + 1)) == NULL)
+        abort();
+    for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
+        const uint64_t *keys = mdn_order_keys(order);
+        uint64_t key = keys ? keys[i] : i, last = i == 0 ? key : i - 1;
+
+        last = i > 0 && keys ? keys[i - 1] : last;
+        if (key >= count || seen[key]++ || timestamps[last] > timestamps[key]
+            || (timestamps[last] == timestamps[key] && last > key))
+            st = mdn_fail(err, MDN_INVALID, "sample %llu is out of time order",
+                          (ull)key);
+    }
+    free(seen);
+    mdn_order_free(order);
+    return st;
+}
+
+mdn_status
 truth_compare(const truth *t, const truth_state *state, mdn_dataset *dataset,
               mdn_view *view, uint32_t threads, mdn_error *err)
 {
@@ -521,116 +569,4 @@ truth_state_of(const truth *t, mdn_dataset *dataset, const mdn_view *view)
                    && f.sources == t->then.source_count
                ? &t->then
                : &t->now;
-}
-
-/* Files. */
-
-/* The segment that a file belongs to, NNNNNN.seg or NNNNNN-G.seg; -1: another
- * known file, -2: none that is known. */
-static int64_t
-segment_of(const char *name)
-{
-    static const char *const known[] = {"manifest", "lock", "events",
-                                        "sources"};
-    const char *at = name;
-
-    for (int i = 0; i < 4; i++) {
-        if (strcmp(name, known[i]) == 0)
-            return -1;
-    }
-    while (isdigit((unsigned char)*at))
-        at++;
-    if (at - name != 6)
-        return -2;
-    if (*at == '-') /* its files have been written anew */
-        while (isdigit((unsigned char)*++at))
-            ;
-    if (strcmp(at, ".seg") != 0 && strcmp(at, ".col") != 0)
-        return -2;
-    return strtol(name, NULL, 10);
-}
-
-static bool
-is_erased(const truth_state *state, uint64_t key, uint32_t take)
-{
-    return key < state->count && state->erased[key] && state->take[key] == take;
-}
-
-/* Cells at any place, timestamps and labels at multiples of 8: the key of an
- * erased sample that any of them names, or UINT64_MAX. */
-static uint64_t
-find_erased(const truth_state *state, const uint8_t *data, uint64_t size)
-{
-    const uint8_t *at = data, *end = data + size;
-
-    while ((at = memmem(at, (size_t)(end - at), MARK, sizeof MARK)) != NULL) {
-        if (end - at >= 20
-            && is_erased(state, mdn_load_u64(at + 8), mdn_load_u32(at + 16)))
-            return mdn_load_u64(at + 8);
-        at += sizeof MARK;
-    }
-    for (uint64_t i = 0; i + 8 <= size; i += 8) {
-        uint64_t word = mdn_load_u64(data + i), key = word >> 24 & 0xffffff;
-
-        if ((word >> 48 == TIMESTAMP_TAG || word >> 48 == LABEL_TAG)
-            && is_erased(state, key, word & 0xffffff))
-            return key;
-    }
-    return UINT64_MAX;
-}
-
-static mdn_status
-search_file(const truth_state *state, const char *path, const char *name,
-            mdn_error *err)
-{
-    char full[400];
-    struct stat st;
-    uint64_t key = UINT64_MAX;
-    void *data;
-    int fd;
-
-    snprintf(full, sizeof full, "%s/%s", path, name);
-    fd = open(full, O_RDONLY);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        abort();
-    data = allocate((uint64_t)st.st_size);
-    if (pread(fd, data, (size_t)st.st_size, 0) != st.st_size)
-        abort();
-    key = find_erased(state, data, (uint64_t)st.st_size);
-    free(data);
-    close(fd);
-    if (key == UINT64_MAX)
-        return MDN_OK;
-    return mdn_fail(err, MDN_INVALID, "%s holds bytes of erased sample %llu",
-                    name, (ull)key);
-}
-
-mdn_status
-truth_check_files(const truth *t, const char *path, bool compacted,
-                  mdn_error *err)
-{
-    DIR *dir = opendir(path);
-    struct dirent *entry;
-    uint64_t seen[2] = {0, 0}; /* bits of segments, .seg and .col */
-    mdn_status st = MDN_OK;
-
-    if (dir == NULL)
-        return mdn_fail(err, MDN_INVALID, "%s is gone", path);
-    while (st == MDN_OK && (entry = readdir(dir)) != NULL) {
-        const char *name = entry->d_name;
-        int64_t segment = segment_of(name);
-        uint64_t *bits = &seen[strstr(name, ".col") != NULL];
-
-        if (name[0] == '.')
-            continue;
-        if (segment == -2 || segment > 63
-            || (segment >= 0 && (*bits >> segment & 1)))
-            st = mdn_fail(err, MDN_INVALID, "stray file %s", name);
-        if (st == MDN_OK && segment >= 0)
-            *bits |= UINT64_C(1) << segment;
-        if (st == MDN_OK && compacted)
-            st = search_file(&t->now, path, name, err);
-    }
-    closedir(dir);
-    return st;
 }

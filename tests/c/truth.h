@@ -12,6 +12,7 @@
 #define TESTS_TRUTH_H
 
 #include "storage/dataset.h"
+#include "storage/order.h"
 
 #define TRUTH_FIXED "cell: uint8[32]\na: int32\n"
 #define TRUTH_RAGGED "s: bytes\na: int32\nt: bytes\n"
@@ -72,6 +73,17 @@ void truth_erase(const truth *t, const uint64_t *keys, uint64_t count,
 mdn_status truth_compare(const truth *t, const truth_state *state,
                          mdn_dataset *dataset, mdn_view *view, uint32_t threads,
                          mdn_error *err);
+
+/* The view of a dataset that was damaged and repaired: of the first samples of
+ * a state it shows each one as it was, or refuses it as damaged; none that was
+ * erased is back. */
+mdn_status truth_compare_rest(const truth *t, const truth_state *state,
+                              mdn_view *view, mdn_error *err);
+
+/* The time order of a view names each sample once, in order.  It may write a
+ * file beside the dataset's own. */
+mdn_status truth_compare_order(mdn_view *view, uint32_t threads,
+                               mdn_error *err);
 
 /* Of the truth, in doubt, that of the two states whose counts the handle and
  * its view show; NULL where even they cannot be read. */

@@ -488,7 +488,7 @@ def test_hostile_arrays_are_refused(tmp_path: Path, header: str, edge: int) -> N
         open_npy(str(path), "x: float32[2]\n", Npy())
 
 
-@pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.parametrize("edge", [*EDGES, 2**16 - 1])
 def test_hostile_archives_are_refused_or_read_right(tmp_path: Path, edge: int) -> None:
     """Every number of the archive, at every place, in both forms of its end."""
     whole = saved(x=np.arange(5, dtype="i2"))
@@ -498,9 +498,9 @@ def test_hostile_archives_are_refused_or_read_right(tmp_path: Path, edge: int) -
     for data in (whole, with_end_of_64_bits(whole)):
         start = data.index(b"PK\1\2")
         for at in [*range(30), *range(start, len(data))]:
-            for width in (2, 4, 8):
+            for width in (w for w in (2, 4, 8) if edge < 2 ** (8 * w)):
                 changed = bytearray(data)
-                changed[at : at + width] = (edge % 2 ** (8 * width)).to_bytes(width, "little")
+                changed[at : at + width] = edge.to_bytes(width, "little")
                 path.write_bytes(changed[: len(data)])
                 got = fields_or_error(lambda: open_npy(str(path), "x: int16\n", Npy()))
                 if isinstance(got, str):

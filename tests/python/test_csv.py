@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Callable
@@ -570,3 +571,61 @@ def test_a_reader_is_for_one_thread_at_a_time(tmp_path: Path) -> None:
 
     assert not any(thread.is_alive() for thread in threads)
     assert refused in ([], ["a Reader is for one thread at a time"])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_interrupt_is_heard_within_a_file_and_leaves_the_reader_fit(
+    tmp_path: Path, threads: int
+) -> None:
+    import signal
+
+    class InterruptError(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise InterruptError
+
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"1,2\n" * 2_000_000)
+    reader = open_csv(
+        path, "x: int64\n", (1,), header=False, quote=-1, timestamp=0, threads=threads
+    )
+    before = signal.signal(signal.SIGALRM, interrupt)
+    positions = []
+    try:
+        for _ in range(50):
+            reader.seek(0)
+            signal.setitimer(signal.ITIMER_REAL, 0.002)
+            with contextlib.suppress(InterruptError):
+                reader.check()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            positions.append(reader.position)
+            if 0 < positions[-1] < 8_000_000:
+                break
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+    assert 0 < positions[-1] < 8_000_000
+    reader.seek(0)
+    assert len(reader.read(BATCH_BYTES)[0][0]) == 2_000_000
+
+
+def test_a_reader_refuses_to_work_in_a_child(tmp_path: Path) -> None:
+    import os
+
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"1,2\n" * 2_000_000)
+    reader = open_csv(path, "x: int64\n", (1,), header=False, timestamp=0, threads=3)
+    reader.read(1)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            reader.read(1)
+        except ValueError as error:
+            del reader
+            os._exit(7 if "opened before a fork" in str(error) else 1)
+        os._exit(2)
+
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert len(reader.read(BATCH_BYTES)[0][0]) == 1_999_999

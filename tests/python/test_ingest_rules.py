@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from modyn import _core
 from modyn.dataset import Dataset
-from modyn.formats import CSV, FileNameTime, Files, FixedRecord, FolderLabels, LabelFile, Npy
+from modyn.formats import (
+    CSV,
+    JSONL,
+    FileNameTime,
+    Files,
+    FixedRecord,
+    FolderLabels,
+    LabelFile,
+    Npy,
+    Tar,
+)
 from modyn.ingest import IngestReport
 from modyn.ingest.driver import Intake
 from modyn.ingest.names import expand
@@ -158,6 +174,56 @@ def test_fixed_records_go_on_where_they_ended(home: Home) -> None:
     home.take(path, format=RECORDS, timestamps="mtime")
 
     assert home.values() == [0, 1, 2, 3, 4]
+
+
+def tar(path: Path, mode: Any, *numbers: int) -> None:
+    with tarfile.open(path, mode) as archive:
+        for n in numbers:
+            for ending, content in [("x", b"%d" % n), ("cls", b"7")]:
+                member = tarfile.TarInfo(f"{n:04}.{ending}")
+                member.size, member.mtime = len(content), n
+                archive.addfile(member, io.BytesIO(content))
+
+
+def test_archives_go_on_where_they_ended(home: Home) -> None:
+    path = home.path / "a.tar"
+    format = Tar(fields={"x": "x"}, modification_time=True)
+    tar(path, "w", 1, 2)
+
+    counts = []
+    for more in [(3,), (4, 5), ()]:
+        counts.append(home.take(path, format=format).samples)
+        tar(path, "a", *more)
+    home.take(path, format=format)
+
+    assert counts == [2, 1, 2]
+    assert home.values() == [1, 2, 3, 4, 5]
+    assert home.dataset.timestamps.tolist() == [1, 2, 3, 4, 5]
+
+
+def test_an_archive_that_is_being_written_is_followed(home: Home) -> None:
+    tar(home.path / "whole.tar", "w", *range(20))
+    content = (home.path / "whole.tar").read_bytes()
+    path = home.path / "a.tar"
+
+    for end in range(0, len(content) + 1, 256):
+        path.write_bytes(content[:end]) if end == 0 else home.add(path, content[end - 256 : end])
+        report = home.follow(path, format=Tar(fields={"x": "x"}, modification_time=True))
+        assert report.skipped == ()
+
+    assert home.values() == list(range(20))
+
+
+def test_lines_of_json_go_on_where_they_ended(home: Home) -> None:
+    path = home.write("a.jsonl", '{"t": 0, "x": 1}\n')
+    format = JSONL(timestamp="t")
+    home.take(path, format=format)
+    home.add(path, '{"t": 0, "x": 2}')
+    home.take(path, format=format)
+    home.add(path, '\n{"t": 0, "x": 3}\n')
+    home.take(path, format=format)
+
+    assert home.values() == [1, 2, 3]
 
 
 def test_a_whole_file_that_has_grown_is_rejected(home: Home) -> None:
@@ -676,6 +742,27 @@ def test_single_files_are_known_by_what_they_hold(images: Home) -> None:
 
     assert (report.samples, report.known, len(report.renamed)) == (0, 3, 1)
     assert "2.png: has shrunk" in reason(report)
+
+
+@given(st.lists(st.binary(max_size=9), max_size=20), st.integers(1, 6))
+def test_the_checks_in_memory_are_those_of_the_files(contents: list[bytes], limit: int) -> None:
+    offsets = np.cumsum([0, *map(len, contents)])
+    head, tail = _core.content_checks(np.frombuffer(b"".join(contents), np.uint8), offsets, limit)
+
+    with tempfile.NamedTemporaryFile(buffering=0) as file:
+        for content, first, last in zip(contents, head, tail, strict=True):
+            file.truncate(0)
+            file.seek(0)
+            file.write(content)
+            part = min(limit, len(content))
+            assert first == _core.file_check(file.name, 0, part)
+            assert last == _core.file_check(file.name, len(content) - part, part)
+
+
+@pytest.mark.parametrize("offsets", [[], [0, 3], [1, 0], [-1, 1]])
+def test_offsets_that_leave_the_values_are_refused(offsets: list[int]) -> None:
+    with pytest.raises(ValueError, match="offsets do not ascend within the values"):
+        _core.content_checks(np.zeros(2, np.uint8), np.array(offsets, np.int64), 9)
 
 
 # The journal ------------------------------------------------------------------------------------

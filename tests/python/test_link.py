@@ -108,7 +108,7 @@ def test_a_linked_file_is_taken_once(tmp_path: Path, rand: Rand) -> None:
     assert (first.samples, again.samples, again.known) == (ROWS + 1, 0, 1)
     assert len(dataset) == ROWS + 1
     assert [event.action for event in dataset.audit()] == ["link"]
-    assert dataset.audit()[0].path == str(tmp_path / "f.bin")
+    assert dataset.audit()[0].file == str(tmp_path / "f.bin")
     assert dataset.audit()[0].segments == (0,)
 
 
