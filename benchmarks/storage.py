@@ -5,6 +5,8 @@
     append      batches of 64 Ki records, against fallocate + write + fdatasync
     csv         a large CSV file on two threads, against pyarrow.csv into memory
     binary      a file of fixed records, against cp --reflink=never
+    link        a file of fixed records, linked, against copied
+    linked      fetch by key of linked samples, against copied ones
     files       50,000 small files, against reading them in C
     open        a dataset of 1e9 samples
     erased      fetch by key with samples erased, against none erased
@@ -30,6 +32,7 @@ from typing import Any
 from benchmarks.appending import append_line
 from benchmarks.fetching import appending_line, erased_line
 from benchmarks.ingesting import binary_line, csv_line, files_line
+from benchmarks.linking import link_line, linked_line
 from benchmarks.machine import machine_line
 from benchmarks.measure import Outcome, Settings, print_outcome
 from benchmarks.opening import open_report, print_open
@@ -38,6 +41,8 @@ LINES: dict[str, Callable[[Settings], Outcome]] = {
     "append": append_line,
     "csv": csv_line,
     "binary": binary_line,
+    "link": link_line,
+    "linked": linked_line,
     "files": files_line,
     "erased": erased_line,
     "appending": appending_line,
