@@ -107,6 +107,14 @@ faulty_close(void *self, int fd)
     return mdn_io_system.close(NULL, fd);
 }
 
+/* What a short transfer moves: one byte of a few, a part of many, so that a
+ * disk on which all of them are short gets there. */
+static uint64_t
+shortened(uint64_t size)
+{
+    return size <= 4096 ? 1 + size / 64 : size / 3;
+}
+
 static int64_t
 faulty_pread(void *self, int fd, void *buf, uint64_t size, uint64_t at)
 {
@@ -117,7 +125,7 @@ faulty_pread(void *self, int fd, void *buf, uint64_t size, uint64_t at)
     if (effect < 0)
         return effect;
     if (effect > 0 && disk->fault == FAULT_SHORT && size > 1)
-        size = 1, disk->fired = true;
+        size = shortened(size), disk->fired = true;
     got = mdn_io_system.pread(NULL, fd, buf, size, at);
     if (effect > 0 && disk->fault == FAULT_FLIP && got > 0) {
         ((char *)buf)[got / 2] ^= 16;
@@ -135,7 +143,7 @@ faulty_pwrite(void *self, int fd, const void *buf, uint64_t size, uint64_t at)
     if (effect < 0)
         return effect;
     if (effect > 0 && disk->fault == FAULT_SHORT && size > 1)
-        size = 1, disk->fired = true;
+        size = shortened(size), disk->fired = true;
     if (effect > 0 && disk->fault == FAULT_TORN)
         size /= 2;
     faulty_before_write(&disk->changes, fd, at, size);

@@ -25,7 +25,7 @@ typedef enum {
     FAULT_EDQUOT, /* the same with EDQUOT */
     FAULT_EMFILE, /* refused with EMFILE, if it is one that opens something */
     FAULT_EINTR,  /* refused with EINTR; sticky makes no sense */
-    FAULT_SHORT,  /* a transfer moves one byte only */
+    FAULT_SHORT,  /* a transfer moves a part only, of few bytes one */
     FAULT_KILL,   /* this call and every later one are refused: the process
                      is as good as dead */
     FAULT_TORN,   /* a write of half its bytes, then as FAULT_KILL */
