@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -165,11 +166,13 @@ class Intake:
         rejected: list[Rejected] = []
         tally.known += plan.known
         tally.renamed += plan.renamed
-        for batch in ahead(self._batches(plan, on_error)):
-            rejected += batch.rejected
-            self._commit(batch, tally)
-            if stopped():
-                break
+        # Closed also when an interrupt comes: no thread reads on behind it.
+        with closing(ahead(self._batches(plan, on_error))) as batches:
+            for batch in batches:
+                rejected += batch.rejected
+                self._commit(batch, tally)
+                if stopped():
+                    break
         return rejected
 
     def _commit(self, batch: Batch, tally: Tally) -> None:
