@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from modyn import Loader
 from modyn._core import CorruptError
+from modyn.cli import app
 from modyn.dataset import Dataset
 from modyn.formats import CSV, FileNameTime, FixedRecord
 from tests.conftest import Rand
@@ -243,6 +245,27 @@ def test_a_changed_file_is_an_error_that_names_it(
         list(Loader(dataset, keys, batch_size=1000, shuffle="global", seed=1, threads=4))
     assert dataset.fetch([2 * ROWS + 3])["y"][0] == records["y"][2 * ROWS + 3]
     assert np.array_equal(dataset.timestamps, records["time"])
+
+
+def test_the_command_line_links_and_says_what_remains(tmp_path: Path, rand: Rand) -> None:
+    make(tmp_path).close()
+    write(tmp_path / "f.bin", rand, ROWS + 2)
+    options = ["record_size=23", "fields={x: 10, y: 18}", "first_record=5"]
+    options += ["label=[8, '>u2']", "timestamp=[0, int64]"]
+    given = [part for option in options for part in ("-o", option)]
+    run = CliRunner()
+
+    where = [str(tmp_path / "d"), str(tmp_path / "f.bin")]
+    taken = run.invoke(app, ["ingest", *where, "--format=fixed", "--link", *given])
+    erased = run.invoke(
+        app, ["dataset", "erase", str(tmp_path / "d"), "--keys=5", "--reason=x", "--yes"]
+    )
+    compacted = run.invoke(app, ["dataset", "compact", str(tmp_path / "d")])
+
+    assert taken.exit_code == 0, taken.output
+    assert erased.exit_code == 0, erased.output
+    said = f"1 erased samples are still in your own file {tmp_path / 'f.bin'}"
+    assert said in compacted.output.replace("\n", "")
 
 
 FOREIGN = """
