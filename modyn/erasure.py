@@ -93,9 +93,9 @@ class Erasure:
                 raise ValueError(f"{dataset.path} has no labels")
             right &= np.isin(classes, as_int64("labels", np.atleast_1d(self.labels)))
         if self.since is not None:
-            right &= times >= as_timestamps([self.since], unit)[0]
+            right &= times >= as_timestamps(np.asarray([self.since]), unit)[0]
         if self.until is not None:
-            right &= times < as_timestamps([self.until], unit)[0]
+            right &= times < as_timestamps(np.asarray([self.until]), unit)[0]
         return np.flatnonzero(right).astype(np.uint64)
 
 

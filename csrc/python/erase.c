@@ -49,11 +49,11 @@ mdn_py_check_signals(void *ctx, mdn_error *err)
     PyThreadState **thread = ctx;
     int failed;
 
-    (void)err; /* the exception says it */
     PyEval_RestoreThread(*thread);
     failed = PyErr_CheckSignals() < 0;
     *thread = PyEval_SaveThread();
-    return failed ? MDN_CALLBACK : MDN_OK;
+    /* The exception says it, but whoever raises looks into err first. */
+    return failed ? mdn_fail(err, MDN_CALLBACK, "interrupted") : MDN_OK;
 }
 
 const char mdn_py_compact_doc[] =

@@ -5,8 +5,8 @@
 #ifndef MDN_STORAGE_CHECK_H
 #define MDN_STORAGE_CHECK_H
 
+#include "base/pulse.h"
 #include "storage/check_segment.h"
-#include "storage/rewrite.h"
 #include "storage/survey.h"
 
 typedef struct {

@@ -20,6 +20,7 @@
 #include "storage/columns.h"
 #include "storage/linked.h"
 #include "storage/manifest.h"
+#include "storage/window.h"
 #include "storage/zstd.h"
 
 #include <errno.h>
@@ -28,7 +29,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW (UINT64_C(1) << 20) /* bytes between two looks at cancelled */
 #define COLUMN_ROWS (UINT64_C(1) << MDN_COLUMN_BLOCK_SHIFT)
 #define CHECKS 4096 /* held at a time */
 #define TEXT_SIZE 256
@@ -46,13 +46,6 @@ typedef enum {
     LENGTHS,  /* of bytes fields do not add up */
 } fault;
 
-/* Part of a file, as it was read. */
-typedef struct {
-    const mdn_file *file;
-    uint64_t at, size;
-    uint8_t *bytes; /* WINDOW */
-} window;
-
 typedef struct {
     const mdn_subject *subject;
     const mdn_layout *layout;
@@ -66,7 +59,7 @@ typedef struct {
     const mdn_link *link;
     char our_seg_name[64], col_name[64];
     const char *seg_name;
-    window records, columns;
+    mdn_window records, columns;
     uint32_t *checks; /* CHECKS of one kind */
     uint64_t checks_at, check_count;
     mdn_kind checks_of;
@@ -154,31 +147,6 @@ put_file(checking *c, mdn_found what, const char *name, const char *text,
 
 /* Reading. */
 
-/* Bytes of the file from `at` on, at least one and at most `size`; *size is
- * how many.  NULL where there are none. */
-static const uint8_t *
-look_at(window *w, uint64_t at, uint64_t *size)
-{
-    int64_t got = 0;
-
-    if (at < w->at || at >= w->at + w->size) {
-        w->at = at;
-        w->size = 0;
-        if (w->file->fd < 0 || at > INT64_MAX)
-            return NULL;
-        do
-            got = w->file->io->pread(w->file->io->self, w->file->fd, w->bytes,
-                                     WINDOW, at);
-        while (got == -EINTR);
-        if (got <= 0)
-            return NULL;
-        w->size = (uint64_t)got;
-    }
-    if (*size > w->at + w->size - at)
-        *size = w->at + w->size - at;
-    return w->bytes + (at - w->at);
-}
-
 static mdn_status
 check_cancelled(const checking *c, mdn_error *err)
 {
@@ -190,12 +158,12 @@ check_cancelled(const checking *c, mdn_error *err)
 
 /* Continue *crc over a part of the file; *f says if it is not there. */
 static mdn_status
-sum(checking *c, window *w, uint64_t at, uint64_t size, uint32_t *crc, fault *f,
-    mdn_error *err)
+sum(checking *c, mdn_window *w, uint64_t at, uint64_t size, uint32_t *crc,
+    fault *f, mdn_error *err)
 {
     while (size > 0) {
         uint64_t n = size;
-        const uint8_t *bytes = look_at(w, at, &n);
+        const uint8_t *bytes = mdn_window_look(w, at, &n);
 
         if (bytes == NULL) {
             *f = UNREADABLE;
@@ -205,30 +173,10 @@ sum(checking *c, window *w, uint64_t at, uint64_t size, uint32_t *crc, fault *f,
         c->checked->bytes += n;
         at += n;
         size -= n;
-        if (n >= WINDOW / 2 && check_cancelled(c, err) != MDN_OK)
+        if (n >= MDN_WINDOW_SIZE / 2 && check_cancelled(c, err) != MDN_OK)
             return MDN_CANCELLED;
     }
     return MDN_OK;
-}
-
-/* Copy a part of the file; false if it is not there. */
-static bool
-copy_from(window *w, uint64_t at, uint64_t size, void *out)
-{
-    uint8_t *to = out;
-
-    while (size > 0) {
-        uint64_t n = size;
-        const uint8_t *bytes = look_at(w, at, &n);
-
-        if (bytes == NULL)
-            return false;
-        memcpy(to, bytes, n);
-        to += n;
-        at += n;
-        size -= n;
-    }
-    return true;
 }
 
 /* The checksum that a block must have: false if it cannot be read. */
@@ -390,8 +338,8 @@ check_lengths(checking *c, uint64_t start, uint64_t size)
     uint8_t length[4], frame[64];
 
     for (uint32_t i = 0; i < schema->bytes_count; i++) {
-        if (!copy_from(&c->records, start + schema->fixed_size + 4 * i, 4,
-                       length))
+        if (!mdn_window_copy(&c->records, start + schema->fixed_size + 4 * i, 4,
+                             length))
             return UNREADABLE;
         total += mdn_load_u32(length);
     }
@@ -400,8 +348,8 @@ check_lengths(checking *c, uint64_t start, uint64_t size)
     if (c->layout->compressed && size < total && frame_size > 0) {
         if (frame_size > sizeof frame)
             frame_size = sizeof frame; /* how much it holds is said first */
-        if (!copy_from(&c->records, start + schema->head_size, frame_size,
-                       frame))
+        if (!mdn_window_copy(&c->records, start + schema->head_size, frame_size,
+                             frame))
             return UNREADABLE;
         if (mdn_zstd_holds(frame, frame_size, total - schema->head_size))
             return FINE;
@@ -454,8 +402,9 @@ check_ragged_records(checking *c, mdn_error *err)
         uint64_t count = block_rows(c, MDN_OFFSETS, row);
         uint32_t crc = seed_of(c, MDN_OFFSETS, row);
 
-        if (!copy_from(&c->columns, layout->column_at[MDN_OFFSETS] + 8 * row,
-                       8 * count, ends)
+        if (!mdn_window_copy(&c->columns,
+                             layout->column_at[MDN_OFFSETS] + 8 * row,
+                             8 * count, ends)
             || compare(c, MDN_OFFSETS, row, mdn_crc32c(crc, ends, 8 * count))
                    != FINE) {
             start = -1;
@@ -592,7 +541,7 @@ report_unopened(checking *c, const char *name, mdn_status st,
     } else {
         text = "missing";
     }
-    return put_file(c, MDN_FOUND_MISSING, name, text, true, err);
+    return put_file(c, MDN_FOUND_MISSING, name, text, !c->subject->blind, err);
 }
 
 static mdn_status
@@ -717,15 +666,15 @@ mdn_check_segment(const mdn_subject *subject, uint64_t segment,
         .first = segment << subject->layout->segment_shift,
         .seg = MDN_FILE_CLOSED,
         .col = MDN_FILE_CLOSED,
-        .records.bytes = malloc(WINDOW),
-        .columns.bytes = malloc(WINDOW),
+        .records.bytes = malloc(MDN_WINDOW_SIZE),
+        .columns.bytes = malloc(MDN_WINDOW_SIZE),
         .checks = malloc(4 * CHECKS),
     };
     mdn_status st = MDN_OK;
 
     set_subject(&c, subject->history, subject->tail);
     if (!c.records.bytes || !c.columns.bytes || !c.checks)
-        st = mdn_fail_nomem(err, 2 * WINDOW + 4 * CHECKS);
+        st = mdn_fail_nomem(err, 2 * MDN_WINDOW_SIZE + 4 * CHECKS);
     if (st == MDN_OK)
         st = check(&c, err);
     mdn_file_close(&c.seg);

@@ -14,10 +14,9 @@
 #include "base/bytes.h"
 #include "base/crc32c.h"
 #include "base/file.h"
-#include "storage/events.h"
 #include "storage/handle.h"
 #include "storage/mend.h"
-#include "storage/survey.h"
+#include "storage/repair_plan.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -30,36 +29,8 @@
 #define NAME_SIZE 64
 #define HEADER_CRC_AT 508 /* of the manifest */
 #define SCHEMA_AT (3 * SECTOR)
-#define LOOKS 3 /* at a journal in which something seems wrong */
 
 typedef unsigned long long ull;
-
-/* A good record, as it stands in the file and as it will be. */
-typedef struct {
-    uint8_t bytes[MDN_RECORD_SIZE];
-    mdn_tail tail;
-    uint64_t sequence; /* in the old manifest */
-} good;
-
-typedef struct {
-    const mdn_io *io;
-    const char *path;
-    const mdn_repair_options *options;
-    mdn_step_visit visit;
-    void *ctx;
-    mdn_survey survey;
-    const mdn_layout *layout; /* of the survey */
-    good *records;            /* owned */
-    uint64_t count, room;
-    mdn_tail tail;        /* as it will be */
-    mdn_history *history; /* of that */
-    bool extra;           /* tail needs a record of its own */
-    bool rewrite;         /* the manifest is to be written anew */
-    bool mend_header[MDN_JOURNALS];
-    bool create_last; /* files of the last segment, if they are missing */
-    bool orphans_end; /* an entry of lost commits did not apply */
-    bool unplanned;   /* of a dry run: the rest cannot be known yet */
-} repairing;
 
 const char *
 mdn_step_name(mdn_step_kind kind)
@@ -78,9 +49,9 @@ mdn_step_name(mdn_step_kind kind)
     return "?";
 }
 
-static mdn_status
-tell(repairing *r, mdn_step_kind kind, const char *file, const char *text,
-     mdn_error *err)
+mdn_status
+mdn_repair_tell(mdn_repairing *r, mdn_step_kind kind, const char *file,
+                const char *text, mdn_error *err)
 {
     mdn_step step = {.kind = kind, .file = file, .text = text};
 
@@ -88,7 +59,7 @@ tell(repairing *r, mdn_step_kind kind, const char *file, const char *text,
 }
 
 static uint64_t
-row_count(const repairing *r)
+row_count(const mdn_repairing *r)
 {
     return UINT64_C(1) << r->layout->segment_shift;
 }
@@ -99,14 +70,14 @@ static mdn_status
 take_record(void *ctx, uint64_t sequence, const uint8_t *record,
             const mdn_tail *tail, mdn_error *err)
 {
-    repairing *r = ctx;
-    good *g;
+    mdn_repairing *r = ctx;
+    mdn_good *g;
 
     if (tail == NULL)
         return MDN_OK;
     if (r->count == r->room) {
         uint64_t room = r->room ? 2 * r->room : 64;
-        good *grown = realloc(r->records, room * sizeof *grown);
+        mdn_good *grown = realloc(r->records, room * sizeof *grown);
 
         if (grown == NULL)
             return mdn_fail_nomem(err, room * sizeof *grown);
@@ -121,7 +92,7 @@ take_record(void *ctx, uint64_t sequence, const uint8_t *record,
 }
 
 static mdn_status
-plan_manifest(repairing *r, mdn_error *err)
+plan_manifest(mdn_repairing *r, mdn_error *err)
 {
     const mdn_survey *s = &r->survey;
     mdn_step step = {.kind = MDN_STEP_LOST,
@@ -145,287 +116,10 @@ plan_manifest(repairing *r, mdn_error *err)
     return st;
 }
 
-/* Journals. */
-
-static mdn_status
-ignore_entry(void *ctx, const mdn_entry *entry, mdn_error *err)
-{
-    (void)ctx, (void)entry, (void)err;
-    return MDN_OK;
-}
-
-/* MDN_OK, and *whole: nothing is wrong up to the mark, or *header alone; else
- * *reached is behind the last whole entry. */
-static mdn_status
-read_journal(repairing *r, mdn_journal_kind which, bool *whole, bool *header,
-             mdn_mark *reached, uint64_t *entries, mdn_error *err)
-{
-    const mdn_mark nothing = {.size_bytes = 0};
-    const mdn_mark *mark = &r->tail.journal[which];
-    mdn_error inner = {.status = MDN_OK};
-    mdn_status st = mdn_journal_read(r->io, r->path, r->layout, which, &nothing,
-                                     mark, 0, ignore_entry, NULL, &inner);
-
-    *reached = *mark;
-    *entries = 0;
-    *whole = st == MDN_OK;
-    *header = false;
-    if (st == MDN_OK)
-        return MDN_OK;
-    if (st != MDN_CORRUPT && st != MDN_UNSUPPORTED
-        && !(st == MDN_IO && inner.sys_errno == ENOENT)) {
-        if (err != NULL)
-            *err = inner;
-        return st;
-    }
-    st = mdn_journal_scan(r->io, r->path, r->layout, which, &nothing,
-                          mark->size_bytes, entries, NULL, NULL, reached, err);
-    if (st != MDN_OK)
-        return st;
-    *whole = reached->size_bytes == mark->size_bytes
-             && memcmp(reached->check, mark->check, MDN_CHECK_SIZE) == 0;
-    *header = *whole;
-    return MDN_OK;
-}
-
-/* The same; a damaged header is told and will be written anew. */
-static mdn_status
-look_at_journal(repairing *r, mdn_journal_kind which, bool *whole,
-                mdn_mark *reached, uint64_t *entries, mdn_error *err)
-{
-    mdn_status st = MDN_OK;
-    bool header = false;
-
-    *whole = false;
-    for (int looks = 0; looks < LOOKS && st == MDN_OK && !*whole; looks++)
-        st = read_journal(r, which, whole, &header, reached, entries, err);
-    if (st != MDN_OK || !header)
-        return st;
-    r->mend_header[which] = true;
-    return tell(r, MDN_STEP_HEADER, mdn_journal_name(which),
-                "the header is written anew; all entries are whole", err);
-}
-
-static mdn_status
-fail_events(const repairing *r, const char *what, mdn_error *err)
-{
-    return mdn_fail(err, MDN_CORRUPT,
-                    "%s/events: %s; nothing was repaired, since without it "
-                    "erased samples would come back: put back a copy of the "
-                    "file and try again",
-                    r->path, what);
-}
-
-/* The files that a compaction has written. */
-static mdn_status
-compacted_files_are_there(repairing *r, const mdn_entry *entry, bool *there,
-                          mdn_error *err)
-{
-    uint64_t count;
-    mdn_status st = MDN_OK;
-
-    *there = mdn_compact_decode(entry, &count);
-    for (uint64_t i = 0; *there && i < count && st == MDN_OK; i++) {
-        mdn_mending place = {.io = r->io,
-                             .path = r->path,
-                             .layout = r->layout,
-                             .segment = mdn_compact_at(entry, i).segment,
-                             .generation = entry->number};
-        mdn_condition c;
-
-        place.linked = mdn_history_link(r->history, place.segment) != NULL;
-
-        st = mdn_mend_look(&place, &c, err);
-        *there = st == MDN_OK && c.seg_there && c.col_there && !c.header_damaged
-                 && !c.foreign && c.col_size >= r->layout->col_size;
-    }
-    return st;
-}
-
-/* The open segment has other files now; what the commit said of them is lost,
- * and is computed from them. */
-static mdn_status
-move_tail(repairing *r, const mdn_entry *entry, mdn_tail *tail, mdn_error *err)
-{
-    uint64_t open = tail->count >> r->layout->segment_shift, count;
-
-    if (!mdn_compact_decode(entry, &count)
-        || mdn_layout_row(r->layout, tail->count) == 0)
-        return MDN_OK;
-    for (uint64_t i = 0; i < count; i++) {
-        mdn_compacted moved = mdn_compact_at(entry, i);
-        mdn_mending place = {.io = r->io,
-                             .path = r->path,
-                             .layout = r->layout,
-                             .segment = open,
-                             .generation = entry->number,
-                             .rows = mdn_layout_row(r->layout, tail->count)};
-
-        if (moved.segment == open)
-            return mdn_mend_tail(&place, tail, err);
-    }
-    return MDN_OK;
-}
-
-/* An entry that does not apply is left out, and so are all behind it, unless
- * samples that are still there would come back. */
-static mdn_status
-leave_orphan(repairing *r, const mdn_entry *entry, mdn_error *err)
-{
-    mdn_erase_event event;
-    uint64_t first, count = 1;
-
-    r->orphans_end = true;
-    if (entry->kind != MDN_EVENT_ERASE || !mdn_erase_decode(entry, &event))
-        return MDN_OK;
-    while (count > 0) {
-        if (!mdn_erase_next(&event, &first, &count))
-            break;
-        if (count > 0 && first < r->tail.count)
-            return fail_events(r,
-                               "an entry that a lost commit had made erases "
-                               "samples that are there and such that are lost",
-                               err);
-    }
-    return MDN_OK;
-}
-
-/* An entry behind what the last good commit names, which a lost commit may have
- * named: it is taken if it applies. */
-static mdn_status
-take_orphan(void *ctx, const mdn_entry *entry, mdn_error *err)
-{
-    repairing *r = ctx;
-    mdn_tail tail = r->tail;
-    mdn_mark *mark = &tail.journal[MDN_EVENTS];
-    mdn_step step = {.kind = MDN_STEP_EVENTS,
-                     .file = "events",
-                     .number = entry->number,
-                     .number_count = 1};
-    mdn_history *history = NULL;
-    bool applies = !r->orphans_end;
-    mdn_status st = MDN_OK;
-
-    mark->size_bytes += mdn_journal_entry_size(entry);
-    memcpy(mark->check, entry->digest, MDN_CHECK_SIZE);
-    if (applies && entry->kind == MDN_EVENT_COMPACT)
-        st = compacted_files_are_there(r, entry, &applies, err);
-    if (st == MDN_OK && applies) {
-        st = mdn_history_extend(r->history, r->io, r->path, r->layout, &tail,
-                                &history, NULL);
-        applies = st == MDN_OK;
-        st = st == MDN_NOMEM ? mdn_fail_nomem(err, 64) : MDN_OK;
-    }
-    if (st == MDN_OK && applies && entry->kind == MDN_EVENT_COMPACT)
-        st = move_tail(r, entry, &tail, err);
-    if (st == MDN_OK && applies) {
-        mdn_history_release(r->history);
-        r->history = history;
-        r->tail = tail;
-        r->extra = true;
-        step.text = entry->kind == MDN_EVENT_ERASE
-                        ? "an erasure that a lost commit had made stays made"
-                        : "a compaction that a lost commit had made is taken "
-                          "on with its files";
-        return r->visit(r->ctx, &step, err);
-    }
-    mdn_history_release(history);
-    return st == MDN_OK ? leave_orphan(r, entry, err) : st;
-}
-
-static mdn_status
-plan_events(repairing *r, mdn_error *err)
-{
-    mdn_history *nothing;
-    mdn_mark reached, from;
-    mdn_error inner = {.status = MDN_OK};
-    uint64_t entries;
-    bool whole;
-    mdn_status st =
-        look_at_journal(r, MDN_EVENTS, &whole, &reached, &entries, err);
-
-    if (st == MDN_OK && !whole)
-        return fail_events(r, "damaged", err);
-    if (st == MDN_OK && r->mend_header[MDN_EVENTS] && !r->options->dry_run)
-        st = mdn_journal_write_header(r->io, r->path, r->layout, MDN_EVENTS,
-                                      err);
-    if (st == MDN_OK)
-        st = mdn_history_new(&nothing, err);
-    if (st != MDN_OK)
-        return st;
-    st = mdn_history_extend(nothing, r->io, r->path, r->layout, &r->tail,
-                            &r->history, &inner);
-    mdn_history_release(nothing);
-    if (st == MDN_CORRUPT && r->mend_header[MDN_EVENTS]
-        && r->options->dry_run) {
-        r->unplanned = true;
-        return tell(r, MDN_STEP_LEFT, "events",
-                    "what else is to be done can be said once its header is "
-                    "right",
-                    err);
-    }
-    if (st != MDN_OK) {
-        if (err != NULL)
-            *err = inner;
-        return st;
-    }
-    if (r->survey.lost == 0)
-        return MDN_OK;
-    from = r->tail.journal[MDN_EVENTS];
-    entries = r->history->entries;
-    st = mdn_journal_scan(r->io, r->path, r->layout, MDN_EVENTS, &from,
-                          UINT64_MAX, &entries, take_orphan, r, &reached, err);
-    return st;
-}
-
-/* Records speak of the journal no farther than it reaches now. */
-static void
-clamp(mdn_tail *tail, const mdn_mark *reached)
-{
-    mdn_mark *mark = &tail->journal[MDN_SOURCES];
-
-    if (mark->size_bytes > reached->size_bytes)
-        *mark = *reached;
-}
-
-static mdn_status
-plan_sources(repairing *r, mdn_error *err)
-{
-    mdn_mark reached;
-    uint64_t entries;
-    bool whole;
-    mdn_step step = {.kind = MDN_STEP_SOURCES,
-                     .file = "sources",
-                     .text = "cut behind its last whole entry: files that "
-                             "later ones spoke of may be ingested twice"};
-    mdn_status st =
-        look_at_journal(r, MDN_SOURCES, &whole, &reached, &entries, err);
-
-    if (st != MDN_OK || whole)
-        return st;
-    step.number = entries + 1;
-    step.number_count = 1;
-    if (!r->options->cut_sources) {
-        step.kind = MDN_STEP_LEFT;
-        step.text = "damaged from this entry on; cut_sources cuts it there, "
-                    "and files may then be ingested twice";
-        return r->visit(r->ctx, &step, err);
-    }
-    for (uint64_t i = 0; i < r->count; i++) {
-        clamp(&r->records[i].tail, &reached);
-        mdn_record_set_journals(&r->records[i].tail, r->records[i].bytes);
-    }
-    clamp(&r->tail, &reached);
-    r->rewrite = true;
-    /* Behind the header, which may be damaged, too. */
-    r->mend_header[MDN_SOURCES] = reached.size_bytes > 0;
-    return r->visit(r->ctx, &step, err);
-}
-
 /* Commits whose rows are gone. */
 
 static mdn_mending
-place_of(const repairing *r, const mdn_tail *tail, uint64_t segment)
+place_of(const mdn_repairing *r, const mdn_tail *tail, uint64_t segment)
 {
     uint64_t left = tail->count - (segment << r->layout->segment_shift);
 
@@ -443,7 +137,7 @@ place_of(const repairing *r, const mdn_tail *tail, uint64_t segment)
 
 /* Whether the rows of keys first to end - 1 are there. */
 static mdn_status
-rows_are_there(repairing *r, uint64_t first, uint64_t end, bool *there,
+rows_are_there(mdn_repairing *r, uint64_t first, uint64_t end, bool *there,
                mdn_error *err)
 {
     uint64_t shift = r->layout->segment_shift;
@@ -467,7 +161,7 @@ rows_are_there(repairing *r, uint64_t first, uint64_t end, bool *there,
 /* Nothing but appends after record `at` - 1: giving those up takes no erasure
  * back. */
 static bool
-may_give_up(const repairing *r, uint64_t at)
+may_give_up(const mdn_repairing *r, uint64_t at)
 {
     uint64_t size =
         at == 0 ? 0 : r->records[at - 1].tail.journal[MDN_EVENTS].size_bytes;
@@ -476,7 +170,7 @@ may_give_up(const repairing *r, uint64_t at)
 }
 
 static mdn_status
-tell_commits(repairing *r, uint64_t keep, mdn_error *err)
+tell_commits(mdn_repairing *r, uint64_t keep, mdn_error *err)
 {
     uint64_t before = keep == 0 ? 0 : r->records[keep - 1].tail.count;
     mdn_step step = {
@@ -495,7 +189,7 @@ tell_commits(repairing *r, uint64_t keep, mdn_error *err)
 /* The rows of the last commits are gone, and later erasures forbid to give them
  * up: they stay, damaged. */
 static mdn_status
-keep_rows(repairing *r, uint64_t first, uint64_t end, mdn_error *err)
+keep_rows(mdn_repairing *r, uint64_t first, uint64_t end, mdn_error *err)
 {
     mdn_step step = {
         .kind = MDN_STEP_KEPT,
@@ -512,7 +206,7 @@ keep_rows(repairing *r, uint64_t first, uint64_t end, mdn_error *err)
 }
 
 static mdn_status
-plan_commits(repairing *r, mdn_error *err)
+plan_commits(mdn_repairing *r, mdn_error *err)
 {
     uint64_t keep = r->count;
 
@@ -551,7 +245,7 @@ plan_commits(repairing *r, mdn_error *err)
 /* Segments. */
 
 static mdn_status
-tell_segment(repairing *r, const mdn_mending *place, const mdn_condition *c,
+tell_segment(mdn_repairing *r, const mdn_mending *place, const mdn_condition *c,
              bool create, mdn_error *err)
 {
     mdn_step missing = {.kind = create ? MDN_STEP_EXTENDED : MDN_STEP_LEFT,
@@ -562,18 +256,18 @@ tell_segment(repairing *r, const mdn_mending *place, const mdn_condition *c,
     mdn_status st = MDN_OK;
 
     if (c->foreign)
-        st = tell(r, MDN_STEP_LEFT, c->col_name,
-                  "whole, but of another dataset or segment: was it moved?",
-                  err);
+        st = mdn_repair_tell(
+            r, MDN_STEP_LEFT, c->col_name,
+            "whole, but of another dataset or segment: was it moved?", err);
     if (st == MDN_OK && c->header_damaged)
-        st = tell(r, MDN_STEP_HEADER, c->col_name, "the header is written anew",
-                  err);
+        st = mdn_repair_tell(r, MDN_STEP_HEADER, c->col_name,
+                             "the header is written anew", err);
     if (st == MDN_OK && c->col_there && c->col_size < r->layout->col_size)
-        st = tell(r, MDN_STEP_EXTENDED, c->col_name,
-                  "truncated; what was cut off is zeros now", err);
+        st = mdn_repair_tell(r, MDN_STEP_EXTENDED, c->col_name,
+                             "truncated; what was cut off is zeros now", err);
     if (st == MDN_OK && c->seg_there && c->seg_size < c->needed)
-        st = tell(r, MDN_STEP_EXTENDED, c->seg_name,
-                  "truncated; what was cut off is zeros now", err);
+        st = mdn_repair_tell(r, MDN_STEP_EXTENDED, c->seg_name,
+                             "truncated; what was cut off is zeros now", err);
     missing.file = c->col_name;
     if (st == MDN_OK && !c->col_there)
         st = r->visit(r->ctx, &missing, err);
@@ -585,7 +279,7 @@ tell_segment(repairing *r, const mdn_mending *place, const mdn_condition *c,
 
 /* Tell of all segments, or mend them. */
 static mdn_status
-go_through_segments(repairing *r, bool mend, mdn_error *err)
+go_through_segments(mdn_repairing *r, bool mend, mdn_error *err)
 {
     uint64_t rows = row_count(r);
     uint64_t segments = (r->tail.count + rows - 1) / rows;
@@ -608,7 +302,7 @@ go_through_segments(repairing *r, bool mend, mdn_error *err)
 /* The new manifest. */
 
 static mdn_status
-read_old(const repairing *r, uint8_t **out, uint64_t *size, mdn_error *err)
+read_old(const mdn_repairing *r, uint8_t **out, uint64_t *size, mdn_error *err)
 {
     const mdn_file *file = &r->survey.manifest.file;
     mdn_status st = mdn_file_size(file, size, err);
@@ -628,7 +322,7 @@ read_old(const repairing *r, uint8_t **out, uint64_t *size, mdn_error *err)
 
 /* What is about to be written again was read right. */
 static mdn_status
-check_header(const repairing *r, const uint8_t *old, uint64_t size,
+check_header(const mdn_repairing *r, const uint8_t *old, uint64_t size,
              mdn_error *err)
 {
     const mdn_manifest *manifest = &r->survey.manifest;
@@ -647,7 +341,7 @@ check_header(const repairing *r, const uint8_t *old, uint64_t size,
 }
 
 static void
-build_slots(const repairing *r, uint64_t last, uint8_t *content)
+build_slots(const mdn_repairing *r, uint64_t last, uint8_t *content)
 {
     memset(content + SECTOR, 0, 2 * SECTOR);
     for (uint64_t n = last > 0 ? last - 1 : 0; n <= last; n++) {
@@ -660,7 +354,7 @@ build_slots(const repairing *r, uint64_t last, uint8_t *content)
  * anew.  A commit that has become no change, since all that it did was in the
  * part of sources that was cut, is left out. */
 static mdn_status
-build_new(repairing *r, const uint8_t *old, uint8_t **out, uint64_t *size,
+build_new(mdn_repairing *r, const uint8_t *old, uint8_t **out, uint64_t *size,
           mdn_error *err)
 {
     uint64_t head = r->survey.manifest.records_at, n = 0;
@@ -693,7 +387,7 @@ build_new(repairing *r, const uint8_t *old, uint8_t **out, uint64_t *size,
 
 /* The first manifest.before-repair-<n> that is not there. */
 static mdn_status
-find_name(const repairing *r, char name[NAME_SIZE], mdn_error *err)
+find_name(const mdn_repairing *r, char name[NAME_SIZE], mdn_error *err)
 {
     for (uint64_t n = 1;; n++) {
         mdn_error inner;
@@ -719,7 +413,7 @@ find_name(const repairing *r, char name[NAME_SIZE], mdn_error *err)
 }
 
 static mdn_status
-replace(const repairing *r, const char *name, const void *content,
+replace(const mdn_repairing *r, const char *name, const void *content,
         uint64_t size, mdn_error *err)
 {
     char *path = mdn_path_join(r->path, name);
@@ -732,7 +426,7 @@ replace(const repairing *r, const char *name, const void *content,
 }
 
 static mdn_status
-write_manifest(repairing *r, const char *backup, mdn_error *err)
+write_manifest(mdn_repairing *r, const char *backup, mdn_error *err)
 {
     uint8_t *old, *new = NULL;
     uint64_t old_size, new_size = 0;
@@ -754,14 +448,14 @@ write_manifest(repairing *r, const char *backup, mdn_error *err)
 /* All of it. */
 
 static mdn_status
-plan(repairing *r, char backup[NAME_SIZE], mdn_error *err)
+plan(mdn_repairing *r, char backup[NAME_SIZE], mdn_error *err)
 {
     char text[TEXT_SIZE];
     mdn_status st;
 
     if ((st = plan_manifest(r, err)) != MDN_OK
-        || (st = plan_events(r, err)) != MDN_OK || r->unplanned
-        || (st = plan_sources(r, err)) != MDN_OK
+        || (st = mdn_repair_plan_events(r, err)) != MDN_OK || r->unplanned
+        || (st = mdn_repair_plan_sources(r, err)) != MDN_OK
         || (st = plan_commits(r, err)) != MDN_OK
         || (st = go_through_segments(r, false, err)) != MDN_OK)
         return st;
@@ -772,11 +466,11 @@ plan(repairing *r, char backup[NAME_SIZE], mdn_error *err)
         return st;
     snprintf(text, sizeof text, "written anew; the old one is kept as %s",
              backup);
-    return tell(r, MDN_STEP_MANIFEST, "manifest", text, err);
+    return mdn_repair_tell(r, MDN_STEP_MANIFEST, "manifest", text, err);
 }
 
 static mdn_status
-apply(repairing *r, const char *backup, mdn_error *err)
+apply(mdn_repairing *r, const char *backup, mdn_error *err)
 {
     mdn_status st = MDN_OK;
 
@@ -795,7 +489,7 @@ apply(repairing *r, const char *backup, mdn_error *err)
 }
 
 static mdn_status
-open_survey(repairing *r, mdn_error *err)
+open_survey(mdn_repairing *r, mdn_error *err)
 {
     mdn_error inner = {.status = MDN_OK};
     mdn_status st = mdn_survey_open(r->io, r->path, &r->survey, &inner);
@@ -816,12 +510,12 @@ mdn_repair_dataset(const mdn_io *io, const char *path,
                    const mdn_repair_options *options, mdn_step_visit visit,
                    void *ctx, mdn_error *err)
 {
-    repairing r = {.io = io,
-                   .path = path,
-                   .options = options,
-                   .visit = visit,
-                   .ctx = ctx,
-                   .survey = MDN_SURVEY_CLOSED};
+    mdn_repairing r = {.io = io,
+                       .path = path,
+                       .options = options,
+                       .visit = visit,
+                       .ctx = ctx,
+                       .survey = MDN_SURVEY_CLOSED};
     mdn_dataset *lock = NULL;
     char backup[NAME_SIZE];
     mdn_status st = open_survey(&r, err); /* is there anything to be locked? */

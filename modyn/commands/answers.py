@@ -49,8 +49,14 @@ def fail(error: Exception, code: int, debug: bool) -> None:
 
 def message(error: BaseException) -> str:
     """Return what an error says, without its number and with its file."""
+    from modyn.errors import CorruptError
+
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror.lower()}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror  # of the core: it names the file
+    if isinstance(error, CorruptError):
+        return f"{error}; modyn dataset verify lists all damage"
     if isinstance(error, InputError | OSError | ValueError | RuntimeError | ImportError):
         return str(error) or type(error).__name__
     # KeyError: 'x' alone would say nothing.

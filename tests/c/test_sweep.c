@@ -138,6 +138,20 @@ story_of(uint64_t number)
     return s;
 }
 
+/* The number of the story erase, compact and what `third` says, or nothing. */
+static uint64_t
+compaction_story(uint64_t third)
+{
+    const uint64_t pair = OP_ERASE + OPS * OP_COMPACT;
+    uint64_t kind = third % 4;
+
+    third /= 4;
+    if (third % 4 == 0)
+        return 4 * (OPS + pair) + kind;
+    third = third / 4 % OPS;
+    return 4 * (OPS + OPS * OPS + pair + OPS * OPS * third) + kind;
+}
+
 static bool
 crosses(const story *s)
 {
@@ -240,10 +254,14 @@ play_drawn(uint64_t seed, uint64_t number, tally *sum)
         mdn_draw(stream, 0) % 2 ? 4 * (OPS + OPS * OPS) : story_count();
     uint64_t which = mdn_draw(stream, 1) % below;
     const mode *m = &MODES[mdn_draw(stream, 2) % MODE_COUNT];
-    int n = (int)(mdn_draw(stream, 3) % (uint64_t)calls_of(which, sum));
-    story s = story_of(which);
     char about[80];
+    story s;
+    int n;
 
+    if (mdn_draw(stream, 6) % 4 == 0) /* the one with most names at stake */
+        which = compaction_story(mdn_draw(stream, 1));
+    n = (int)(mdn_draw(stream, 3) % (uint64_t)calls_of(which, sum));
+    s = story_of(which);
     snprintf(about, sizeof about, "--seed %llu --only %llu",
              (unsigned long long)seed, (unsigned long long)number);
     play(&s, m, n, mdn_draw(stream, 4), mdn_draw(stream, 5) % 4 == 0, about,
@@ -322,7 +340,7 @@ main(int argc, char **argv)
         for (uint64_t i = 0; sum.points < c.count; i++)
             play_drawn(c.seed, i, &sum);
     }
-    if (c.only == UINT64_MAX && c.story == NULL)
+    if (CAMPAIGN_SHARE == 1 && c.only == UINT64_MAX && c.story == NULL)
         play_without_memory(c.seed, c.all || c.count > 5000 ? 2 : 1, &sum);
     printf("test_sweep: %llu crash points of %llu stories (%llu of memory), "
            "%llu cuts, %llu second faults; ",

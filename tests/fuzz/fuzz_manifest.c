@@ -5,7 +5,7 @@
  * then.  (It leaves them wrong in one of four.) */
 #include "base/bytes.h"
 #include "base/crc32c.h"
-#include "storage/manifest.h"
+#include "storage/survey.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -66,24 +66,66 @@ check(const mdn_manifest *manifest, const mdn_layout *layout)
     const mdn_tail *tail = &manifest->tail;
     uint64_t row = mdn_layout_row(layout, tail->count);
 
-    if (tail->count > MDN_COUNT_MAX || manifest->sequence > tail->count)
+    bool journals = tail->journal[MDN_EVENTS].size_bytes > 0
+                    || tail->journal[MDN_SOURCES].size_bytes > 0;
+
+    if (tail->count > MDN_COUNT_MAX)
         abort();
-    if ((tail->count == 0) != (manifest->sequence == 0))
+    if (!journals && manifest->sequence > tail->count)
+        abort();
+    if ((tail->count == 0 && !journals) != (manifest->sequence == 0))
         abort();
     if (!layout->has[MDN_OFFSETS]
         && tail->segment_bytes != row * layout->record_size)
         abort();
-    if (tail->segment_bytes < row * layout->record_size
-        || (row == 0 && tail->segment_bytes != 0))
+    if (tail->journal[MDN_EVENTS].size_bytes == 0
+        && tail->segment_bytes < row * layout->record_size)
+        abort();
+    if (row == 0 && tail->segment_bytes != 0)
         abort();
     if (layout->segment_shift < MDN_SHIFT_MIN
         || layout->segment_shift > MDN_SHIFT_MAX)
         abort();
 }
 
+static mdn_status
+count_good(void *ctx, uint64_t sequence, const uint8_t *record,
+           const mdn_tail *tail, mdn_error *err)
+{
+    (void)sequence, (void)record, (void)err;
+    *(uint64_t *)ctx += tail != NULL;
+    return MDN_OK;
+}
+
+/* The survey goes on past damage; where there is none it says the same. */
+static void
+check_survey(const mdn_io *io, const mdn_manifest *manifest, bool advanced)
+{
+    mdn_survey survey;
+    mdn_error err = {.status = MDN_OK};
+    uint64_t good = 0;
+
+    if (mdn_survey_open(io, "d", &survey, &err) != MDN_OK) {
+        if (advanced || err.message[0] == '\0')
+            abort();
+        return;
+    }
+    if (mdn_survey_records(&survey, count_good, &good, &err) != MDN_OK
+        || good != survey.last - survey.bad || survey.last > survey.present)
+        abort();
+    if (advanced != (survey.bad == 0 && survey.lost == 0))
+        abort();
+    if (advanced
+        && (survey.last != manifest->sequence
+            || survey.tail.count != manifest->tail.count))
+        abort();
+    mdn_survey_close(&survey);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    bool advanced;
     memory file = {data, size};
     mdn_io io = {.self = &file,
                  .open = memory_open,
@@ -101,10 +143,12 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         return 0;
     }
-    if (mdn_manifest_advance(&manifest, &layout, &err) == MDN_OK)
+    advanced = mdn_manifest_advance(&manifest, &layout, &err) == MDN_OK;
+    if (advanced)
         check(&manifest, &layout);
     else if (manifest.sequence != 0 || err.message[0] == '\0')
         abort();
+    check_survey(&io, &manifest, advanced);
     mdn_manifest_close(&manifest);
     mdn_schema_free(schema);
     return 0;
