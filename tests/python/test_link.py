@@ -319,3 +319,20 @@ def test_other_handlers_of_the_signal_are_respected(
         assert ("Fatal Python error: Bus error" in done.stderr) == (handler == "faulthandler")
     else:
         assert done.returncode == 0
+
+
+def test_verify_reads_linked_files_and_erase_knows_them(tmp_path: Path, rand: Rand) -> None:
+    dataset = make(tmp_path)
+    write(tmp_path / "f.bin", rand, 2 * ROWS + 9)
+    dataset.ingest(tmp_path / "f.bin", format=FORMAT, mode="link")
+
+    assert dataset.verify().ok
+    with (tmp_path / "f.bin").open("r+b") as file:
+        file.seek(5 + 23 * ROWS + 10)
+        file.write(b"??")
+    os.utime(tmp_path / "f.bin", ns=(10**18, 10**18))
+
+    findings = dataset.verify().findings
+    assert len(findings) == 1
+    assert str(tmp_path / "f.bin") in str(findings[0])
+    assert dataset.erase(file=tmp_path / "f.bin", reason="x") == 2 * ROWS + 9
