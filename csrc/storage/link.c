@@ -3,55 +3,33 @@
  *     rows      [ fill the open segment ][ whole segments ... ][ the rest ]
  *                 copied, as by append     linked                copied
  *
- * Of a linked segment only the .col file is written: the columns, and the
- * checksums of its blocks of records.  Threads share its rows in units of one
- * block of columns, which is some blocks of records, and write each unit in its
- * place.  At the end everything becomes visible with one commit: samples, the
- * link in the journal `events`, and where they came from in `sources`.
+ * Of a linked segment only the .col file is written: link_scan.c.  At the end
+ * everything becomes visible with one commit: samples, the link in the journal
+ * `events`, and where they came from in `sources`.
  *
  * A crash before that leaves .col files behind the last segment, one after the
  * other.  They mean nothing, and a writer removes them when it opens. */
-#include "storage/link.h"
+#include "storage/linking.h"
 
 #include "base/bytes.h"
-#include "base/crc32c.h"
-#include "storage/columns.h"
 #include "storage/copy.h"
 #include "storage/events.h"
-#include "storage/handle.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PIECE (UINT64_C(1) << 20)       /* bytes read at once, by a thread */
 #define COPY_PIECE (UINT64_C(32) << 20) /* bytes appended at once */
 #define RECORD_MAX (UINT64_C(1) << 31)  /* bytes; a thread has room for one */
-#define THREAD_BYTES (UINT64_C(256) << 20) /* of rows read, all threads */
-#define THREADS_MAX 64u
-#define UNIT (UINT64_C(1) << MDN_COLUMN_BLOCK_SHIFT) /* rows */
 
 typedef unsigned long long ull;
-
-typedef struct {
-    mdn_dataset *dataset;
-    const mdn_layout *layout;
-    const mdn_link_options *opt;
-    const mdn_pulse *pulse;
-    mdn_file file;
-    mdn_file_facts facts; /* when it was opened */
-    uint64_t rows;        /* of the file */
-    uint64_t first_row;   /* of the first linked segment */
-    uint64_t first_segment, segments;
-} linking;
 
 /* The file. */
 
 static mdn_status
-check_number(const linking *l, const char *what, const mdn_link_number *number,
-             mdn_error *err)
+check_number(const mdn_linking *l, const char *what,
+             const mdn_link_number *number, mdn_error *err)
 {
     uint64_t end;
 
@@ -68,7 +46,7 @@ check_number(const linking *l, const char *what, const mdn_link_number *number,
 }
 
 static mdn_status
-check_options(const linking *l, mdn_error *err)
+check_options(const mdn_linking *l, mdn_error *err)
 {
     const mdn_link_options *opt = l->opt;
     const char *reason = NULL;
@@ -97,7 +75,7 @@ check_options(const linking *l, mdn_error *err)
 }
 
 static mdn_status
-fail_changed(const linking *l, mdn_error *err)
+fail_changed(const mdn_linking *l, mdn_error *err)
 {
     return mdn_fail(err, MDN_INVALID,
                     "%s: has changed while it was linked; nothing was added",
@@ -105,7 +83,7 @@ fail_changed(const linking *l, mdn_error *err)
 }
 
 static mdn_status
-open_file(linking *l, mdn_error *err)
+open_file(mdn_linking *l, mdn_error *err)
 {
     const mdn_link_options *opt = l->opt;
     uint64_t have = l->dataset->manifest.tail.count, left;
@@ -145,9 +123,9 @@ open_file(linking *l, mdn_error *err)
 }
 
 /* Whole records from row on. */
-static mdn_status
-read_rows(const linking *l, uint64_t row, uint64_t count, uint8_t *out,
-          mdn_error *err)
+mdn_status
+mdn_linking_read(const mdn_linking *l, uint64_t row, uint64_t count,
+                 uint8_t *out, mdn_error *err)
 {
     uint64_t size = l->opt->record_size;
     mdn_status st = mdn_file_read(&l->file, out, count * size,
@@ -158,7 +136,7 @@ read_rows(const linking *l, uint64_t row, uint64_t count, uint8_t *out,
 
 /* Is it still what it was when it was opened? */
 static mdn_status
-check_unchanged(const linking *l, mdn_error *err)
+check_unchanged(const mdn_linking *l, mdn_error *err)
 {
     mdn_file_facts now;
     int result;
@@ -193,9 +171,9 @@ load_number(const mdn_link_number *number, const uint8_t *record)
 }
 
 static mdn_status
-read_numbers(const linking *l, const char *what, const mdn_link_number *number,
-             const uint8_t *records, uint64_t row, uint64_t count, int64_t *out,
-             mdn_error *err)
+read_numbers(const mdn_linking *l, const char *what,
+             const mdn_link_number *number, const uint8_t *records,
+             uint64_t row, uint64_t count, int64_t *out, mdn_error *err)
 {
     for (uint64_t i = 0; i < count; i++) {
         uint64_t value = load_number(number, records + i * l->opt->record_size);
@@ -210,10 +188,10 @@ read_numbers(const linking *l, const char *what, const mdn_link_number *number,
 }
 
 /* Timestamps and labels of rows whose records are given. */
-static mdn_status
-read_columns(const linking *l, const uint8_t *records, uint64_t row,
-             uint64_t count, int64_t *timestamps, int64_t *labels,
-             mdn_error *err)
+mdn_status
+mdn_linking_columns(const mdn_linking *l, const uint8_t *records, uint64_t row,
+                    uint64_t count, int64_t *timestamps, int64_t *labels,
+                    mdn_error *err)
 {
     const mdn_link_options *opt = l->opt;
     mdn_status st = MDN_OK;
@@ -250,7 +228,8 @@ free_copying(copying *c)
 }
 
 static mdn_status
-allocate_copying(const linking *l, uint64_t rows, copying *c, mdn_error *err)
+allocate_copying(const mdn_linking *l, uint64_t rows, copying *c,
+                 mdn_error *err)
 {
     const mdn_schema *schema = l->dataset->schema;
     uint64_t size = l->layout->record_size;
@@ -270,7 +249,7 @@ allocate_copying(const linking *l, uint64_t rows, copying *c, mdn_error *err)
 
 /* From records to columns of `count` rows. */
 static void
-spread(const linking *l, const copying *c, uint64_t count)
+spread(const mdn_linking *l, const copying *c, uint64_t count)
 {
     const mdn_schema *schema = l->dataset->schema;
     uint64_t stride = l->opt->record_size;
@@ -287,7 +266,7 @@ spread(const linking *l, const copying *c, uint64_t count)
 }
 
 static mdn_status
-copy_rows(const linking *l, uint64_t row, uint64_t count, mdn_tail *tail,
+copy_rows(const mdn_linking *l, uint64_t row, uint64_t count, mdn_tail *tail,
           mdn_error *err)
 {
     uint64_t step = COPY_PIECE / l->opt->record_size + 1;
@@ -304,10 +283,10 @@ copy_rows(const linking *l, uint64_t row, uint64_t count, mdn_tail *tail,
 
         st = mdn_pulse_ask(l->pulse, err);
         if (st == MDN_OK)
-            st = read_rows(l, row + done, n, c.records, err);
+            st = mdn_linking_read(l, row + done, n, c.records, err);
         if (st == MDN_OK)
-            st = read_columns(l, c.records, row + done, n, c.timestamps,
-                              c.labels, err);
+            st = mdn_linking_columns(l, c.records, row + done, n, c.timestamps,
+                                     c.labels, err);
         if (st != MDN_OK)
             break;
         spread(l, &c, n);
@@ -319,238 +298,11 @@ copy_rows(const linking *l, uint64_t row, uint64_t count, mdn_tail *tail,
     return st;
 }
 
-/* Rows that are linked. */
-
-typedef struct {
-    const linking *l;
-    mdn_file *col;
-    uint64_t segment;
-    _Atomic uint64_t next; /* unit to be claimed */
-    _Atomic bool stop;
-} scan;
-
-typedef struct {
-    scan *s;
-    pthread_t thread;
-    bool started;
-    bool asks; /* the calling thread, with the pulse */
-    uint64_t unit;
-    uint64_t step; /* rows read at once */
-    uint8_t *records;
-    int64_t timestamps[UNIT], labels[UNIT];
-    uint32_t checks[UNIT]; /* of blocks of records */
-    mdn_status status;
-    mdn_error error;
-} scanner;
-
-static uint64_t
-file_row(const linking *l, uint64_t segment, uint64_t row)
-{
-    return l->first_row
-           + ((segment - l->first_segment) << l->layout->segment_shift) + row;
-}
-
-/* Continue the checksums of blocks over rows of the unit. */
-static void
-sum_rows(scanner *t, uint64_t in_unit, uint64_t count)
-{
-    const linking *l = t->s->l;
-    uint32_t shift = l->layout->block_shift[MDN_RECORDS];
-    uint64_t size = l->layout->record_size, stride = l->opt->record_size;
-    uint64_t first =
-        (t->s->segment << l->layout->segment_shift) + t->unit * UNIT;
-
-    for (uint64_t i = 0; i < count;) {
-        uint64_t row = in_unit + i, block = row >> shift;
-        uint64_t n = ((block + 1) << shift) - row;
-        const uint8_t *at = t->records + i * stride + l->opt->fields_at;
-        uint32_t crc = t->checks[block];
-
-        if (row == block << shift)
-            crc =
-                mdn_layout_seed(l->layout, MDN_RECORDS, (first + row) >> shift);
-        if (n > count - i)
-            n = count - i;
-        if (stride == size)
-            crc = mdn_crc32c(crc, at, n * size);
-        for (uint64_t k = 0; k < n && stride != size; k++)
-            crc = mdn_crc32c(crc, at + k * stride, size);
-        t->checks[block] = crc;
-        i += n;
-    }
-}
-
-static mdn_status
-scan_rows(scanner *t, mdn_error *err)
-{
-    const linking *l = t->s->l;
-    mdn_status st = MDN_OK;
-
-    for (uint64_t done = 0; done < UNIT && st == MDN_OK; done += t->step) {
-        uint64_t n = UNIT - done < t->step ? UNIT - done : t->step;
-        uint64_t row = file_row(l, t->s->segment, t->unit * UNIT + done);
-
-        if (t->asks)
-            st = mdn_pulse_ask(l->pulse, err);
-        if (st == MDN_OK)
-            st = read_rows(l, row, n, t->records, err);
-        if (st == MDN_OK)
-            st = read_columns(l, t->records, row, n, t->timestamps + done,
-                              t->labels + done, err);
-        if (st == MDN_OK)
-            sum_rows(t, done, n);
-    }
-    return st;
-}
-
-/* A unit of a column and its checksum. */
-static mdn_status
-write_column(const scanner *t, mdn_kind kind, const int64_t *values,
-             mdn_error *err)
-{
-    const mdn_layout *layout = t->s->l->layout;
-    uint64_t key = (t->s->segment << layout->segment_shift) + t->unit * UNIT;
-    uint64_t block = key >> MDN_COLUMN_BLOCK_SHIFT;
-    uint32_t check =
-        mdn_crc32c(mdn_layout_seed(layout, kind, block), values, 8 * UNIT);
-    mdn_status st =
-        mdn_file_write(t->s->col, values, 8 * UNIT,
-                       layout->column_at[kind] + 8 * t->unit * UNIT, err);
-
-    if (st != MDN_OK)
-        return st;
-    return mdn_file_write(t->s->col, &check, 4,
-                          mdn_layout_checksum_at(layout, kind, block), err);
-}
-
-static mdn_status
-write_unit(const scanner *t, mdn_error *err)
-{
-    const mdn_layout *layout = t->s->l->layout;
-    uint32_t shift = layout->block_shift[MDN_RECORDS];
-    uint64_t key = (t->s->segment << layout->segment_shift) + t->unit * UNIT;
-    mdn_status st = mdn_file_write(
-        t->s->col, t->checks, 4 * (UNIT >> shift),
-        mdn_layout_checksum_at(layout, MDN_RECORDS, key >> shift), err);
-
-    if (st == MDN_OK)
-        st = write_column(t, MDN_TIMESTAMPS, t->timestamps, err);
-    if (st == MDN_OK && layout->has[MDN_LABELS])
-        st = write_column(t, MDN_LABELS, t->labels, err);
-    return st;
-}
-
-/* Units are claimed in order, so that whichever fails first in the file is
- * always tried. */
-static void *
-run_scanner(void *argument)
-{
-    scanner *t = argument;
-    scan *s = t->s;
-    uint64_t units = UINT64_C(1)
-                     << (s->l->layout->segment_shift - MDN_COLUMN_BLOCK_SHIFT);
-
-    while (t->status == MDN_OK && !atomic_load(&s->stop)) {
-        t->unit = atomic_fetch_add(&s->next, 1);
-        if (t->unit >= units)
-            return NULL;
-        t->status = scan_rows(t, &t->error);
-        if (t->status == MDN_OK)
-            t->status = write_unit(t, &t->error);
-    }
-    if (t->status != MDN_OK)
-        atomic_store(&s->stop, true);
-    return NULL;
-}
-
-/* All units of a segment; the error is that of the first unit in the file. */
-static mdn_status
-run_scanners(scan *s, scanner *threads, uint32_t count, mdn_error *err)
-{
-    const scanner *failed = NULL;
-
-    atomic_init(&s->next, 0);
-    atomic_init(&s->stop, false);
-    for (uint32_t i = 1; i < count; i++)
-        threads[i].started =
-            pthread_create(&threads[i].thread, NULL, run_scanner, &threads[i])
-            == 0;
-    run_scanner(&threads[0]);
-    for (uint32_t i = 0; i < count; i++) {
-        if (threads[i].started)
-            pthread_join(threads[i].thread, NULL);
-        threads[i].started = false;
-        if (threads[i].status != MDN_OK
-            && (failed == NULL || threads[i].unit < failed->unit))
-            failed = &threads[i];
-    }
-    if (failed == NULL)
-        return MDN_OK;
-    if (err != NULL)
-        *err = failed->error;
-    return failed->status;
-}
-
-static mdn_status
-link_segment(const linking *l, uint64_t segment, scanner *threads,
-             uint32_t count, mdn_error *err)
-{
-    const mdn_dataset *dataset = l->dataset;
-    mdn_file col;
-    scan s = {.l = l, .col = &col, .segment = segment};
-    mdn_status st = mdn_columns_create(dataset->io, dataset->path, l->layout,
-                                       segment, 0, &col, err);
-
-    if (st != MDN_OK)
-        return st;
-    for (uint32_t i = 0; i < count; i++)
-        threads[i].s = &s;
-    st = run_scanners(&s, threads, count, err);
-    if (st == MDN_OK)
-        st = mdn_file_sync_all(&col, err);
-    mdn_file_close(&col);
-    return st;
-}
-
-static mdn_status
-link_segments(const linking *l, mdn_error *err)
-{
-    uint64_t stride = l->opt->record_size;
-    uint64_t step = PIECE / stride == 0 ? 1 : PIECE / stride;
-    uint32_t count =
-        l->opt->threads < THREADS_MAX ? l->opt->threads : THREADS_MAX;
-    scanner *threads;
-    mdn_status st = MDN_OK;
-
-    if (step > UNIT)
-        step = UNIT;
-    while (count > 1 && count * step * stride > THREAD_BYTES)
-        count--;
-    threads = calloc(count, sizeof *threads);
-    for (uint32_t i = 0; threads != NULL && i < count && st == MDN_OK; i++) {
-        threads[i].step = step;
-        threads[i].asks = i == 0;
-        threads[i].records = malloc(step * stride);
-        if (threads[i].records == NULL)
-            st = mdn_fail_nomem(err, step * stride);
-    }
-    if (threads == NULL)
-        return mdn_fail_nomem(err, count * sizeof *threads);
-    for (uint64_t i = 0; i < l->segments && st == MDN_OK; i++)
-        st = link_segment(l, l->first_segment + i, threads, count, err);
-    if (st == MDN_OK)
-        st = mdn_dir_sync(l->dataset->io, l->dataset->path, err);
-    for (uint32_t i = 0; i < count; i++)
-        free(threads[i].records);
-    free(threads);
-    return st;
-}
-
 /* All of it. */
 
 /* Which rows are linked. */
 static void
-cut(linking *l, const mdn_tail *tail)
+cut(mdn_linking *l, const mdn_tail *tail)
 {
     uint64_t rows = UINT64_C(1) << l->layout->segment_shift;
     uint64_t in_segment = mdn_layout_row(l->layout, tail->count);
@@ -564,7 +316,7 @@ cut(linking *l, const mdn_tail *tail)
 }
 
 static mdn_status
-put_rows(const linking *l, mdn_tail *tail, mdn_error *err)
+put_rows(const mdn_linking *l, mdn_tail *tail, mdn_error *err)
 {
     uint64_t linked = l->segments << l->layout->segment_shift;
     mdn_status st = copy_rows(l, 0, l->first_row, tail, err);
@@ -575,7 +327,7 @@ put_rows(const linking *l, mdn_tail *tail, mdn_error *err)
      * files that are written now. */
     mdn_writer_rest(l->dataset->writer);
     if (l->segments > 0)
-        st = link_segments(l, err);
+        st = mdn_linking_scan(l, err);
     tail->count += linked;
     if (st == MDN_OK)
         st = copy_rows(l, l->first_row + linked,
@@ -584,7 +336,7 @@ put_rows(const linking *l, mdn_tail *tail, mdn_error *err)
 }
 
 static mdn_status
-note_link(const linking *l, mdn_tail *tail, mdn_error *err)
+note_link(const mdn_linking *l, mdn_tail *tail, mdn_error *err)
 {
     const mdn_link_event event = {
         .size = l->facts.size,
@@ -613,7 +365,7 @@ note_link(const linking *l, mdn_tail *tail, mdn_error *err)
 
 /* Everything but the commit, of which `next` is what it will show. */
 static mdn_status
-prepare(const linking *l, const void *source, uint64_t source_size,
+prepare(const mdn_linking *l, const void *source, uint64_t source_size,
         mdn_next *next, mdn_error *err)
 {
     mdn_status st = put_rows(l, &next->tail, err);
@@ -631,11 +383,11 @@ mdn_dataset_link(mdn_dataset *dataset, const mdn_link_options *options,
                  const void *source, uint64_t source_size,
                  const mdn_pulse *pulse, mdn_link_report *out, mdn_error *err)
 {
-    linking l = {.dataset = dataset,
-                 .layout = &dataset->layout,
-                 .opt = options,
-                 .pulse = pulse,
-                 .file = MDN_FILE_CLOSED};
+    mdn_linking l = {.dataset = dataset,
+                     .layout = &dataset->layout,
+                     .opt = options,
+                     .pulse = pulse,
+                     .file = MDN_FILE_CLOSED};
     mdn_next next = {.tail = dataset->manifest.tail};
     mdn_status st = mdn_handle_check_writable(dataset, err);
 

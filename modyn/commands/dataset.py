@@ -113,13 +113,12 @@ def compact(path: Where, debug: Debug = False) -> None:
     with answers(debug):
         with _open(path, "w") as dataset:
             done = dataset.compact()
-            linked = sorted({e.file for e in dataset.audit() if e.action == "link"})
         typer.echo(
             f"{path}: {done.segments:,} segments written anew; the bytes of "
             f"{done.samples:,} erased samples are gone"
         )
-        for file in linked:
-            typer.echo(f"{path}: records linked from {file} are still in that file of yours")
+        for file, samples in done.linked:
+            typer.echo(f"{path}: {samples:,} erased samples are still in your own file {file}")
 
 
 @commands.command()

@@ -64,6 +64,9 @@ def ingest(
         typer.Option(metavar="FIELD:TYPE", help="With --create: a field, as in x:float32[13]."),
     ] = None,
     unit: Annotated[str, typer.Option(help="With --create: of time, s, ms, us or ns.")] = "s",
+    link: Annotated[
+        bool, typer.Option("--link", help="Leave fixed records in their files, which must stay.")
+    ] = False,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Go on as files come, until Ctrl-C.")
     ] = False,
@@ -81,6 +84,7 @@ def ingest(
     Run it again at any time, also after it was killed: each sample is taken once.
     """
     from modyn.commands.ingest_config import read
+    from modyn.errors import ConfigError
 
     left_out = 0
     with answers(debug, "what was taken is kept; run it again to go on"):
@@ -94,11 +98,14 @@ def ingest(
                 "timestamps": "mtime" if mtime else times,
                 "folder_labels": folder_labels,
                 "label_file": None if label_file is None else str(label_file),
+                "mode": "link" if link else None,
                 "on_error": on_error,
                 "threads": threads,
             },
         )
         made = settings.make_format()
+        if follow and settings.mode == "link":
+            raise ConfigError("files that come are copied: --follow and --link exclude each other")
         with _opened(dataset, create, schema or [], unit, settings, made) as opened:
             if dry_run:
                 _list(opened, files, settings, made)
@@ -164,6 +171,7 @@ def _take(dataset: Dataset, files: Sequence[Path], settings: IngestConfig, forma
     report = dataset.ingest(
         files,
         format=format,
+        mode=settings.mode,
         on_error=settings.on_error,
         threads=settings.threads,
         timestamps=settings.make_times(),

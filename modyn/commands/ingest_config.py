@@ -46,6 +46,7 @@ class IngestConfig(_Strict):
     timestamps: Literal["mtime"] | _Time | None = None
     folder_labels: bool | dict[str, int] = False
     label_file: str | None = None
+    mode: Literal["copy", "link"] = "copy"
     on_error: Literal["stop", "skip"] = "stop"
     threads: int | None = None
 

@@ -56,6 +56,8 @@ def ingest(
     if mode == "link":
         from modyn.ingest.link import LinkIntake  # which is an Intake
 
+        if labels is not None:
+            raise ValueError("labels of samples that are linked come from their records")
         linking = LinkIntake(dataset, format, timestamps=timestamps, threads=threads)
         return linking.take(expand(files, without=dataset.path), on_error=on_error)
     intake = Intake(

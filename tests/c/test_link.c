@@ -260,7 +260,8 @@ a_file_that_comes_back_is_read_again(void)
 typedef struct {
     const char *path;
     _Atomic bool *stop;
-    uint64_t right, failed, wrong;
+    _Atomic uint64_t right;
+    uint64_t failed, wrong;
     pthread_t thread;
 } reading;
 
@@ -288,6 +289,16 @@ read_on(void *argument)
         mdn_dataset_free(dataset);
     }
     return NULL;
+}
+
+/* Leave the file alone until somebody has read all of it. */
+static void
+wait_for_a_reader(reading *readers)
+{
+    uint64_t before = atomic_load(&readers[0].right);
+
+    for (int i = 0; i < 60000 && atomic_load(&readers[0].right) == before; i++)
+        usleep(1000);
 }
 
 static void
@@ -334,8 +345,11 @@ whatever_happens_to_the_file_bytes_are_right_or_an_error_comes(void)
         if (pthread_create(&readers[i].thread, NULL, read_on, &readers[i]) != 0)
             abort();
     }
-    for (int round = 0; round < rounds; round++)
+    for (int round = 0; round < rounds; round++) {
         disturb(round);
+        if (round % 50 == 0)
+            wait_for_a_reader(readers);
+    }
     atomic_store(&stop, true);
     for (int i = 0; i < 8; i++) {
         pthread_join(readers[i].thread, NULL);

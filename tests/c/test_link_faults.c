@@ -129,11 +129,11 @@ a_link_is_all_or_nothing_whatever_fails(void)
     snprintf(file, sizeof file, "%s.bin", samples_path());
     samples_write_file(file, BEFORE, IN_FILE);
     for (size_t k = 0; k < MODE_COUNT; k++) {
-        int n = 0;
+        /* A file that is read byte by byte takes its time. */
+        bool slow = MODES[k].fault == FAULT_SHORT && MODES[k].sticky;
 
-        while (one_link(&MODES[k], n, file))
-            n += STRIDE;
-        points += n / STRIDE;
+        for (int n = 0; one_link(&MODES[k], n, file); points++)
+            n += slow ? 29 * STRIDE : STRIDE;
     }
     if (getenv("MODYN_LINK_ROUNDS"))
         printf("%d points\n", points);

@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from modyn import Loader
 from modyn._core import CorruptError
+from modyn.cli import app
 from modyn.dataset import Dataset
 from modyn.formats import CSV, FileNameTime, FixedRecord
 from tests.conftest import Rand
@@ -245,6 +247,27 @@ def test_a_changed_file_is_an_error_that_names_it(
     assert np.array_equal(dataset.timestamps, records["time"])
 
 
+def test_the_command_line_links_and_says_what_remains(tmp_path: Path, rand: Rand) -> None:
+    make(tmp_path).close()
+    write(tmp_path / "f.bin", rand, ROWS + 2)
+    options = ["record_size=23", "fields={x: 10, y: 18}", "first_record=5"]
+    options += ["label=[8, '>u2']", "timestamp=[0, int64]"]
+    given = [part for option in options for part in ("-o", option)]
+    run = CliRunner()
+
+    where = [str(tmp_path / "d"), str(tmp_path / "f.bin")]
+    taken = run.invoke(app, ["ingest", *where, "--format=fixed", "--link", *given])
+    erased = run.invoke(
+        app, ["dataset", "erase", str(tmp_path / "d"), "--keys=5", "--reason=x", "--yes"]
+    )
+    compacted = run.invoke(app, ["dataset", "compact", str(tmp_path / "d")])
+
+    assert taken.exit_code == 0, taken.output
+    assert erased.exit_code == 0, erased.output
+    said = f"1 erased samples are still in your own file {tmp_path / 'f.bin'}"
+    assert said in compacted.output.replace("\n", "")
+
+
 FOREIGN = """
 import faulthandler, mmap, os, signal, sys
 import numpy as np
@@ -296,3 +319,20 @@ def test_other_handlers_of_the_signal_are_respected(
         assert ("Fatal Python error: Bus error" in done.stderr) == (handler == "faulthandler")
     else:
         assert done.returncode == 0
+
+
+def test_verify_reads_linked_files_and_erase_knows_them(tmp_path: Path, rand: Rand) -> None:
+    dataset = make(tmp_path)
+    write(tmp_path / "f.bin", rand, 2 * ROWS + 9)
+    dataset.ingest(tmp_path / "f.bin", format=FORMAT, mode="link")
+
+    assert dataset.verify().ok
+    with (tmp_path / "f.bin").open("r+b") as file:
+        file.seek(5 + 23 * ROWS + 10)
+        file.write(b"??")
+    os.utime(tmp_path / "f.bin", ns=(10**18, 10**18))
+
+    findings = dataset.verify().findings
+    assert len(findings) == 1
+    assert str(tmp_path / "f.bin") in str(findings[0])
+    assert dataset.erase(file=tmp_path / "f.bin", reason="x") == 2 * ROWS + 9
