@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -231,6 +232,11 @@ def as_keys(value: npt.ArrayLike) -> npt.NDArray[np.uint64]:
     array = _as_array("keys", value)
     if array.ndim != 1:
         raise ValueError(f"keys: expected shape (n,), got {array.shape}")
+    if array.dtype.kind == "f" and isinstance(value, list | tuple):
+        # Python's numbers beside NumPy's, or beyond int64: together they became float64.
+        if not any(isinstance(key, float | np.floating) for key in value):
+            numbers = [operator.index(key) for key in value]
+            array = np.asarray(numbers, np.int64 if min(numbers) < 0 else np.uint64)
     if array.size == 0:
         return np.empty(0, np.uint64)
     if array.dtype.kind not in "iu":

@@ -603,3 +603,12 @@ def test_opening_holds_no_more_files_than_a_few(tmp_path: Path) -> None:
     dataset.close()
     assert len(os.listdir("/proc/self/fd")) == before
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 0
+
+
+def test_keys_may_mix_numbers_of_python_and_numpy(tmp_path):
+    dataset = Dataset.create(tmp_path / "d", schema={"x": "int8"}, labels=False)
+    dataset.append({"x": [5, 6, 7]}, timestamps=[0, 0, 0])
+
+    assert dataset.fetch([0, np.uint64(2)])["x"].tolist() == [5, 7]
+    with pytest.raises(TypeError, match="expected integers"):
+        dataset.fetch([0, np.uint64(2), 1.0])
