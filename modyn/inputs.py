@@ -227,18 +227,21 @@ def _from_objects(name: str, array: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return array.astype(np.int64)
 
 
+def _has_floats(values: Sequence[Any]) -> bool:
+    return any(isinstance(value, float | np.floating) for value in values)
+
+
 def as_keys(value: npt.ArrayLike) -> npt.NDArray[np.uint64]:
     """Return keys as uint64; a negative one is as unknown as one too large."""
     array = _as_array("keys", value)
     if array.ndim != 1:
         raise ValueError(f"keys: expected shape (n,), got {array.shape}")
-    if array.dtype.kind == "f" and isinstance(value, list | tuple):
-        # Python's numbers beside NumPy's, or beyond int64: together they became float64.
-        if not any(isinstance(key, float | np.floating) for key in value):
-            numbers = [operator.index(key) for key in value]
-            array = np.asarray(numbers, np.int64 if min(numbers) < 0 else np.uint64)
     if array.size == 0:
         return np.empty(0, np.uint64)
+    if array.dtype.kind == "f" and isinstance(value, list | tuple) and not _has_floats(value):
+        # Python's numbers beside NumPy's, or beyond int64: together they became float64.
+        numbers = [operator.index(key) for key in value]
+        array = np.asarray(numbers, np.int64 if min(numbers) < 0 else np.uint64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"keys: expected integers, got {array.dtype}")
     if array.dtype.kind == "i" and array.min() < 0:
