@@ -14,7 +14,7 @@ CHECK_CC ?= gcc
 FUZZ_CC ?= clang-14
 FUZZ_SECONDS ?= 60
 
-CHECK_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -pthread -g \
+CHECK_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Itests/fuzz -pthread -g \
 	-fno-omit-frame-pointer -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
 	-Wstrict-prototypes -Wmissing-prototypes -Werror -MMD -MP
 CHECK_flags_plain = -O2

@@ -5,59 +5,11 @@
  * once more in tiny pieces (now and then by two threads) must give the same
  * samples, the same position and the same outcome. */
 #include "ingest/csv.h"
+#include "memory.h"
 #include "storage/schema.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct {
-    const uint8_t *bytes;
-    uint64_t size;
-} memory;
-
-static int
-memory_open(void *self, const char *path, int flags, unsigned mode)
-{
-    (void)self, (void)path, (void)flags, (void)mode;
-    return 100;
-}
-
-static int
-memory_close(void *self, int fd)
-{
-    (void)self, (void)fd;
-    return 0;
-}
-
-static int64_t
-memory_pread(void *self, int fd, void *buf, uint64_t size, uint64_t at)
-{
-    const memory *m = self;
-    uint64_t left = at < m->size ? m->size - at : 0;
-
-    (void)fd;
-    if (size > left)
-        size = left;
-    if (size > 1)
-        size -= size / 2;
-    memcpy(buf, m->bytes + at, size);
-    return (int64_t)size;
-}
-
-static int
-memory_size(void *self, int fd, uint64_t *out)
-{
-    (void)fd;
-    *out = ((const memory *)self)->size;
-    return 0;
-}
-
-static void
-require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 static mdn_status
 fill_all(mdn_reader *csv, mdn_block *block, uint64_t size_max,
@@ -183,11 +135,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         {.index = 0}, {.index = 3}, {.index = 0}, {.index = 2}};
     static const mdn_csv_source third = {.index = 2};
     memory file = {.bytes = data + 1, .size = size ? size - 1 : 0};
-    const mdn_io io = {.self = &file,
-                       .open = memory_open,
-                       .close = memory_close,
-                       .pread = memory_pread,
-                       .size = memory_size};
+    const mdn_io io = memory_io(&file);
     mdn_csv_options options = {.separator = ','};
     static mdn_schema *schema;
     mdn_reader *csv;

@@ -6,58 +6,10 @@
  * once; and what is put into fields of bytes is UTF-8. */
 #include "ingest/jsonl.h"
 #include "ingest/utf8.h"
+#include "memory.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-typedef struct {
-    const uint8_t *bytes;
-    uint64_t size;
-} memory;
-
-static int
-memory_open(void *self, const char *path, int flags, unsigned mode)
-{
-    (void)self, (void)path, (void)flags, (void)mode;
-    return 100;
-}
-
-static int
-memory_close(void *self, int fd)
-{
-    (void)self, (void)fd;
-    return 0;
-}
-
-static int64_t
-memory_pread(void *self, int fd, void *buf, uint64_t size, uint64_t at)
-{
-    const memory *m = self;
-    uint64_t left = at < m->size ? m->size - at : 0;
-
-    (void)fd;
-    if (size > left)
-        size = left;
-    if (size > 1)
-        size -= size / 2;
-    memcpy(buf, m->bytes + at, size);
-    return (int64_t)size;
-}
-
-static int
-memory_size(void *self, int fd, uint64_t *out)
-{
-    (void)fd;
-    *out = ((const memory *)self)->size;
-    return 0;
-}
-
-static void
-require(bool holds)
-{
-    if (!holds)
-        abort();
-}
 
 /* What one reader of the whole file says. */
 typedef struct {
@@ -151,11 +103,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                                {.key = "g", .base64 = true}};
     static const mdn_jsonl_source simple[] = {{.key = "c"}};
     memory file = {.bytes = data + 1, .size = size ? size - 1 : 0};
-    const mdn_io io = {.self = &file,
-                       .open = memory_open,
-                       .close = memory_close,
-                       .pread = memory_pread,
-                       .size = memory_size};
+    const mdn_io io = memory_io(&file);
     mdn_jsonl_options options = {.fields = sources, .timestamp = "t"};
     static mdn_schema *schemas[2];
     mdn_schema *schema;

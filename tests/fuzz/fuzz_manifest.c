@@ -5,6 +5,7 @@
  * then.  (It leaves them wrong in one of four.) */
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "memory.h"
 #include "storage/survey.h"
 
 #include <errno.h>
@@ -17,47 +18,6 @@ size_t LLVMFuzzerMutate(uint8_t *data, size_t size, size_t max_size);
 size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size,
                                unsigned seed);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-typedef struct {
-    const uint8_t *bytes;
-    uint64_t size;
-} memory;
-
-static int
-memory_open(void *self, const char *path, int flags, unsigned mode)
-{
-    (void)self, (void)path, (void)flags, (void)mode;
-    return 3;
-}
-
-static int
-memory_close(void *self, int fd)
-{
-    (void)self, (void)fd;
-    return 0;
-}
-
-static int64_t
-memory_pread(void *self, int fd, void *buf, uint64_t size, uint64_t at)
-{
-    const memory *file = self;
-
-    (void)fd;
-    if (at >= file->size)
-        return 0;
-    if (size > file->size - at)
-        size = file->size - at;
-    memcpy(buf, file->bytes + at, size);
-    return (int64_t)size;
-}
-
-static int
-memory_size(void *self, int fd, uint64_t *out)
-{
-    (void)fd;
-    *out = ((const memory *)self)->size;
-    return 0;
-}
 
 /* What was accepted is what a writer could have written. */
 static void
@@ -127,11 +87,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     bool advanced;
     memory file = {data, size};
-    mdn_io io = {.self = &file,
-                 .open = memory_open,
-                 .close = memory_close,
-                 .pread = memory_pread,
-                 .size = memory_size};
+    mdn_io io = memory_io(&file);
     mdn_error err = {.status = MDN_OK};
     mdn_schema *schema;
     mdn_layout layout;
