@@ -1,108 +1,39 @@
 /* view.c - modyn._core.View: the samples of a dataset as of one commit. */
-#include "python/python.h"
+#include "python/view.h"
 
 #include "storage/order.h"
 
 #include <stdlib.h>
 
-#define SLICE_BYTES (UINT64_C(64) << 20) /* of samples, between signals */
-
-typedef struct {
-    PyObject_HEAD
-    mdn_view *core; /* one reference */
-} view_object;
-
-/* Buffers of one call. */
-
-int
-mdn_py_buffers_init(mdn_py_buffers *buffers, Py_ssize_t room)
-{
-    buffers->held = PyMem_Calloc((size_t)room, sizeof *buffers->held);
-    buffers->count = 0;
-    buffers->room = room;
-    if (buffers->held == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    return 0;
-}
-
-Py_buffer *
-mdn_py_buffers_any(mdn_py_buffers *buffers, PyObject *object, int writable)
-{
-    Py_buffer *next = &buffers->held[buffers->count];
-    int flags = PyBUF_C_CONTIGUOUS | (writable ? PyBUF_WRITABLE : 0);
-
-    if (buffers->count == buffers->room) {
-        PyErr_SetString(PyExc_SystemError, "too many buffers in one call");
-        return NULL;
-    }
-    if (PyObject_GetBuffer(object, next, flags) < 0)
-        return NULL;
-    buffers->count++;
-    return next;
-}
-
-Py_buffer *
-mdn_py_buffers_int64(mdn_py_buffers *buffers, PyObject *object,
-                     const char *name, int is_signed, Py_ssize_t count,
-                     int writable)
-{
-    Py_buffer *next = &buffers->held[buffers->count];
-
-    if (buffers->count == buffers->room) {
-        PyErr_SetString(PyExc_SystemError, "too many buffers in one call");
-        return NULL;
-    }
-    if (mdn_py_buffer(object, name, is_signed ? "lq" : "LQ", 8, writable, next)
-        < 0)
-        return NULL;
-    buffers->count++;
-    if (count < 0 || next->len / 8 == count)
-        return next;
-    PyErr_Format(PyExc_ValueError, "%s: expected %zd numbers, got %zd", name,
-                 count, next->len / 8);
-    return NULL;
-}
-
-void
-mdn_py_buffers_release(mdn_py_buffers *buffers)
-{
-    while (buffers->count > 0)
-        PyBuffer_Release(&buffers->held[--buffers->count]);
-    PyMem_Free(buffers->held);
-    buffers->held = NULL;
-}
-
 /* Facts. */
 
 static PyObject *
-view_erased_count(view_object *self, void *Py_UNUSED(closure))
+view_erased_count(mdn_py_view_object *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromUnsignedLongLong(mdn_view_erased_count(self->core));
 }
 
 static PyObject *
-view_count(view_object *self, void *Py_UNUSED(closure))
+view_count(mdn_py_view_object *self, void *Py_UNUSED(closure))
 {
     return PyLong_FromUnsignedLongLong(mdn_view_count(self->core));
 }
 
 static PyObject *
-view_path(view_object *self, void *Py_UNUSED(closure))
+view_path(mdn_py_view_object *self, void *Py_UNUSED(closure))
 {
     return PyUnicode_DecodeFSDefault(mdn_view_path(self->core));
 }
 
 static PyObject *
-view_uuid(view_object *self, void *Py_UNUSED(closure))
+view_uuid(mdn_py_view_object *self, void *Py_UNUSED(closure))
 {
     return PyBytes_FromStringAndSize((const char *)mdn_view_uuid(self->core),
                                      16);
 }
 
 static PyObject *
-view_time_unit(view_object *self, void *Py_UNUSED(closure))
+view_time_unit(mdn_py_view_object *self, void *Py_UNUSED(closure))
 {
     static const char *const names[] = {"s", "ms", "us", "ns"};
 
@@ -110,7 +41,7 @@ view_time_unit(view_object *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-view_schema(view_object *self, void *Py_UNUSED(closure))
+view_schema(mdn_py_view_object *self, void *Py_UNUSED(closure))
 {
     char *text = mdn_schema_text(mdn_view_schema(self->core));
     PyObject *result;
@@ -123,7 +54,7 @@ view_schema(view_object *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-view_has_labels(view_object *self, void *Py_UNUSED(closure))
+view_has_labels(mdn_py_view_object *self, void *Py_UNUSED(closure))
 {
     return PyBool_FromLong(mdn_view_has_labels(self->core));
 }
@@ -138,7 +69,7 @@ free_copy(PyObject *capsule)
 
 /* A slice of a column, or a copy with zeros where samples are erased. */
 static PyObject *
-column_array(view_object *self, uint64_t first, uint64_t count,
+column_array(mdn_py_view_object *self, uint64_t first, uint64_t count,
              const int64_t *column, bool copy)
 {
     PyObject *owner, *result;
@@ -163,7 +94,7 @@ column_array(view_object *self, uint64_t first, uint64_t count,
 }
 
 static PyObject *
-as_arrays(view_object *self, uint64_t first, uint64_t count,
+as_arrays(mdn_py_view_object *self, uint64_t first, uint64_t count,
           const int64_t *timestamps, const int64_t *labels)
 {
     bool copy = mdn_view_erased_between(self->core, first, count) > 0;
@@ -190,8 +121,8 @@ PyDoc_STRVAR(
     "erased, copies with zeros in their places.");
 
 static PyObject *
-view_columns(view_object *self, PyTypeObject *type, PyObject *const *args,
-             Py_ssize_t nargs, PyObject *kwnames)
+view_columns(mdn_py_view_object *self, PyTypeObject *type,
+             PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     const int64_t *timestamps, *labels;
     unsigned long long first, count;
@@ -223,7 +154,7 @@ PyDoc_STRVAR(erased_doc,
              "Which of the keys first .. first+count-1 are erased: bool.");
 
 static PyObject *
-view_erased(view_object *self, PyObject *args)
+view_erased(mdn_py_view_object *self, PyObject *args)
 {
     unsigned long long first, count;
     uint8_t *which;
@@ -258,8 +189,8 @@ PyDoc_STRVAR(offsets_doc,
              "payloads of bytes field number `field` laid back to back.");
 
 static PyObject *
-view_offsets(view_object *self, PyTypeObject *type, PyObject *const *args,
-             Py_ssize_t nargs, PyObject *kwnames)
+view_offsets(mdn_py_view_object *self, PyTypeObject *type,
+             PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     mdn_py_buffers buffers;
     Py_buffer *keys, *out;
@@ -296,217 +227,6 @@ done:
     return st == MDN_OK ? Py_NewRef(Py_None) : NULL;
 }
 
-/* Every payload has its place in values, which has size bytes. */
-static int
-check_offsets(const Py_buffer *offsets, Py_ssize_t size)
-{
-    const int64_t *at = offsets->buf;
-    Py_ssize_t count = offsets->len / 8;
-
-    for (Py_ssize_t i = 0; i < count; i++) {
-        if (at[i] < (i == 0 ? 0 : at[i - 1]) || at[i] > size) {
-            PyErr_Format(PyExc_ValueError,
-                         "offsets[%zd] is %lld, not ascending within %zd", i,
-                         (long long)at[i], size);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* (field, values, offsets or None) into *target. */
-static int
-read_target(const mdn_schema *schema, PyObject *item, Py_ssize_t count,
-            mdn_py_buffers *buffers, mdn_target *target)
-{
-    PyObject *values_object, *offsets_object;
-    Py_buffer *values, *offsets;
-    const mdn_field *field;
-
-    if (!PyArg_ParseTuple(item, "IOO", &target->field, &values_object,
-                          &offsets_object))
-        return -1;
-    if (target->field >= schema->field_count) {
-        PyErr_Format(PyExc_ValueError, "field number %u of %u", target->field,
-                     schema->field_count);
-        return -1;
-    }
-    field = &schema->fields[target->field];
-    if ((values = mdn_py_buffers_any(buffers, values_object, 1)) == NULL)
-        return -1;
-    target->values = values->buf;
-    target->offsets = NULL;
-    if (field->dtype == MDN_BYTES) {
-        offsets = mdn_py_buffers_int64(buffers, offsets_object, "offsets", 1,
-                                       count + 1, 0);
-        if (offsets == NULL || check_offsets(offsets, values->len) < 0)
-            return -1;
-        target->offsets = offsets->buf;
-    } else if ((uint64_t)values->len != (uint64_t)count * field->size_bytes) {
-        PyErr_Format(PyExc_ValueError,
-                     "field '%s': %zd bytes for %zd samples of %llu bytes",
-                     field->name, values->len, count,
-                     (unsigned long long)field->size_bytes);
-        return -1;
-    }
-    return 0;
-}
-
-PyDoc_STRVAR(
-    fetch_doc,
-    "fetch($self, keys, targets, labels, timestamps, threads, /)\n--\n\n"
-    "Gather the samples of keys into the arrays of targets, a tuple of\n"
-    "(field number, values, offsets or None); labels and timestamps are int64\n"
-    "arrays to fill, or None.");
-
-/* The arguments of fetch, with all buffers held. */
-typedef struct {
-    mdn_py_buffers buffers;
-    Py_buffer *keys, *labels, *timestamps;
-    mdn_target *targets;
-    Py_ssize_t target_count, count;
-    unsigned int threads;
-} fetch_arguments;
-
-static int
-read_fetch(const view_object *self, PyObject *const *args, Py_ssize_t nargs,
-           fetch_arguments *in)
-{
-    const mdn_schema *schema = mdn_view_schema(self->core);
-    unsigned long threads;
-
-    if (nargs != 5 || !PyTuple_Check(args[1])) {
-        PyErr_SetString(PyExc_TypeError, "fetch(keys, targets: tuple, labels, "
-                                         "timestamps, threads)");
-        return -1;
-    }
-    in->target_count = PyTuple_GET_SIZE(args[1]);
-    threads = PyLong_AsUnsignedLong(args[4]);
-    if (threads == (unsigned long)-1 && PyErr_Occurred())
-        return -1;
-    in->threads = threads > UINT32_MAX ? UINT32_MAX : (unsigned int)threads;
-    if (threads == 0) {
-        PyErr_SetString(PyExc_ValueError, "threads must be at least 1, got 0");
-        return -1;
-    }
-    if (mdn_py_buffers_init(&in->buffers, 3 + 2 * in->target_count) < 0)
-        return -1;
-    in->targets =
-        PyMem_Calloc((size_t)in->target_count + 1, sizeof *in->targets);
-    if (in->targets == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    in->keys = mdn_py_buffers_int64(&in->buffers, args[0], "keys", 0, -1, 0);
-    if (in->keys == NULL)
-        return -1;
-    in->count = in->keys->len / 8;
-    for (Py_ssize_t i = 0; i < in->target_count; i++) {
-        if (read_target(schema, PyTuple_GET_ITEM(args[1], i), in->count,
-                        &in->buffers, &in->targets[i])
-            < 0)
-            return -1;
-    }
-    if (args[2] != Py_None
-        && (in->labels = mdn_py_buffers_int64(&in->buffers, args[2], "labels",
-                                              1, in->count, 1))
-               == NULL)
-        return -1;
-    if (args[3] != Py_None
-        && (in->timestamps = mdn_py_buffers_int64(
-                &in->buffers, args[3], "timestamps", 1, in->count, 1))
-               == NULL)
-        return -1;
-    return 0;
-}
-
-/* Rows of a slice: about SLICE_BYTES of samples, and not all at once, so that
- * Ctrl-C is heard in between. */
-static uint64_t
-slice_rows(const fetch_arguments *in, const mdn_schema *schema)
-{
-    uint64_t count = (uint64_t)in->count;
-    uint64_t bytes = count * (schema->head_size + 16);
-
-    for (Py_ssize_t t = 0; t < in->target_count; t++) {
-        if (in->targets[t].offsets != NULL)
-            bytes += (uint64_t)in->targets[t].offsets[count];
-    }
-    if (bytes <= SLICE_BYTES)
-        return count;
-    return 1 + (uint64_t)((double)count / (double)bytes * SLICE_BYTES);
-}
-
-static mdn_status
-fetch_slice(mdn_view *view, const fetch_arguments *in, uint64_t first,
-            uint64_t count, mdn_target *targets, mdn_error *err)
-{
-    const mdn_schema *schema = mdn_view_schema(view);
-    const uint64_t *keys = in->keys->buf;
-    int64_t *labels = in->labels ? in->labels->buf : NULL;
-    int64_t *timestamps = in->timestamps ? in->timestamps->buf : NULL;
-
-    for (Py_ssize_t t = 0; t < in->target_count; t++) {
-        const mdn_target *whole = &in->targets[t];
-        uint64_t size = schema->fields[whole->field].size_bytes;
-
-        targets[t] = *whole;
-        if (whole->offsets != NULL)
-            targets[t].offsets = whole->offsets + first;
-        else
-            targets[t].values = (uint8_t *)whole->values + first * size;
-    }
-    return mdn_view_fetch(
-        view, keys + first, count, targets, (uint32_t)in->target_count,
-        labels ? labels + first : NULL, timestamps ? timestamps + first : NULL,
-        in->threads, err);
-}
-
-/* -1 and an exception on failure, or if a signal says stop. */
-static int
-fetch_all(view_object *self, PyTypeObject *type, const fetch_arguments *in)
-{
-    uint64_t count = (uint64_t)in->count, first = 0;
-    uint64_t rows = slice_rows(in, mdn_view_schema(self->core));
-    mdn_target *targets =
-        PyMem_Malloc(((size_t)in->target_count + 1) * sizeof *targets);
-    mdn_status st = MDN_OK;
-    int interrupted = 0;
-    mdn_error err;
-
-    if (targets == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    do {
-        uint64_t n = count - first < rows ? count - first : rows;
-
-        Py_BEGIN_ALLOW_THREADS
-        st = fetch_slice(self->core, in, first, n, targets, &err);
-        Py_END_ALLOW_THREADS
-        first += n;
-        interrupted = first < count && PyErr_CheckSignals() < 0;
-    } while (st == MDN_OK && first < count && !interrupted);
-    PyMem_Free(targets);
-    if (st != MDN_OK && !interrupted)
-        mdn_py_raise(mdn_py_state_of_type(type), &err);
-    return st == MDN_OK && !interrupted ? 0 : -1;
-}
-
-static PyObject *
-view_fetch(view_object *self, PyTypeObject *type, PyObject *const *args,
-           Py_ssize_t nargs, PyObject *kwnames)
-{
-    fetch_arguments in = {.threads = 1};
-    int done = -1;
-
-    if (read_fetch(self, args, kwnames == NULL ? nargs : -1, &in) == 0)
-        done = fetch_all(self, type, &in);
-    mdn_py_buffers_release(&in.buffers);
-    PyMem_Free(in.targets);
-    return done == 0 ? Py_NewRef(Py_None) : NULL;
-}
-
 /* A time order goes with the array over it. */
 static void
 free_order(PyObject *capsule)
@@ -541,8 +261,8 @@ PyDoc_STRVAR(
     "that is 0, 1, 2, ...  Erased samples are among them.");
 
 static PyObject *
-view_time_order(view_object *self, PyTypeObject *type, PyObject *const *args,
-                Py_ssize_t nargs, PyObject *kwnames)
+view_time_order(mdn_py_view_object *self, PyTypeObject *type,
+                PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     unsigned long threads;
     mdn_order *order;
@@ -578,8 +298,8 @@ PyDoc_STRVAR(time_position_doc,
              "before a moment; erased ones where they were.");
 
 static PyObject *
-view_time_position(view_object *self, PyTypeObject *type, PyObject *const *args,
-                   Py_ssize_t nargs, PyObject *kwnames)
+view_time_position(mdn_py_view_object *self, PyTypeObject *type,
+                   PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     mdn_py_buffers buffers;
     Py_buffer *keys;
@@ -612,7 +332,7 @@ PyDoc_STRVAR(warm_doc, "warm($self, /)\n--\n\n"
                        "Populate the mappings of all records ahead of use.");
 
 static PyObject *
-view_warm(view_object *self, PyObject *Py_UNUSED(args))
+view_warm(mdn_py_view_object *self, PyObject *Py_UNUSED(args))
 {
     Py_BEGIN_ALLOW_THREADS
     mdn_view_warm(self->core);
@@ -626,7 +346,7 @@ PyDoc_STRVAR(links_doc,
              "(path, first key, samples, how many of them are erased).");
 
 static PyObject *
-view_links(view_object *self, PyObject *Py_UNUSED(args))
+view_links(mdn_py_view_object *self, PyObject *Py_UNUSED(args))
 {
     uint64_t count = mdn_view_link_count(self->core);
     PyObject *list = PyList_New((Py_ssize_t)count);
@@ -649,7 +369,7 @@ view_links(view_object *self, PyObject *Py_UNUSED(args))
 /* The type. */
 
 static void
-view_dealloc(view_object *self)
+view_dealloc(mdn_py_view_object *self)
 {
     PyTypeObject *type = Py_TYPE(self);
 
@@ -679,7 +399,8 @@ static PyMethodDef view_methods[] = {
      columns_doc},
     {"offsets", (PyCFunction)(void (*)(void))view_offsets, WITH_TYPE,
      offsets_doc},
-    {"fetch", (PyCFunction)(void (*)(void))view_fetch, WITH_TYPE, fetch_doc},
+    {"fetch", (PyCFunction)(void (*)(void))mdn_py_view_fetch, WITH_TYPE,
+     mdn_py_view_fetch_doc},
     {"time_order", (PyCFunction)(void (*)(void))view_time_order, WITH_TYPE,
      time_order_doc},
     {"time_position", (PyCFunction)(void (*)(void))view_time_position,
@@ -703,7 +424,7 @@ static PyType_Slot view_slots[] = {
 
 static PyType_Spec view_spec = {
     .name = "modyn._core.View",
-    .basicsize = sizeof(view_object),
+    .basicsize = sizeof(mdn_py_view_object),
     .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION
              | Py_TPFLAGS_IMMUTABLETYPE,
     .slots = view_slots,
@@ -713,7 +434,7 @@ mdn_view *
 mdn_py_view(mdn_py_state *state, PyObject *object)
 {
     if (Py_IS_TYPE(object, state->view_type))
-        return ((view_object *)object)->core;
+        return ((mdn_py_view_object *)object)->core;
     PyErr_Format(PyExc_TypeError, "expected a modyn._core.View, got %.100s",
                  Py_TYPE(object)->tp_name);
     return NULL;
@@ -722,7 +443,8 @@ mdn_py_view(mdn_py_state *state, PyObject *object)
 PyObject *
 mdn_py_view_new(mdn_py_state *state, mdn_view *view)
 {
-    view_object *self = PyObject_New(view_object, state->view_type);
+    mdn_py_view_object *self =
+        PyObject_New(mdn_py_view_object, state->view_type);
 
     if (self == NULL) {
         mdn_view_release(view);
