@@ -10,7 +10,8 @@
 
 typedef struct {
     const mdn_layout *layout;
-    uint64_t good;  /* the last good one so far */
+    uint64_t whole; /* the last whole one so far, and */
+    uint64_t good;  /* the last good one */
     uint64_t count; /* of good ones */
     uint32_t check;
     mdn_tail tail;
@@ -24,6 +25,7 @@ take(walk *w, const uint8_t *record, uint64_t sequence)
 
     if (!mdn_record_is_whole(w->layout, record, sequence))
         return false;
+    w->whole = sequence;
     mdn_record_load(record, &next);
     if (!mdn_record_follows(w->layout, &w->tail, &next)
         || (sequence == w->good + 1 && mdn_record_chain(record) != w->check))
@@ -109,7 +111,7 @@ static mdn_status
 look(mdn_survey *survey, mdn_error *err)
 {
     walk w = {.layout = &survey->layout, .check = survey->manifest.chain};
-    uint64_t size, end;
+    uint64_t size, end, made;
     mdn_status st = read_slots(survey, err);
 
     if (st == MDN_OK)
@@ -128,7 +130,10 @@ look(mdn_survey *survey, mdn_error *err)
     survey->last_check = w.check;
     survey->tail = w.tail;
     end = survey->manifest.records_at + w.good * MDN_RECORD_SIZE;
-    survey->lost = survey->reach > w.good ? survey->reach - w.good : 0;
+    /* A record that is whole was written by a commit, also if it cannot have
+     * followed those that are there. */
+    made = survey->reach > w.whole ? survey->reach : w.whole;
+    survey->lost = made > w.good ? made - w.good : 0;
     if (survey->lost == 0 && size >= end + MDN_RECORD_SIZE
         && (survey->slots[0] == MDN_REACH_DAMAGED
             || survey->slots[1] == MDN_REACH_DAMAGED))

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import modyn
 from modyn import cli, formats
 from modyn.errors import BusyError, CorruptError
-from tests.reference.format import Reference
+from tests.reference.format import Reference, crc32c
 
 SCHEMA = {"x": "float32[2]", "flag": "bool", "word": "bytes"}
 
@@ -618,3 +618,23 @@ def test_what_is_no_dataset_is_wrong_input(tmp_path, words):
     assert result.exit_code == 2
     assert "nowhere" in result.stderr
     assert "Errno" not in result.stderr
+
+
+def test_a_whole_record_that_cannot_follow_is_a_finding(tmp_path):
+    """It opens for nobody, so that verify must not call it a torn tail."""
+    home = tmp_path / "d"
+    with modyn.Dataset.create(home, schema={"x": "int8"}, labels=False) as dataset:
+        dataset.append({"x": [1, 2]}, timestamps=[0, 0])
+    manifest = (home / "manifest").read_bytes()
+    uuid, last = manifest[16:32], manifest[-128:]
+    record = last[:8] + (2).to_bytes(8, "little") + (1).to_bytes(8, "little") + last[24:120]
+    record += last[124:]  # the chain is right, the count is not
+    record += crc32c(record, crc32c(uuid)).to_bytes(4, "little")
+    (home / "manifest").write_bytes(manifest + record)
+
+    with pytest.raises(CorruptError, match="commit 2"):
+        modyn.Dataset.open(home)
+    assert not modyn.verify(home).ok
+    modyn.repair(home)
+    assert modyn.verify(home).ok
+    assert modyn.Dataset.open(home).fetch([0, 1])["x"].tolist() == [1, 2]
