@@ -40,7 +40,7 @@ check_within(const mdn_fixed_options *options, const char *kind,
 
 static mdn_status
 check_number(const mdn_fixed_options *options, const char *name,
-             const mdn_fixed_number *number, mdn_error *err)
+             const mdn_number_at *number, mdn_error *err)
 {
     uint32_t size = number->size;
 
@@ -83,7 +83,7 @@ check_options(const mdn_fixed_options *options, mdn_error *err)
 }
 
 static void
-add_number(mdn_run *run, mdn_part_role role, const mdn_fixed_number *number)
+add_number(mdn_run *run, mdn_part_role role, const mdn_number_at *number)
 {
     if (number->size == 0)
         return;

@@ -11,13 +11,7 @@
 #define MDN_INGEST_FIXED_H
 
 #include "ingest/reader.h"
-
-typedef struct {
-    uint64_t offset; /* in the record */
-    uint32_t size;   /* 1, 2, 4 or 8; 0: there is none */
-    bool is_signed;
-    bool big_endian;
-} mdn_fixed_number;
+#include "storage/number_at.h"
 
 typedef struct {
     mdn_reader_file file;
@@ -27,7 +21,7 @@ typedef struct {
      */
     const uint64_t *offsets;
     const bool *big_endian;
-    mdn_fixed_number label, timestamp;
+    mdn_number_at label, timestamp;
 } mdn_fixed_options;
 
 /* MDN_INVALID: the options contradict each other or the schema, or the file

@@ -5,31 +5,6 @@
 
 #include <string.h>
 
-/* None, or (offset, size, signed, big_endian). */
-static int
-read_number(PyObject *object, mdn_link_number *out)
-{
-    unsigned long long offset;
-    unsigned size;
-    int is_signed, big_endian;
-
-    *out = (mdn_link_number){.size = 0};
-    if (object == Py_None)
-        return 0;
-    if (!PyTuple_Check(object)) {
-        PyErr_SetString(PyExc_TypeError, "label and timestamp must be tuples");
-        return -1;
-    }
-    if (!PyArg_ParseTuple(object, "KIpp", &offset, &size, &is_signed,
-                          &big_endian))
-        return -1;
-    *out = (mdn_link_number){.offset = offset,
-                             .size = size,
-                             .is_signed = is_signed != 0,
-                             .big_endian = big_endian != 0};
-    return 0;
-}
-
 /* None, one for all, or an array. */
 static int
 read_timestamps(PyObject *object, mdn_py_buffers *buffers,
@@ -115,8 +90,8 @@ mdn_py_dataset_link(mdn_py_dataset *self, PyObject *args)
     if (record_size == 0)
         PyErr_SetString(PyExc_ValueError, "record_size must be at least 1");
     else if (mdn_py_buffers_init(&buffers, 2) == 0) {
-        if (read_number(label, &options.label) == 0
-            && read_number(timestamp, &options.timestamp) == 0
+        if (mdn_py_number_at(label, &options.label) == 0
+            && mdn_py_number_at(timestamp, &options.timestamp) == 0
             && read_timestamps(timestamps, &buffers, &options) == 0
             && (source == Py_None
                 || (payload = mdn_py_buffers_any(&buffers, source, 0)) != NULL))

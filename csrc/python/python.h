@@ -11,6 +11,7 @@
 #include <Python.h>
 
 #include "base/error.h"
+#include "storage/number_at.h"
 #include "storage/view.h"
 
 /* Module state: the types and exceptions that methods need. */
@@ -76,6 +77,10 @@ Py_buffer *mdn_py_buffers_int64(mdn_py_buffers *buffers, PyObject *object,
                                 const char *name, int is_signed,
                                 Py_ssize_t count, int writable);
 void mdn_py_buffers_release(mdn_py_buffers *buffers);
+
+/* number_at.c: None, or (offset, size, signed, big_endian), into *out; -1 and
+ * an exception. */
+int mdn_py_number_at(PyObject *object, mdn_number_at *out);
 
 int mdn_py_add_dataset(PyObject *module, mdn_py_state *state);
 int mdn_py_add_reader(PyObject *module, mdn_py_state *state);

@@ -7,31 +7,6 @@
 
 /* read_fixed ------------------------------------------------------------ */
 
-/* None, or (offset, size, signed, big_endian). */
-static int
-read_number(PyObject *object, mdn_fixed_number *out)
-{
-    unsigned long long offset;
-    unsigned size;
-    int is_signed, big_endian;
-
-    *out = (mdn_fixed_number){.size = 0};
-    if (object == Py_None)
-        return 0;
-    if (!PyTuple_Check(object)) {
-        PyErr_SetString(PyExc_TypeError, "label and timestamp must be tuples");
-        return -1;
-    }
-    if (!PyArg_ParseTuple(object, "KIpp", &offset, &size, &is_signed,
-                          &big_endian))
-        return -1;
-    *out = (mdn_fixed_number){.offset = offset,
-                              .size = size,
-                              .is_signed = is_signed != 0,
-                              .big_endian = big_endian != 0};
-    return 0;
-}
-
 /* (offset, big_endian) of every field; there is room for them. */
 static int
 read_places(PyObject *tuple, uint64_t *offsets, bool *big_endian)
@@ -115,8 +90,8 @@ read_fixed(PyObject *module, PyObject *args)
     if (offsets == NULL || big_endian == NULL)
         PyErr_NoMemory();
     else if (read_places(places, offsets, big_endian) == 0
-             && read_number(label, &options.label) == 0
-             && read_number(timestamp, &options.timestamp) == 0
+             && mdn_py_number_at(label, &options.label) == 0
+             && mdn_py_number_at(timestamp, &options.timestamp) == 0
              && mdn_py_reader_begin(state, path, schema, threads, growing,
                                     &file)
                     == 0)

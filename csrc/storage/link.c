@@ -29,7 +29,7 @@ typedef unsigned long long ull;
 
 static mdn_status
 check_number(const mdn_linking *l, const char *what,
-             const mdn_link_number *number, mdn_error *err)
+             const mdn_number_at *number, mdn_error *err)
 {
     uint64_t end;
 
@@ -155,7 +155,7 @@ check_unchanged(const mdn_linking *l, mdn_error *err)
 /* Numbers. */
 
 static uint64_t
-load_number(const mdn_link_number *number, const uint8_t *record)
+load_number(const mdn_number_at *number, const uint8_t *record)
 {
     uint64_t value = 0;
 
@@ -172,8 +172,8 @@ load_number(const mdn_link_number *number, const uint8_t *record)
 
 static mdn_status
 read_numbers(const mdn_linking *l, const char *what,
-             const mdn_link_number *number, const uint8_t *records,
-             uint64_t row, uint64_t count, int64_t *out, mdn_error *err)
+             const mdn_number_at *number, const uint8_t *records, uint64_t row,
+             uint64_t count, int64_t *out, mdn_error *err)
 {
     for (uint64_t i = 0; i < count; i++) {
         uint64_t value = load_number(number, records + i * l->opt->record_size);

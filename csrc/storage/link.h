@@ -3,14 +3,10 @@
 #define MDN_STORAGE_LINK_H
 
 #include "storage/dataset.h"
+#include "storage/number_at.h"
 #include "storage/rewrite.h"
 
 /* An integer in each record of the file. */
-typedef struct {
-    uint64_t offset; /* in the record */
-    uint32_t size;   /* 1, 2, 4 or 8; 0: there is none */
-    bool is_signed, big_endian;
-} mdn_link_number;
 
 typedef struct {
     const char *path;      /* absolute */
@@ -19,9 +15,9 @@ typedef struct {
     uint64_t record_size;  /* from one record to the next */
     uint64_t fields_at;    /* in the record: all fields of the schema, back to
                               back in its order, little-endian */
-    mdn_link_number label; /* given if and only if the dataset has labels */
+    mdn_number_at label;   /* given if and only if the dataset has labels */
     /* The timestamps are in the file, or given: one for all, or one each. */
-    mdn_link_number timestamp;
+    mdn_number_at timestamp;
     int64_t timestamp_of_all;
     const int64_t *timestamps; /* NULL: timestamp_of_all */
     uint64_t timestamp_count;  /* must be the number of records */

@@ -540,7 +540,7 @@ what_cannot_be_linked_is_refused_and_nothing_is_added(void)
         case 7: options.record_size = UINT64_C(1) << 32; break;
         case 8: options.first_record = 655377; break;
         case 9:
-            options.timestamp = (mdn_link_number){.offset = 32, .size = 8};
+            options.timestamp = (mdn_number_at){.offset = 32, .size = 8};
             break;
         }
         CHECK(mdn_dataset_link(dataset, &options, "s", 1, NULL, &report, &err)

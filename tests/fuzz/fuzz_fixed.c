@@ -40,14 +40,14 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     options.record_size = data[4];
     options.offsets = offsets;
     options.big_endian = big;
-    options.label = (mdn_fixed_number){.offset = data[5] & 15,
-                                       .size = data[6] & 15,
-                                       .is_signed = data[5] & 16,
-                                       .big_endian = data[5] & 32};
-    options.timestamp = (mdn_fixed_number){.offset = data[7] & 15,
-                                           .size = data[6] >> 4,
-                                           .is_signed = data[7] & 16,
-                                           .big_endian = data[7] & 32};
+    options.label = (mdn_number_at){.offset = data[5] & 15,
+                                    .size = data[6] & 15,
+                                    .is_signed = data[5] & 16,
+                                    .big_endian = data[5] & 32};
+    options.timestamp = (mdn_number_at){.offset = data[7] & 15,
+                                        .size = data[6] >> 4,
+                                        .is_signed = data[7] & 16,
+                                        .big_endian = data[7] & 32};
     check_reader(schema, open_fixed, &options);
     mdn_schema_free(schema);
     return 0;
