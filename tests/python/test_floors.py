@@ -149,6 +149,10 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.orchestrator",
     "modyn.ingest.facts",
     "modyn.ingest.readers",
+    "modyn.loader.arguments",
+    "modyn.loader.batch",
+    "modyn.loader.batches",
+    "modyn.loader.plan",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.policies")
 # What takes long to import, or is an extra, comes in inside the function that needs it.
@@ -355,7 +359,7 @@ def test_openmp_outside_of_the_selector_is_found():
         ("modyn/arrivals.py", "import modyn._core"),
         ("modyn/dataset.py", "from modyn import pipelines"),
         ("modyn/dataset.py", "import modyn"),
-        ("modyn/loader.py", "def f():\n    from modyn.policies import Trigger"),
+        ("modyn/loader/plan.py", "def f():\n    from modyn.policies import Trigger"),
         ("modyn/policies/base.py", "from modyn.dataset import Dataset"),
         ("modyn/policies/base.py", "import sqlite3"),
         ("modyn/policies/base.py", "import torch"),

@@ -1,0 +1,43 @@
+"""The batches of one epoch, as the training loop takes them."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from modyn import _core
+from modyn.loader.batch import Batch, Parts
+
+__all__ = ["Batches"]
+
+
+class Batches:
+    """The batches of one epoch, in order: an iterator that holds threads.
+
+    They are released when it is exhausted, closed, or no longer referred to.
+    """
+
+    def __init__(self, core: _core.Epoch, parts: Parts) -> None:
+        self._core = core
+        self._parts = parts
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        return Batch(next(self._core), self._parts)
+
+    def close(self) -> None:
+        """Stop and join the worker threads; any number of times."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,147 @@
+"""Which samples come in which order, so many to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import numpy.typing as npt
+
+from modyn import _core
+from modyn.loader.arguments import as_number, field_indices, field_names, read_samples
+from modyn.loader.batch import Parts
+from modyn.loader.batches import Batches
+
+if TYPE_CHECKING:
+    from modyn.dataset import Dataset
+    from modyn.trainset import TrainingSet
+
+__all__ = ["Loader"]
+
+THREADS_MAX = 1024
+PREFETCH_MAX = 4096
+
+
+class Loader:
+    """Chosen samples of a dataset, in batches, for a training loop.
+
+    ``for batch in loader`` runs the epoch `epoch`; `set_epoch` chooses another.
+    The order of the samples depends on (the samples, seed, epoch) and on nothing
+    else: threads and prefetch change the speed only.
+
+    Parameters
+    ----------
+    dataset : Dataset or its view
+        What it shows now is what the loader reads, also when it grows later.
+    samples : TrainingSet, or integers of shape (n,)
+        Keys, in the order in which they are to come; repeats are allowed.  A
+        training set is read where it is mapped, anything else is copied.
+    batch_size : int
+        Samples per batch, at least 1; the last batch may have fewer.
+    fields : sequence of str, optional
+        Which fields a batch has, in which order; by default all of them.
+    shuffle : "global" or False
+        "global": the samples of an epoch come in an order drawn from all of them
+        by a keyed permutation, a new one each epoch.
+    seed, epoch : int
+        Choose the permutation; 0 to 2**64 - 1.
+    threads : int
+        Workers that fill batches, at least 1.
+    drop_last : bool
+        Leave out a last batch of fewer samples.
+    prefetch : int
+        Batches filled or being filled ahead of the loop, at least 1.
+    weights : float64, shape (n,), optional
+        Travel with their samples; a training set brings its own.
+
+    Raises
+    ------
+    KeyError
+        While iterating, in place of the batch with a key that the dataset has
+        not got, and after all batches before it.
+    modyn.errors.CorruptError
+        Likewise, for a sample whose stored bytes are damaged.
+    modyn.errors.ClosedError
+        In a forked child: threads and mappings belong to the process that made
+        them.  Open the dataset and make a loader there.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, modyn
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> schema = {"x": "float32[2]"}
+    >>> clicks = modyn.Dataset.create(folder.name + "/clicks", schema=schema)
+    >>> x = np.arange(10, dtype=np.float32).reshape(5, 2)
+    >>> keys = clicks.append({"x": x}, labels=[0, 1, 0, 1, 1], timestamps=range(5))
+    >>> loader = modyn.Loader(clicks, [4, 0, 2], batch_size=2)
+    >>> [batch.numpy("x").tolist() for batch in loader]
+    [[[8.0, 9.0], [0.0, 1.0]], [[4.0, 5.0]]]
+    >>> [batch.numpy("labels").tolist() for batch in loader]
+    [[1, 0], [0]]
+    >>> clicks.close(); folder.cleanup()
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset | _core.View,
+        samples: TrainingSet | npt.ArrayLike,
+        *,
+        batch_size: int,
+        fields: Sequence[str] | None = None,
+        shuffle: Literal["global", False] = False,
+        seed: int = 0,
+        epoch: int = 0,
+        threads: int = 2,
+        drop_last: bool = False,
+        prefetch: int = 4,
+        weights: npt.ArrayLike | None = None,
+    ) -> None:
+        if shuffle is not False and shuffle != "global":
+            raise ValueError(f'shuffle must be "global" or False, got {shuffle!r}')
+        view = dataset if isinstance(dataset, _core.View) else dataset.view
+        names = field_names(view)
+        keys, weights = read_samples(samples, weights)
+        self._threads = as_number("threads", threads, 1, THREADS_MAX)
+        self._prefetch = as_number("prefetch", prefetch, 1, PREFETCH_MAX)
+        self.set_epoch(epoch)
+        self._core = _core.Loader(
+            view,
+            keys,
+            weights,
+            fields=field_indices(fields, names),
+            batch_size=as_number("batch_size", batch_size, 1, 2**63 - 1),
+            drop_last=bool(drop_last),
+            shuffle=shuffle == "global",
+            seed=as_number("seed", seed, 0, 2**64 - 1),
+        )
+        self._parts = Parts.of(self._core, names)
+
+    def __len__(self) -> int:
+        """Return how many batches an epoch has."""
+        return len(self._core)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next iteration runs."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let the next iteration run this epoch; the one under way goes on."""
+        self._epoch = as_number("epoch", epoch, 0, 2**64 - 1)
+
+    def __iter__(self) -> Batches:
+        return self.batches()
+
+    def batches(self, first: int = 0) -> Batches:
+        """Return the batches of the epoch from number `first` on.
+
+        An interrupted epoch goes on at its next batch without reading those
+        before it.
+        """
+        core = self._core.begin(
+            epoch=self._epoch,
+            first=as_number("first", first, 0, len(self)),
+            threads=self._threads,
+            depth=self._prefetch,
+        )
+        return Batches(core, self._parts)
