@@ -128,7 +128,7 @@ plan_batches(mdn_loader *loader)
     if (opt->partition_size == 0)
         opt->partition_size =
             mdn_loader_usual_partition(mdn_view_schema(opt->view));
-    loader->samples = (mdn_samples){opt->keys, opt->weights, opt->count};
+    loader->samples = mdn_samples_of(opt->keys, opt->weights, opt->count);
     loader->cut = (mdn_cut){
         .rows = opt->pass_rows > 0 ? opt->pass_rows : opt->count,
         .batch_size = opt->batch_size,
@@ -407,14 +407,15 @@ draw_batch(const mdn_loader *loader, const mdn_pass *pass, uint64_t number)
     uint64_t window = number / loader->opt.bucket_batches;
     uint64_t first = window * loader->opt.bucket_batches;
     uint64_t whole = rows_of_window(loader, window) / loader->cut.batch_size;
-    mdn_permutation order;
+    mdn_deal order;
     uint64_t word;
 
     if (pass->shuffle == MDN_AS_GIVEN || number - first >= whole)
         return number;
     word = mdn_draw(mdn_stream(pass->seed, MDN_STREAM_WINDOWS), pass->epoch);
-    mdn_permutation_init_by(&order, whole, mdn_draw(word, window));
-    return first + mdn_permutation_at(&order, number - first);
+    mdn_deal_init(&order, whole);
+    mdn_deal_by(&order, mdn_draw(word, window));
+    return first + mdn_deal_at(&order, number - first);
 }
 
 /* Keys and weights of a batch that is cut from the plan of its window. */
