@@ -13,7 +13,6 @@
 
 #include "base/bytes.h"
 #include "base/permutation.h"
-#include "prefetch/prefetcher.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -491,6 +490,12 @@ mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms, mdn_batch **out,
                mdn_error *err)
 {
     return mdn_prefetcher_take(epoch->prefetcher, timeout_ms, out, err);
+}
+
+mdn_waits
+mdn_epoch_waits(mdn_epoch *epoch)
+{
+    return mdn_prefetcher_waits(epoch->prefetcher);
 }
 
 void

@@ -11,6 +11,7 @@ from modyn import _core
 from modyn.loader.arguments import as_number, field_indices, field_names, read_samples
 from modyn.loader.batch import Parts
 from modyn.loader.batches import Batches
+from modyn.loader.waits import Tally, Waits
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
@@ -115,6 +116,7 @@ class Loader:
             seed=as_number("seed", seed, 0, 2**64 - 1),
         )
         self._parts = Parts.of(self._core, names)
+        self._tally = Tally()
 
     def __len__(self) -> int:
         """Return how many batches an epoch has."""
@@ -128,6 +130,11 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration run this epoch; the one under way goes on."""
         self._epoch = as_number("epoch", epoch, 0, 2**64 - 1)
+
+    @property
+    def waits(self) -> Waits:
+        """What all iterations delivered so far, and who waited for whom."""
+        return self._tally.total()
 
     def __iter__(self) -> Batches:
         return self.batches()
@@ -144,4 +151,4 @@ class Loader:
             threads=self._threads,
             depth=self._prefetch,
         )
-        return Batches(core, self._parts)
+        return Batches(core, self._parts, self._tally)
