@@ -231,7 +231,7 @@ class Training:
                 raise ValueError("num_samples_to_pass needs at least one entry")
             for i, samples in enumerate(self.num_samples_to_pass):
                 _at_least(1, **{f"num_samples_to_pass[{i}]": samples})
-        if self.shuffle not in (True, False, "partition"):
+        if self.shuffle != "partition" and not isinstance(self.shuffle, bool):
             raise ValueError(f"shuffle must be true, false or 'partition', got {self.shuffle!r}")
         if self.partition_size is not None:
             _at_least(1, partition_size=self.partition_size)
