@@ -222,6 +222,12 @@ mdn_loader_batch_count(const mdn_loader *loader)
     return loader->batch_count;
 }
 
+mdn_pool *
+mdn_loader_pool(const mdn_loader *loader)
+{
+    return loader->pool;
+}
+
 uint32_t
 mdn_loader_part_count(const mdn_loader *loader)
 {

@@ -53,6 +53,8 @@ mdn_status mdn_loader_new(const mdn_loader_options *options, mdn_loader **out,
                           mdn_error *err);
 void mdn_loader_free(mdn_loader *loader); /* accepts NULL */
 uint64_t mdn_loader_batch_count(const mdn_loader *loader);
+/* Where the memory of its batches comes from; borrowed. */
+mdn_pool *mdn_loader_pool(const mdn_loader *loader);
 
 typedef enum {
     MDN_PART_KEYS,

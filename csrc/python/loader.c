@@ -212,6 +212,14 @@ loader_parts(loader_object *self, void *unused)
     return parts;
 }
 
+static PyObject *
+loader_memory(loader_object *self, void *unused)
+{
+    (void)unused;
+    return mdn_py_memory(mdn_py_state_of_type(Py_TYPE(self)),
+                         mdn_loader_pool(self->core));
+}
+
 PyDoc_STRVAR(begin_doc,
              "begin($self, /, *, epoch, first, threads, depth)\n--\n\n"
              "Start to fill the batches of an epoch, from batch `first` on.");
@@ -260,6 +268,8 @@ static PyMethodDef loader_methods[] = {
 static PyGetSetDef loader_getset[] = {
     {"parts", (getter)(void (*)(void))loader_parts, NULL,
      "(kind, field index) of each part of a batch.", NULL},
+    {"memory", (getter)(void (*)(void))loader_memory, NULL,
+     "A new Memory: lends memory of others for batches to lie in.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
