@@ -315,6 +315,12 @@ mdn_loader_usual_partition(const mdn_schema *schema)
     return size;
 }
 
+mdn_pool *
+mdn_loader_pool(const mdn_loader *loader)
+{
+    return loader->pool;
+}
+
 uint32_t
 mdn_loader_part_count(const mdn_loader *loader)
 {

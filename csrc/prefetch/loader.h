@@ -73,6 +73,8 @@ uint64_t mdn_loader_partition_size(const mdn_loader *loader);
 /* The power of two of samples whose records take 64 MiB, or else the next one
  * below, at least 1; the payload of a bytes field counts as 4 KiB. */
 uint64_t mdn_loader_usual_partition(const mdn_schema *schema);
+/* Where the memory of its batches comes from; borrowed. */
+mdn_pool *mdn_loader_pool(const mdn_loader *loader);
 
 typedef enum {
     MDN_PART_KEYS,

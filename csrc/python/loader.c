@@ -259,6 +259,14 @@ loader_parts(loader_object *self, void *unused)
     return parts;
 }
 
+static PyObject *
+loader_memory(loader_object *self, void *unused)
+{
+    (void)unused;
+    return mdn_py_memory(mdn_py_state_of_type(Py_TYPE(self)),
+                         mdn_loader_pool(self->core));
+}
+
 PyDoc_STRVAR(
     begin_doc,
     "begin($self, /, *, epoch, first, threads, depth, stride)\n"
@@ -313,6 +321,8 @@ static PyGetSetDef loader_getset[] = {
      "(kind, field index) of each part of a batch.", NULL},
     {"partition_size", (getter)(void (*)(void))loader_partition_size, NULL,
      "Samples of a partition.", NULL},
+    {"memory", (getter)(void (*)(void))loader_memory, NULL,
+     "A new Memory: lends memory of others for batches to lie in.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -5,6 +5,7 @@
 #include "prefetch/prefetcher.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -118,6 +119,92 @@ a_block_beyond_all_memory_is_refused(void)
     CHECK(mdn_pool_get(pool, UINT64_MAX, &block, &err) == MDN_NOMEM);
     CHECK(block.data == NULL && block.size_bytes == 0);
     CHECK(mdn_pool_get(pool, UINT64_MAX / 4, &block, &err) == MDN_NOMEM);
+    mdn_pool_release(pool);
+}
+
+/* Memory from outside: the sanitizers would report it if the pool freed it. */
+static _Alignas(MDN_ALIGNMENT) uint8_t outside[4][102400];
+
+static void
+lend(mdn_pool *pool, int index, uint64_t size)
+{
+    CHECK(mdn_pool_lend(pool, outside[index], size, NULL) == MDN_OK);
+}
+
+static void
+lent_memory_is_handed_out_first_and_never_freed(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_block own = get(pool, 50000), a, b, c;
+
+    mdn_pool_put(pool, own);
+    lend(pool, 0, 100000);
+    lend(pool, 1, 60000);
+    a = get(pool, 50000);
+    CHECK(a.data == outside[1]); /* the smaller of the two that fit */
+    b = get(pool, 50000);
+    CHECK(b.data == outside[0]);
+    CHECK(a.is_lent && b.is_lent);
+    c = get(pool, 50000);
+    CHECK(!c.is_lent);
+    mdn_pool_put(pool, c); /* freed: nothing of its own is kept any more */
+    mdn_pool_put(pool, a);
+    a = get(pool, 50000);
+    CHECK(a.data == outside[1]);
+    mdn_pool_put(pool, a);
+    mdn_pool_put(pool, b);
+    mdn_pool_close(pool);
+    mdn_pool_release(pool);
+    memset(outside, 0, sizeof outside);
+}
+
+static void
+lent_memory_far_too_large_is_not_handed_out(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_block block;
+
+    lend(pool, 0, 100000);
+    block = get(pool, 10000);
+    CHECK(!block.is_lent);
+    mdn_pool_put(pool, block);
+    mdn_pool_release(pool);
+}
+
+static void
+only_idle_lent_memory_can_be_reclaimed(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_block block;
+
+    lend(pool, 0, 100000);
+    lend(pool, 1, 50000);
+    lend(pool, 2, 100000);
+    block = get(pool, 40000);
+    CHECK(block.data == outside[1]);
+    CHECK(mdn_pool_reclaim(pool, outside[0]));
+    CHECK(!mdn_pool_reclaim(pool, outside[1]));
+    mdn_pool_close(pool);
+    mdn_pool_put(pool, block);
+    CHECK(mdn_pool_reclaim(pool, outside[1]));
+    block = get(pool, 40000); /* nothing of that size is lent any more */
+    CHECK(!block.is_lent);
+    mdn_pool_put(pool, block);
+    CHECK(mdn_pool_reclaim(pool, outside[2]));
+    mdn_pool_release(pool);
+}
+
+static void
+memory_that_is_not_aligned_is_not_borrowed(void)
+{
+    mdn_pool *pool = new_pool(1);
+
+    CHECK(mdn_pool_lend(pool, outside[0] + 8, 1000, NULL) == MDN_INVALID);
+    CHECK(mdn_pool_lend(pool, outside[0], 0, NULL) == MDN_INVALID);
+    for (int i = 0; i < 100; i++) /* the list grows */
+        CHECK(mdn_pool_lend(pool, outside[0] + 64 * i, 64, NULL) == MDN_OK);
+    for (int i = 0; i < 100; i++)
+        CHECK(mdn_pool_reclaim(pool, outside[0] + 64 * i));
     mdn_pool_release(pool);
 }
 
@@ -253,6 +340,102 @@ a_batch_outlives_the_pool_it_came_from(void)
         CHECK(pthread_create(&threads[i], NULL, check_and_release, &k) == 0);
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
+}
+
+static void
+lent_memory_comes_back_when_the_last_batch_goes(void)
+{
+    mdn_part part = {.dtype = MDN_UINT8, .ndim = 1, .shape = {90000}};
+    mdn_pool *pool = new_pool(4), *ours = mdn_pool_retain(pool);
+    mdn_batch *batch = NULL;
+    pthread_t thread;
+    kept k;
+
+    lend(pool, 3, 100000);
+    CHECK(mdn_batch_new(pool, &part, 1, &batch, NULL) == MDN_OK);
+    CHECK(mdn_batch_part(batch, 0)->data == outside[3]);
+    memset(outside[3], 7, 90000);
+    k = (kept){.batch = batch, .hash = hash(batch)};
+    mdn_pool_close(pool);
+    mdn_pool_release(pool); /* the loader is gone, the lender is not */
+    CHECK(!mdn_pool_reclaim(ours, outside[3]));
+    CHECK(pthread_create(&thread, NULL, check_and_release, &k) == 0);
+    pthread_join(thread, NULL);
+    CHECK(mdn_pool_reclaim(ours, outside[3]));
+    mdn_pool_release(ours);
+}
+
+static void
+a_forked_child_leaves_lent_memory_alone(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_block block, other;
+    int status = -1;
+    pid_t child;
+
+    lend(pool, 0, 50000);
+    lend(pool, 1, 50000);
+    block = get(pool, 40000);
+    child = fork();
+    if (child == 0) {
+        bool right =
+            mdn_pool_get(pool, 40000, &other, NULL) == MDN_OK && !other.is_lent;
+
+        mdn_pool_put(pool, other);
+        mdn_pool_put(pool, block);
+        right = right && !mdn_pool_reclaim(pool, outside[1])
+                && mdn_pool_lend(pool, outside[2], 64, NULL) == MDN_CLOSED;
+        mdn_pool_release(pool);
+        _exit(right ? 0 : 1);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    mdn_pool_put(pool, block);
+    mdn_pool_release(pool);
+}
+
+typedef struct {
+    mdn_pool *pool;
+    pthread_barrier_t *barrier;
+} borrower;
+
+static void *
+borrow_often(void *arg)
+{
+    borrower *b = arg;
+
+    pthread_barrier_wait(b->barrier);
+    for (int i = 0; i < 2000; i++) {
+        mdn_block block = {0};
+
+        CHECK(mdn_pool_get(b->pool, 60000, &block, NULL) == MDN_OK);
+        memset(block.data, i, 64); /* two users of one block would race */
+        mdn_pool_put(b->pool, block);
+    }
+    return NULL;
+}
+
+static void
+threads_never_share_lent_memory(void)
+{
+    mdn_pool *pool = new_pool(4);
+    pthread_barrier_t barrier;
+    pthread_t threads[3];
+    borrower b = {pool, &barrier};
+
+    pthread_barrier_init(&barrier, NULL, 4);
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&threads[i], NULL, borrow_often, &b) == 0);
+    pthread_barrier_wait(&barrier);
+    for (int i = 0; i < 2000; i++) { /* lent and reclaimed all the time */
+        lend(pool, i % 4, 100000);
+        while (!mdn_pool_reclaim(pool, outside[i % 4]))
+            sched_yield();
+    }
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&barrier);
+    mdn_pool_release(pool);
 }
 
 /* ----- prefetcher ----- */
@@ -822,10 +1005,17 @@ main(void)
     RUN(a_full_pool_frees_its_oldest_block);
     RUN(a_closed_pool_keeps_nothing_but_still_serves);
     RUN(a_block_beyond_all_memory_is_refused);
+    RUN(lent_memory_is_handed_out_first_and_never_freed);
+    RUN(lent_memory_far_too_large_is_not_handed_out);
+    RUN(only_idle_lent_memory_can_be_reclaimed);
+    RUN(memory_that_is_not_aligned_is_not_borrowed);
     RUN(parts_are_aligned_and_apart);
     RUN(payloads_get_their_memory_later);
     RUN(sizes_beyond_counting_are_refused);
     RUN(a_batch_outlives_the_pool_it_came_from);
+    RUN(lent_memory_comes_back_when_the_last_batch_goes);
+    RUN(a_forked_child_leaves_lent_memory_alone);
+    RUN(threads_never_share_lent_memory);
     RUN(the_order_is_the_same_for_all_threads_and_depths);
     RUN(nothing_at_all_ends_at_once);
     RUN(an_error_surfaces_after_exactly_the_batches_before_it);
