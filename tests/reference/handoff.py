@@ -176,9 +176,17 @@ class _Machine:
             self.wake(READY)
         return self._take() if helps else self._work()
 
+    def is_helped(self) -> bool:
+        """Whether another consumer has claimed a ticket that it has not filled yet."""
+        consumers = self.state.threads[self.plan.workers :]
+        then = [t[-1] if t[0] in ("send", "asleep") else t for t in consumers]
+        own = self.index - self.plan.workers
+        return any(t[0] in ("ask", "filled") for i, t in enumerate(then) if i != own)
+
     def may_help(self) -> bool:
         return (
             self.state.brief
+            and not self.is_helped()
             and self.anything_to_claim()
             and self.room() > 0
             and (not self.plan.memory or self.state.claim == self.state.take)
