@@ -14,7 +14,6 @@
 #include "base/bytes.h"
 #include "base/random.h"
 #include "prefetch/buckets.h"
-#include "prefetch/prefetcher.h"
 #include "prefetch/windows.h"
 
 #include <assert.h>
@@ -314,6 +313,12 @@ mdn_loader_usual_partition(const mdn_schema *schema)
     while (2 * size * record <= PARTITION_BYTES)
         size *= 2;
     return size;
+}
+
+mdn_pool *
+mdn_loader_pool(const mdn_loader *loader)
+{
+    return loader->pool;
 }
 
 uint32_t
@@ -705,6 +710,12 @@ mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms, mdn_batch **out,
                mdn_error *err)
 {
     return mdn_prefetcher_take(epoch->prefetcher, timeout_ms, out, err);
+}
+
+mdn_waits
+mdn_epoch_waits(mdn_epoch *epoch)
+{
+    return mdn_prefetcher_waits(epoch->prefetcher);
 }
 
 void

@@ -20,6 +20,7 @@ from modyn.loader.arguments import (
 )
 from modyn.loader.batch import Parts
 from modyn.loader.batches import Batches
+from modyn.loader.waits import Tally, Waits
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
@@ -165,6 +166,7 @@ class Loader:
             world_size=self._world_size,
         )
         self._parts = Parts.of(self._core, names)
+        self._tally = Tally()
 
     def __len__(self) -> int:
         """Return how many batches a pass has; TypeError if it never ends."""
@@ -183,6 +185,11 @@ class Loader:
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration run this epoch; the one under way goes on."""
         self._epoch = as_number("epoch", epoch, 0, 2**64 - 1)
+
+    @property
+    def waits(self) -> Waits:
+        """What all iterations delivered so far, and who waited for whom."""
+        return self._tally.total()
 
     def __iter__(self) -> Batches:
         return self.batches()
@@ -203,4 +210,4 @@ class Loader:
             depth=self._prefetch,
             stride=stride,
         )
-        return Batches(core, self._parts)
+        return Batches(core, self._parts, self._tally)
