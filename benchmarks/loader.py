@@ -38,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,6 +71,7 @@ def measure(name: str, site: Site) -> Section:
     import torch
 
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # of rivals, about arrays that nobody writes to
     module, function = WORKLOADS[name].split(":")
     function_of = getattr(import_module(module), function)
     gc.collect()
