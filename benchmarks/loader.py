@@ -85,13 +85,19 @@ def measure(name: str, site: Site) -> Section:
 def run_apart(name: str, site: Site, *, quiet: bool) -> dict[str, Any] | None:
     """Run one workload in a process of its own; return its section, None if it died."""
     outcome = site.folder / f"{name}.json"
-    command = [sys.executable, "-m", "benchmarks.loader", "--one", name, "--folder", str(site.folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.loader",
+        "--one",
+        name,
+        "--folder",
+        str(site.folder),
+    ]
     command += ["--records", str(site.count), "--into", str(outcome)]
     command += ["--quick"] if site.quick else []
     try:
-        subprocess.run(
-            command, stdout=sys.stderr if quiet else None, check=True, timeout=LIMIT_S
-        )
+        subprocess.run(command, stdout=sys.stderr if quiet else None, check=True, timeout=LIMIT_S)
         section: dict[str, Any] = json.loads(outcome.read_text())
     except (subprocess.SubprocessError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -21,10 +21,12 @@ from benchmarks.loading.stores import Lmdb, as_tensors
 from benchmarks.measure import Bar, Outcome
 from benchmarks.section import Section, Table
 
-ABOUT = """Samples are asked for by the ids of users, random numbers below 2**62, one per record.
-`floor` is the gather in C by position, without ids; `floor, index` a hash table of cache lines in C
-that looks up and gathers in one pass and trusts that every id is there.  pandas and np.searchsorted
-find positions, which np.take gathers.  LMDB holds the first million records by id."""
+ABOUT = """\
+Samples are asked for by the ids of users, random numbers below 2**62, one per record. `floor`
+is the gather in C by position, without ids; `floor, index` a hash table of cache lines in C
+that looks up and gathers in one pass and trusts that every id is there. pandas and
+np.searchsorted find positions, which np.take gathers. LMDB holds the first million records by
+id."""
 
 PER_LINE, LOAD = 5, 0.5
 

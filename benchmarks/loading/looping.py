@@ -16,13 +16,16 @@ from benchmarks.loading.stores import STORES, Files, Store
 from benchmarks.measure import Bar, Outcome
 from benchmarks.section import Section, Table
 
-ABOUT = """A loop asks for batch after batch and takes the tensors label, dense and cat of each, with
-everything that a way has to read ahead switched on: two threads or two workers.  The rivals above the
-stores gather with np.take from the mapping of the floor, in whole batches, without a copy that could
-be spared; workers are forked before anything is measured and put their batches straight into shared
-memory.  The stores hold the first four million records (Lance, HF datasets) or the first million (the
-others), to their advantage, in memory, and get to sort the keys of a batch where they like that.  Slow ways fetch a share of the keys.  `per-sample Python` is how the
-published system reads: seek, read and parse, sample by sample, in two DataLoader workers or none."""
+ABOUT = """\
+A loop asks for batch after batch and takes the tensors label, dense and cat of each, with
+everything that a way has to read ahead switched on: two threads or two workers. The rivals
+above the stores gather with np.take from the mapping of the floor, in whole batches, without a
+copy that could be spared; workers are forked before anything is measured and put their batches
+straight into shared memory. The stores hold the first four million records (Lance, HF datasets)
+or the first million (the others), to their advantage, in memory, and get to sort the keys of a
+batch where they like that. Slow ways fetch a share of the keys. `per-sample Python` is how the
+published system reads: seek, read and parse, sample by sample, in two DataLoader workers or
+none."""
 
 IN_PROCESS = ("np.take, thread ahead", "DataLoader, 0 workers", "SPDL, np.take")
 PROCESSES = ("DataLoader, 1 worker", "DataLoader, 2 workers")

@@ -1,7 +1,8 @@
 """Rivals that keep records in files of their own, each read as its documentation says is fastest.
 
-A store holds the first records of the dataset, fewer where it takes long to write, which is
-to its advantage, and returns a batch of them by key.  Its files are read in anew in huge pages.  Those that like their keys sorted get to sort them and return the batch in that order: a training
+A store holds the first records of the dataset, fewer where it takes long to write, which is to
+its advantage, and returns a batch of them by key.  Its files are read in anew in huge pages.
+Those that like their keys sorted get to sort them and return the batch in that order: a training
 loop would not mind.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -163,7 +165,9 @@ class Lance(Store):
     def batch(self, keys: Keys) -> tuple[Keys, Rows]:
         keys = np.sort(keys)
         column = self._dataset.take(keys, columns=["record"])["record"]
-        chunks = [np.frombuffer(c.buffers()[1], "V160", len(c), c.offset * SIZE) for c in column.chunks]
+        chunks = [
+            np.frombuffer(c.buffers()[1], "V160", len(c), c.offset * SIZE) for c in column.chunks
+        ]
         return keys, writable(chunks[0] if len(chunks) == 1 else np.concatenate(chunks))
 
 
@@ -252,8 +256,8 @@ class ArrayRecord(Store):
 
             options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
             batches = grain.MapDataset.range(len(keys) // batch).map(fetch).to_iter_dataset(options)
-            for part, rows in batches:
-                tensors = as_tensors(rows)
+            for batch_of in batches:
+                part, tensors = batch_of[0], as_tensors(batch_of[1])
             return part, {name: tensor.numpy() for name, tensor in tensors.items()}
 
         return Way(run, share=self.share)
@@ -292,7 +296,11 @@ class Mosaic(Store):
                 local=str(self.path), shuffle=True, batch_size=batch, num_canonical_nodes=1
             )
             self._loaders[batch] = base.StreamingDataLoader(
-                dataset, batch_size=batch, num_workers=self.workers, persistent_workers=True, timeout=120
+                dataset,
+                batch_size=batch,
+                num_workers=self.workers,
+                persistent_workers=True,
+                timeout=120,
             )
         return self._loaders[batch]
 
@@ -346,8 +354,7 @@ class Files(Store):
                 num_workers=workers,
                 timeout=120 if workers else 0,
             )
-            for tensors in loader:
-                pass
+            tensors = deque(loader, maxlen=1).pop()
             part = np.array(wanted[-batch:], np.uint64)
             return part, {name: tensor.numpy() for name, tensor in tensors.items()}
 
