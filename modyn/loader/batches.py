@@ -7,6 +7,7 @@ from typing import Self
 
 from modyn import _core
 from modyn.loader.batch import Batch, Parts
+from modyn.loader.waits import Tally, Waits
 
 __all__ = ["Batches"]
 
@@ -17,15 +18,21 @@ class Batches:
     They are released when it is exhausted, closed, or no longer referred to.
     """
 
-    def __init__(self, core: _core.Epoch, parts: Parts) -> None:
+    def __init__(self, core: _core.Epoch, parts: Parts, tally: Tally) -> None:
         self._core = core
         self._parts = parts
+        tally.follow(self, lambda: Waits.of(core.waits))
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
         return Batch(next(self._core), self._parts)
+
+    @property
+    def waits(self) -> Waits:
+        """What was delivered so far, and who waited for whom."""
+        return Waits.of(self._core.waits)
 
     def close(self) -> None:
         """Stop and join the worker threads; any number of times."""
