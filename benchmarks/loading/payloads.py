@@ -91,42 +91,29 @@ class Store:
     def __init__(self, site: Site, kind: Kind) -> None:
         self.kind = kind
         self.folder = site.folder / f"payloads-{kind.most}"
-        self.folder.mkdir()
         self.payloads = Payloads(site.size(*kind.records), kind.least, kind.most)
         self.batches = site.size(*kind.batches)
         self.floor = compile_floor()
-        self.base, self.packed = self._pack(self.folder / "packed.bin")
-        self.dataset = self._store(self.folder / "dataset")
+        write(self.folder, self.payloads)
+        self.base, self.packed = self._map(self.folder / "packed.bin")
+        self.dataset = self._open(self.folder / "dataset")
         self.blocks = [self._block() for _ in range(ROTATE)]
         self._random = np.random.default_rng(11)
 
-    def _pack(self, path: Path) -> tuple[int, npt.NDArray[np.uint8]]:
-        """Write the payloads one after the other, and map them by huge pages."""
-        with path.open("wb") as file:
-            file.writelines(self.payloads)
-        forget(path)
+    def _map(self, path: Path) -> tuple[int, npt.NDArray[np.uint8]]:
+        """Map the packed payloads by huge pages."""
         size = path.stat().st_size
         base = self.floor.floor_reserve(size, 0)
         if self.floor.floor_map(base, os.fsencode(path), size) != 0:
             raise OSError(f"{path} could not be mapped")
         return base, memory_at(base, size)
 
-    def _store(self, path: Path) -> modyn.Dataset:
-        """Append the payloads to a dataset, and touch all of them, so that they are verified."""
-        starts, first = self.payloads.starts.astype(np.int64), 0
-        with modyn.Dataset.create(path, schema={"payload": "bytes"}, labels=False) as dataset:
-            while first < self.payloads.count:
-                last = int(np.searchsorted(starts, starts[first] + APPEND, "right")) - 1
-                values = self.packed[starts[first] : starts[last]]
-                ragged = modyn.dataset.Ragged(values, starts[first : last + 1] - starts[first])
-                dataset.append({"payload": ragged}, timestamps=np.arange(first, last))
-                first = last
-        forget(*path.glob("*.seg"))
+    def _open(self, path: Path) -> modyn.Dataset:
+        """Open the dataset, and touch all payloads, so that they are verified."""
         dataset = modyn.Dataset.open(path)
         dataset.view.warm()
         for first in range(0, self.payloads.count, self.kind.batch):
-            keys = np.arange(first, min(first + self.kind.batch, self.payloads.count))
-            dataset.fetch(keys)
+            dataset.fetch(np.arange(first, min(first + self.kind.batch, self.payloads.count)))
         return dataset
 
     def _block(self) -> Ragged:
@@ -155,6 +142,25 @@ class Store:
         """Remove what was written; the mapping of the floor stays until the process ends."""
         self.dataset.close()
         shutil.rmtree(self.folder)
+
+
+def write(folder: Path, payloads: Payloads) -> None:
+    """Write the payloads one after the other to packed.bin, and to a dataset."""
+    folder.mkdir()
+    with (folder / "packed.bin").open("wb") as file:
+        file.writelines(payloads)
+    packed: Any = np.memmap(folder / "packed.bin", np.uint8, "r")
+    starts, first = payloads.starts.astype(np.int64), 0
+    schema = {"payload": "bytes"}
+    with modyn.Dataset.create(folder / "dataset", schema=schema, labels=False) as dataset:
+        while first < payloads.count:
+            last = int(np.searchsorted(starts, starts[first] + APPEND, "right")) - 1
+            values = packed[starts[first] : starts[last]]
+            ragged = modyn.dataset.Ragged(values, starts[first : last + 1] - starts[first])
+            dataset.append({"payload": ragged}, timestamps=np.arange(first, last))
+            first = last
+    del packed, values, ragged
+    forget(folder / "packed.bin", *folder.glob("dataset/*.seg"))
 
 
 def forget(*files: Path) -> None:
