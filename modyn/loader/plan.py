@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.loader.ahead import Source
 from modyn.loader.arguments import as_number, field_indices, field_names, read_samples
 from modyn.loader.batch import Parts
-from modyn.loader.batches import Batches
+from modyn.loader.batches import Batches, Filled
+from modyn.loader.decode import Collate, Decode, Decoding
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
@@ -95,6 +97,10 @@ class Loader:
         drop_last: bool = False,
         prefetch: int = 4,
         weights: npt.ArrayLike | None = None,
+        decode: Decode | None = None,
+        decode_workers: int = 2,
+        decode_processes: bool = False,
+        collate: Collate | None = None,
     ) -> None:
         if shuffle is not False and shuffle != "global":
             raise ValueError(f'shuffle must be "global" or False, got {shuffle!r}')
@@ -115,6 +121,9 @@ class Loader:
             seed=as_number("seed", seed, 0, 2**64 - 1),
         )
         self._parts = Parts.of(self._core, names)
+        self._decoding = Decoding.of(
+            decode, decode_workers, decode_processes, collate, tuple(self._parts.fields)
+        )
 
     def __len__(self) -> int:
         """Return how many batches an epoch has."""
@@ -138,10 +147,15 @@ class Loader:
         An interrupted epoch goes on at its next batch without reading those
         before it.
         """
+        first = as_number("first", first, 0, len(self))
         core = self._core.begin(
-            epoch=self._epoch,
-            first=as_number("first", first, 0, len(self)),
-            threads=self._threads,
-            depth=self._prefetch,
+            epoch=self._epoch, first=first, threads=self._threads, depth=self._prefetch
         )
-        return Batches(core, self._parts)
+        return Batches(self._stages(Filled(core, self._parts), first, stride=1))
+
+    def _stages(self, filled: Filled, first: int, stride: int) -> Source:
+        """Return the last of the stages that batches pass on their way to the loop."""
+        stage: Source = filled
+        if self._decoding is not None:
+            stage = self._decoding.begin(stage, depth=self._prefetch, first=first, stride=stride)
+        return stage
