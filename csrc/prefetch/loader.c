@@ -14,7 +14,6 @@
 #include "base/bytes.h"
 #include "base/random.h"
 #include "prefetch/buckets.h"
-#include "prefetch/prefetcher.h"
 #include "prefetch/windows.h"
 
 #include <assert.h>
@@ -314,6 +313,12 @@ mdn_loader_usual_partition(const mdn_schema *schema)
     while (2 * size * record <= PARTITION_BYTES)
         size *= 2;
     return size;
+}
+
+mdn_pool *
+mdn_loader_pool(const mdn_loader *loader)
+{
+    return loader->pool;
 }
 
 uint32_t
@@ -623,13 +628,13 @@ uses_of_window(void *ctx, uint64_t window)
            - count_steps(epoch->first_batch, epoch->stride, first);
 }
 
-/* A worker is in one window at a time; one more may be between two of its
- * batches. */
+/* A worker is in one window at a time, and so is a consumer that helps; one
+ * more may be between two of its batches. */
 static mdn_status
 new_windows(mdn_epoch *epoch, uint32_t thread_count, mdn_error *err)
 {
     mdn_windows_options options = {
-        .live_max = thread_count + 1,
+        .live_max = thread_count + 2,
         .ctx = epoch,
         .plan = plan_of_window,
         .uses = uses_of_window,
@@ -706,6 +711,12 @@ mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms, mdn_batch **out,
                mdn_error *err)
 {
     return mdn_prefetcher_take(epoch->prefetcher, timeout_ms, out, err);
+}
+
+mdn_waits
+mdn_epoch_waits(mdn_epoch *epoch)
+{
+    return mdn_prefetcher_waits(epoch->prefetcher);
 }
 
 void

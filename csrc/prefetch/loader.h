@@ -6,6 +6,7 @@
  *     mdn_loader_new       the plan; checks all it was given
  *     mdn_loader_begin     an epoch: workers start to fill its batches
  *     mdn_epoch_take       the next batch (see mdn_prefetcher_take)
+ *     mdn_epoch_waits      who waited for whom so far
  *     mdn_epoch_close      stop and join; mdn_epoch_free
  *     mdn_loader_free      after its epochs; batches stay valid
  *
@@ -28,6 +29,7 @@
 #include "prefetch/batch.h"
 #include "prefetch/cut.h"
 #include "prefetch/pass.h"
+#include "prefetch/prefetcher.h"
 #include "storage/view.h"
 
 #include <stdbool.h>
@@ -71,6 +73,8 @@ uint64_t mdn_loader_partition_size(const mdn_loader *loader);
 /* The power of two of samples whose records take 64 MiB, or else the next one
  * below, at least 1; the payload of a bytes field counts as 4 KiB. */
 uint64_t mdn_loader_usual_partition(const mdn_schema *schema);
+/* Where the memory of its batches comes from; borrowed. */
+mdn_pool *mdn_loader_pool(const mdn_loader *loader);
 
 typedef enum {
     MDN_PART_KEYS,
@@ -122,9 +126,10 @@ typedef struct {
 mdn_status mdn_loader_begin(mdn_loader *loader,
                             const mdn_epoch_options *options, mdn_epoch **out,
                             mdn_error *err);
-/* As mdn_prefetcher_take, close and free. */
+/* As mdn_prefetcher_take, waits, close and free. */
 mdn_status mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms,
                           mdn_batch **out, mdn_error *err);
+mdn_waits mdn_epoch_waits(mdn_epoch *epoch);
 void mdn_epoch_close(mdn_epoch *epoch);
 void mdn_epoch_free(mdn_epoch *epoch);
 
