@@ -13,8 +13,13 @@ from modyn.loader.arguments import as_number, field_indices, field_names, read_s
 from modyn.loader.batch import Parts
 from modyn.loader.batches import Batches, Filled
 from modyn.loader.decode import Collate, Decode, Decoding
+from modyn.loader.device import AHEAD, Backend, OnDevice, check_device, open_backend
+from modyn.loader.pinned import Lender
+from modyn.loader.stacking import Memory
 
 if TYPE_CHECKING:
+    import torch
+
     from modyn.dataset import Dataset
     from modyn.trainset import TrainingSet
 
@@ -101,6 +106,7 @@ class Loader:
         decode_workers: int = 2,
         decode_processes: bool = False,
         collate: Collate | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         if shuffle is not False and shuffle != "global":
             raise ValueError(f'shuffle must be "global" or False, got {shuffle!r}')
@@ -124,6 +130,8 @@ class Loader:
         self._decoding = Decoding.of(
             decode, decode_workers, decode_processes, collate, tuple(self._parts.fields)
         )
+        self._device = check_device(device)
+        self._lender: Lender | None = None  # made when a device is first used
 
     def __len__(self) -> int:
         """Return how many batches an epoch has."""
@@ -151,11 +159,33 @@ class Loader:
         core = self._core.begin(
             epoch=self._epoch, first=first, threads=self._threads, depth=self._prefetch
         )
-        return Batches(self._stages(Filled(core, self._parts), first, stride=1))
+        return Batches(self._stages(core, first, stride=1))
 
-    def _stages(self, filled: Filled, first: int, stride: int) -> Source:
+    def _stages(self, core: _core.Epoch, first: int, stride: int) -> Source:
         """Return the last of the stages that batches pass on their way to the loop."""
-        stage: Source = filled
-        if self._decoding is not None:
-            stage = self._decoding.begin(stage, depth=self._prefetch, first=first, stride=stride)
-        return stage
+        if self._device is None:
+            return self._decoded(Filled(core, self._parts), first, stride, memory=None)
+        backend = open_backend(self._device)
+        if self._lender is None:
+            self._lender = self._new_lender(backend)
+        filled = Filled(core, self._parts, self._lender)
+        decoded = self._decoded(filled, first, stride, memory=backend.pinned)
+        return OnDevice(decoded, backend, first=first, stride=stride)
+
+    def _decoded(self, filled: Filled, first: int, stride: int, *, memory: Memory | None) -> Source:
+        if self._decoding is None:
+            return filled
+        return self._decoding.begin(
+            filled, depth=self._prefetch, first=first, stride=stride, memory=memory
+        )
+
+    def _new_lender(self, backend: Backend) -> Lender:
+        """Return who lends pinned memory to batches, but not for payloads that are decoded."""
+        decoded = self._decoding.fields if self._decoding is not None else ()
+        parts = (self._parts.fields[name] for name in decoded)
+        return Lender(
+            self._core.memory,
+            backend.pinned,
+            most=2 * self._prefetch + 2 * AHEAD + 2,
+            others=frozenset(1 + part for part, is_bytes in parts if is_bytes),
+        )
