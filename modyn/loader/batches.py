@@ -8,6 +8,7 @@ from typing import Any, Self
 from modyn import _core
 from modyn.loader.ahead import Source
 from modyn.loader.batch import Batch, Parts
+from modyn.loader.pinned import Lender
 from modyn.loader.waits import Tally, Waits
 
 __all__ = ["Batches", "Filled"]
@@ -16,12 +17,16 @@ __all__ = ["Batches", "Filled"]
 class Filled:
     """The first stage: batches as the worker threads of the core fill them."""
 
-    def __init__(self, core: _core.Epoch, parts: Parts) -> None:
+    def __init__(self, core: _core.Epoch, parts: Parts, lender: Lender | None = None) -> None:
         self._core = core
         self._parts = parts
+        self._lender = lender
 
     def __next__(self) -> Batch:
-        return Batch(next(self._core), self._parts)
+        core = next(self._core)
+        if self._lender is not None:
+            self._lender.look_at(core)
+        return Batch(core, self._parts)
 
     def close(self) -> None:
         self._core.close()

@@ -154,6 +154,7 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.loader.arguments",
     "modyn.loader.batch",
     "modyn.loader.batches",
+    "modyn.loader.pinned",
     "modyn.loader.plan",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.policies")
