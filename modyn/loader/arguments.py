@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.loader.source import Samples
 
 if TYPE_CHECKING:
     from modyn.trainset import TrainingSet
@@ -48,18 +49,16 @@ def field_indices(fields: Sequence[str] | None, names: list[str]) -> tuple[int, 
     return tuple(names.index(name) for name in fields)
 
 
-def read_samples(
-    samples: TrainingSet | npt.ArrayLike, weights: npt.ArrayLike | None
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64] | None]:
+def read_samples(samples: TrainingSet | npt.ArrayLike, weights: npt.ArrayLike | None) -> Samples:
     """Return keys and weights that nobody will change."""
     from modyn.trainset import TrainingSet
 
     if isinstance(samples, TrainingSet):
         if weights is not None:
             raise ValueError("weights cannot be given for a training set, which has its own")
-        return samples.keys, samples.weights
+        return Samples(samples.keys, samples.weights, samples)
     keys = _own_keys(np.asarray(samples))
-    return keys, None if weights is None else _own_weights(np.asarray(weights), len(keys))
+    return Samples(keys, None if weights is None else _own_weights(np.asarray(weights), len(keys)))
 
 
 def _own_keys(array: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:

@@ -7,6 +7,7 @@ from typing import Self
 
 from modyn import _core
 from modyn.loader.batch import Batch, Parts
+from modyn.loader.state import Progress
 
 __all__ = ["Batches"]
 
@@ -17,15 +18,22 @@ class Batches:
     They are released when it is exhausted, closed, or no longer referred to.
     """
 
-    def __init__(self, core: _core.Epoch, parts: Parts) -> None:
+    def __init__(self, core: _core.Epoch, parts: Parts, progress: Progress) -> None:
         self._core = core
         self._parts = parts
+        self._progress = progress
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Batch:
-        return Batch(next(self._core), self._parts)
+        try:
+            batch = next(self._core)
+        except StopIteration:
+            self._progress.ended()
+            raise
+        self._progress.delivered()
+        return Batch(batch, self._parts)
 
     def close(self) -> None:
         """Stop and join the worker threads; any number of times."""

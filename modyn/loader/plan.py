@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.loader import state as states
 from modyn.loader.arguments import as_number, field_indices, field_names, read_samples
 from modyn.loader.batch import Parts
 from modyn.loader.batches import Batches
+from modyn.loader.source import Source
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
@@ -62,8 +66,15 @@ class Loader:
     modyn.errors.CorruptError
         Likewise, for a sample whose stored bytes are damaged.
     modyn.errors.ClosedError
-        In a forked child: threads and mappings belong to the process that made
-        them.  Open the dataset and make a loader there.
+        From an iterator that was begun before a fork, in the child: its threads
+        belong to the process that made them.  The loader itself begins new ones
+        there.
+
+    Notes
+    -----
+    A loader can be pickled.  What another process gets opens the dataset, and
+    the training set, by their paths when it first needs them; keys that are no
+    training set travel along.  Iterations do not travel.
 
     Examples
     --------
@@ -99,38 +110,45 @@ class Loader:
         if shuffle is not False and shuffle != "global":
             raise ValueError(f'shuffle must be "global" or False, got {shuffle!r}')
         view = dataset if isinstance(dataset, _core.View) else dataset.view
-        names = field_names(view)
-        keys, weights = read_samples(samples, weights)
+        self._source = Source(view)
+        self._samples = read_samples(samples, weights)
         self._threads = as_number("threads", threads, 1, THREADS_MAX)
         self._prefetch = as_number("prefetch", prefetch, 1, PREFETCH_MAX)
-        self.set_epoch(epoch)
-        self._core = _core.Loader(
-            view,
-            keys,
-            weights,
-            fields=field_indices(fields, names),
-            batch_size=as_number("batch_size", batch_size, 1, 2**63 - 1),
-            drop_last=bool(drop_last),
-            shuffle=shuffle == "global",
-            seed=as_number("seed", seed, 0, 2**64 - 1),
-        )
-        self._parts = Parts.of(self._core, names)
+        self._cursor = states.Cursor(as_number("epoch", epoch, 0, 2**64 - 1))
+        self._options: dict[str, Any] = {
+            "fields": field_indices(fields, field_names(view)),
+            "batch_size": as_number("batch_size", batch_size, 1, 2**63 - 1),
+            "drop_last": bool(drop_last),
+            "shuffle": shuffle == "global",
+            "seed": as_number("seed", seed, 0, 2**64 - 1),
+        }
+        self._order = {
+            "batch_size": self._options["batch_size"],
+            "drop_last": self._options["drop_last"],
+            "shuffle": shuffle,
+            "seed": self._options["seed"],
+        }
+        self._built: _Built | None = self._build()
 
     def __len__(self) -> int:
         """Return how many batches an epoch has."""
-        return len(self._core)
+        return len(self._ours().core)
 
     @property
     def epoch(self) -> int:
         """The epoch that the next iteration runs."""
-        return self._epoch
+        return self._cursor.epoch
 
     def set_epoch(self, epoch: int) -> None:
-        """Let the next iteration run this epoch; the one under way goes on."""
-        self._epoch = as_number("epoch", epoch, 0, 2**64 - 1)
+        """Let the next iteration run this epoch; the one under way goes on.
+
+        An epoch that was loaded with `load_state_dict` goes on where it was; any
+        other begins at its first batch.
+        """
+        self._cursor.set_epoch(as_number("epoch", epoch, 0, 2**64 - 1))
 
     def __iter__(self) -> Batches:
-        return self.batches()
+        return self._begin(self._cursor.next_first())
 
     def batches(self, first: int = 0) -> Batches:
         """Return the batches of the epoch from number `first` on.
@@ -138,10 +156,103 @@ class Loader:
         An interrupted epoch goes on at its next batch without reading those
         before it.
         """
-        core = self._core.begin(
-            epoch=self._epoch,
-            first=as_number("first", first, 0, len(self)),
-            threads=self._threads,
-            depth=self._prefetch,
+        return self._begin(as_number("first", first, 0, len(self)))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the iteration begun last is, as JSON values.
+
+        What counts is what the loop was given, not what is prefetched.  Before
+        any iteration, and after `set_epoch` of another epoch, it is the first
+        batch of the epoch.
+        """
+        progress = self._cursor.progress
+        return states.describe(self._plan(), progress.epoch, *progress.place)
+
+    def state_at(self, batch: int) -> dict[str, Any]:
+        """Return the state of this epoch after this many batches.
+
+        For loops that know better than the loader what they were given: those
+        that take batches from a queue, or from the workers of a DataLoader.
+        """
+        number = as_number("batch", batch, 0, len(self))
+        return states.describe(self._plan(), self._cursor.progress.epoch, number, False)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Let the next iteration go on where the state was taken.
+
+        That takes no time: nothing is read that is not delivered.  Threads,
+        prefetch and world size may be others than they were.  Iterators that were
+        begun before go on, and are no longer what `state_dict` is about.
+
+        Parameters
+        ----------
+        state : dict
+            What `state_dict` or `state_at` of a loader with the same samples in the
+            same order returned.  Taken after a complete iteration it leaves the next
+            one to begin at the first batch, of the same epoch unless `set_epoch`
+            names another.
+
+        Raises
+        ------
+        ValueError
+            The batches of this loader are others than those of the one that gave
+            the state: the message has the setting and both values.
+
+        Examples
+        --------
+        >>> import modyn, tempfile
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> data = modyn.Dataset.create(folder.name + "/d", schema={"x": "int8"}, labels=False)
+        >>> keys = data.append({"x": range(6)}, timestamps=range(6))
+        >>> loader = modyn.Loader(data, keys, batch_size=2)
+        >>> first = next(iter(loader))
+        >>> state = loader.state_dict()
+        >>> again = modyn.Loader(data, keys, batch_size=2, threads=1)
+        >>> again.load_state_dict(state)
+        >>> [batch.numpy("x").tolist() for batch in again]
+        [[2, 3], [4, 5]]
+        >>> data.close(); folder.cleanup()
+        """
+        states.check_plan(state, self._plan())
+        self._cursor.load(*states.read_place(state, len(self)))
+
+    # ----- of one process -----
+
+    def _ours(self) -> _Built:
+        """Return what this process reads with: made anew in a fork, and when unpickled."""
+        if self._built is None or self._built.pid != os.getpid():
+            self._built = self._build()
+        return self._built
+
+    def _build(self) -> _Built:
+        view = self._source.view
+        core = _core.Loader(view, self._samples.keys, self._samples.weights, **self._options)
+        return _Built(os.getpid(), core, Parts.of(core, field_names(view)))
+
+    def _begin(self, first: int) -> Batches:
+        ours = self._ours()
+        core = ours.core.begin(
+            epoch=self._cursor.epoch, first=first, threads=self._threads, depth=self._prefetch
         )
-        return Batches(core, self._parts)
+        return Batches(core, ours.parts, self._cursor.begin(first))
+
+    def _plan(self) -> dict[str, Any]:
+        """Return what decides which samples come when."""
+        return {
+            "dataset": self._source.uuid,
+            "count": self._samples.count,
+            "samples": self._samples.fingerprint(),
+            **self._order,
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_built": None}
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A loader of the core, with the threads and memory of one process."""
+
+    pid: int
+    core: _core.Loader
+    parts: Parts
