@@ -18,6 +18,7 @@ from modyn.loader.source import Source
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
+    from modyn.loader.torch_dataset import LoaderDataset
     from modyn.trainset import TrainingSet
 
 __all__ = ["Loader"]
@@ -216,6 +217,41 @@ class Loader:
         states.check_plan(state, self._plan())
         self._cursor.load(*states.read_place(state, len(self)))
 
+    def torch_dataset(self) -> LoaderDataset:
+        """Return this loader as a dataset for torch's DataLoader, for code that wants one.
+
+        ``DataLoader(loader.torch_dataset(), batch_size=None, num_workers=4)`` gives the
+        batches of the loader, in its order, as dictionaries of tensors; with any
+        number of workers and any way to start them.  `set_epoch` and
+        `load_state_dict`, of the loader or of the dataset, are for the iteration
+        that begins next, also with ``persistent_workers=True``.
+
+        Only the loop knows how many batches it was given by workers: save
+        ``loader.state_at(count)``.  After such a state was loaded, call `set_epoch`
+        before each iteration.
+
+        Examples
+        --------
+        >>> import modyn, tempfile
+        >>> from torch.utils.data import DataLoader
+        >>> folder = tempfile.TemporaryDirectory()
+        >>> data = modyn.Dataset.create(folder.name + "/d", schema={"x": "int8"}, labels=False)
+        >>> keys = data.append({"x": range(3)}, timestamps=range(3))
+        >>> loader = modyn.Loader(data, keys, batch_size=2)
+        >>> [item["x"].tolist() for item in DataLoader(loader.torch_dataset(), batch_size=None)]
+        [[0, 1], [2]]
+        >>> data.close(); folder.cleanup()
+        """
+        from modyn.loader.torch_dataset import Board, LoaderDataset
+
+        if not self._cursor.is_shared:
+            self._cursor.share(Board())
+        return LoaderDataset(self)
+
+    def _share(self, worker: int, workers: int, user: int) -> Batches:
+        """Return the batches of one of these workers of a DataLoader, in its process."""
+        return self._begin(self._cursor.begin_share(user) + worker, stride=workers)
+
     # ----- of one process -----
 
     def _ours(self) -> _Built:
@@ -229,10 +265,14 @@ class Loader:
         core = _core.Loader(view, self._samples.keys, self._samples.weights, **self._options)
         return _Built(os.getpid(), core, Parts.of(core, field_names(view)))
 
-    def _begin(self, first: int) -> Batches:
+    def _begin(self, first: int, stride: int = 1) -> Batches:
         ours = self._ours()
         core = ours.core.begin(
-            epoch=self._cursor.epoch, first=first, threads=self._threads, depth=self._prefetch
+            epoch=self._cursor.epoch,
+            first=first,
+            **({"stride": stride} if stride != 1 else {}),
+            threads=self._threads,
+            depth=self._prefetch,
         )
         return Batches(core, ours.parts, self._cursor.begin(first))
 

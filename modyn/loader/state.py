@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 __all__ = ["Cursor", "Progress", "check_plan", "describe", "read_place"]
 
@@ -48,6 +48,23 @@ class Progress:
             self.place = self.place[0], True
 
 
+class Board(Protocol):
+    """What tells other processes where the next iteration begins: torch_dataset.Board."""
+
+    @property
+    def turn(self) -> int: ...
+
+    @property
+    def place(self) -> tuple[int, int]: ...
+
+    @property
+    def is_used(self) -> bool: ...
+
+    def write(self, epoch: int, first: int) -> int: ...
+
+    def use(self, user: int) -> bool: ...
+
+
 class Cursor:
     """The place of a loader: where the iteration begun last is, or where the next one begins."""
 
@@ -55,42 +72,99 @@ class Cursor:
         self.epoch = epoch  # of the next iteration, unless it goes on with one
         self.progress = Progress(epoch, 0)
         self._waits = True  # the next iteration takes `progress` over
+        self._board: Board | None = None
+        self._turn = 0  # of the board, when this process last wrote or read it
 
     def set_epoch(self, epoch: int) -> None:
         """Let the next iteration run this epoch: what is left of it, if that was loaded."""
+        self._leave_used()
         batch, complete = self.progress.place
         if epoch != self.progress.epoch:
             self.progress, self._waits = Progress(epoch, 0), True
         elif self._waits and complete:  # the loop that knows its epochs is at this one's end
             self.progress = Progress(epoch, batch)
         self.epoch = epoch
+        self._tell()
 
     def load(self, epoch: int, batch: int, complete: bool) -> None:
         """Let the next iteration go on there."""
-        self.progress = Progress(epoch, batch, complete=complete)
-        self._waits = True
-        self.epoch = epoch
+        self._wait_at(epoch, batch, complete)
+        self._tell()
 
     def next_first(self) -> int:
         """Return the batch at which the next iteration begins."""
-        batch, complete = self.progress.place
-        return batch if self._waits and not complete else 0
+        self._leave_used()
+        return self._first()
 
     def begin(self, first: int) -> Progress:
         """Return what an iteration of the epoch keeps its progress in."""
         self.progress, self._waits = Progress(self.epoch, first), False
         return self.progress
 
-    def __getstate__(self) -> tuple[int, tuple[int, int, bool] | None]:
-        # An iteration does not travel; a place that the next one takes over does.
-        waiting = (self.progress.epoch, *self.progress.place) if self._waits else None
-        return self.epoch, waiting
+    # ----- workers -----
 
-    def __setstate__(self, state: tuple[int, tuple[int, int, bool] | None]) -> None:
-        epoch, waiting = state
-        self.__init__(epoch)  # type: ignore[misc]
-        if waiting is not None:
-            self.load(*waiting)
+    def share(self, board: Board) -> None:
+        """Tell other processes from now on where the next iteration begins."""
+        self._board = board
+        self._tell()
+
+    @property
+    def is_shared(self) -> bool:
+        return self._board is not None
+
+    def begin_share(self, user: int) -> int:
+        """Return the batch at which the workers of one iteration begin, in each of them.
+
+        Workers that persist go on to the first batch after they began at a place that was loaded.
+        Others are told apart by their user: when they find that a place is taken, they cannot know
+        which epoch was meant.
+        """
+        board = self._board
+        if board is not None and board.turn != self._turn:
+            self._turn = board.turn
+            self._wait_at(*board.place)
+        first = self._first()
+        if first > 0 and board is not None and not board.use(user):
+            raise RuntimeError(
+                f"an iteration of workers began at batch {first} of epoch {self.epoch}, which was "
+                "loaded, and now others would begin there again: call set_epoch before each "
+                "iteration of a DataLoader"
+            )
+        return first
+
+    def _tell(self) -> None:
+        if self._board is not None:
+            self._turn = self._board.write(self.epoch, self._first())
+
+    def _wait_at(self, epoch: int, batch: int, complete: bool = False) -> None:
+        self.progress = Progress(epoch, batch, complete=complete)
+        self._waits = True
+        self.epoch = epoch
+
+    def _first(self) -> int:
+        batch, complete = self.progress.place
+        return batch if self._waits and not complete else 0
+
+    def _leave_used(self) -> None:
+        """Workers went on at the place that was loaded: it waits no more."""
+        if self._board is not None and self._board.is_used:
+            self._waits = False
+
+    # An iteration does not travel; a place that the next one takes over does.
+    def __getstate__(self) -> dict[str, Any]:
+        waiting = (self.progress.epoch, *self.progress.place) if self._waits else None
+        return {
+            "epoch": self.epoch,
+            "waiting": waiting,
+            "board": self._board,
+            "turn": self._turn,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["epoch"])  # type: ignore[misc]
+        if state["waiting"] is not None:
+            self._wait_at(*state["waiting"])
+        self._board, self._turn = state["board"], state["turn"]
 
 
 def describe(plan: Mapping[str, Any], epoch: int, batch: int, complete: bool) -> dict[str, Any]:
