@@ -127,13 +127,21 @@ class Loader:
         fields: tuple[int, ...],
         batch_size: int,
         drop_last: bool,
-        shuffle: bool,
+        shuffle: str,
         seed: int,
+        pass_rows: int,
+        partition_size: int,
+        bucket_batches: int,
+        bucket_field: int,
+        rank: int,
+        world_size: int,
     ) -> None: ...
     @property
     def parts(self) -> tuple[tuple[str, int], ...]: ...
+    @property
+    def partition_size(self) -> int: ...
     def __len__(self) -> int: ...
-    def begin(self, *, epoch: int, first: int, threads: int, depth: int) -> Epoch: ...
+    def begin(self, *, epoch: int, first: int, threads: int, depth: int, stride: int) -> Epoch: ...
 
 # Candidates and training sets (csrc/python/sampling.c, trainset.c); their faces are
 # modyn/sampling.py and modyn/trainset.py.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,17 @@ from modyn.loader.source import Samples
 if TYPE_CHECKING:
     from modyn.trainset import TrainingSet
 
-__all__ = ["as_number", "field_indices", "field_names", "read_samples"]
+__all__ = [
+    "ENDLESS",
+    "as_number",
+    "bucket_field",
+    "field_indices",
+    "field_names",
+    "pass_rows",
+    "read_samples",
+]
+
+ENDLESS = 2**64 - 1  # MDN_ENDLESS of csrc/prefetch/cut.h
 
 
 def as_number(name: str, value: int, low: int, high: int) -> int:
@@ -47,6 +58,28 @@ def field_indices(fields: Sequence[str] | None, names: list[str]) -> tuple[int, 
     if len(set(fields)) != len(fields):
         raise ValueError(f"fields names a field twice: {list(fields)}")
     return tuple(names.index(name) for name in fields)
+
+
+def pass_rows(num_samples_to_pass: float | None) -> int:
+    """Return the rows of a pass as the core has them: 0 is one epoch."""
+    if num_samples_to_pass is None:
+        return 0
+    if num_samples_to_pass == math.inf:
+        return ENDLESS
+    # An int, or as_number says that it is none.
+    return as_number("num_samples_to_pass", cast("int", num_samples_to_pass), 1, 2**63 - 1)
+
+
+def bucket_field(bucket_by: str, view: _core.View) -> int:
+    """Return where in the schema the field is whose length decides."""
+    names = field_names(view)
+    if bucket_by not in names:
+        raise ValueError(f"no field {bucket_by!r} in the dataset; it has {', '.join(names)}")
+    index = names.index(bucket_by)
+    kind = view.schema.splitlines()[index].partition(":")[2].strip()
+    if kind != "bytes":
+        raise ValueError(f"bucket_by must name a field of bytes; {bucket_by!r} is {kind}")
+    return index
 
 
 def read_samples(samples: TrainingSet | npt.ArrayLike, weights: npt.ArrayLike | None) -> Samples:

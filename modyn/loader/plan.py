@@ -11,9 +11,18 @@ import numpy.typing as npt
 
 from modyn import _core
 from modyn.loader import state as states
-from modyn.loader.arguments import as_number, field_indices, field_names, read_samples
+from modyn.loader.arguments import (
+    ENDLESS,
+    as_number,
+    bucket_field,
+    field_indices,
+    field_names,
+    pass_rows,
+    read_samples,
+)
 from modyn.loader.batch import Parts
 from modyn.loader.batches import Batches
+from modyn.loader.ranks import rank_and_world_size
 from modyn.loader.source import Source
 
 if TYPE_CHECKING:
@@ -31,8 +40,8 @@ class Loader:
     """Chosen samples of a dataset, in batches, for a training loop.
 
     ``for batch in loader`` runs the epoch `epoch`; `set_epoch` chooses another.
-    The order of the samples depends on (the samples, seed, epoch) and on nothing
-    else: threads and prefetch change the speed only.
+    The order of the samples depends on them, on how they are shuffled and
+    bucketed, and on (seed, epoch); threads and prefetch change the speed only.
 
     Parameters
     ----------
@@ -42,14 +51,17 @@ class Loader:
         Keys, in the order in which they are to come; repeats are allowed.  A
         training set is read where it is mapped, anything else is copied.
     batch_size : int
-        Samples per batch, at least 1; the last batch may have fewer.
+        Samples per batch, at least 1, of all ranks together; the last batch of a
+        pass may have fewer.
     fields : sequence of str, optional
         Which fields a batch has, in which order; by default all of them.
-    shuffle : "global" or False
+    shuffle : "global", "partition" or False
         "global": the samples of an epoch come in an order drawn from all of them
-        by a keyed permutation, a new one each epoch.
+        by a keyed permutation, a new one each epoch.  "partition": contiguous
+        partitions of the samples come in an order drawn for the epoch, and so do
+        the samples inside each; what lies near each other is read together.
     seed, epoch : int
-        Choose the permutation; 0 to 2**64 - 1.
+        Choose the permutations; 0 to 2**64 - 1.
     threads : int
         Workers that fill batches, at least 1.
     drop_last : bool
@@ -58,6 +70,27 @@ class Loader:
         Batches filled or being filled ahead of the loop, at least 1.
     weights : float64, shape (n,), optional
         Travel with their samples; a training set brings its own.
+    num_samples_to_pass : int or math.inf, optional
+        How many samples a pass has: those of epochs `epoch`, `epoch` + 1, ... one
+        after the other, so that a batch may have samples of two epochs.
+        math.inf: it never ends, and has no `len`.  By default a pass is one
+        epoch.
+    partition_size : int, optional
+        Samples of a partition; the last may have fewer.  By default the power of
+        two whose records take 64 MiB, or else the next below it, where a payload
+        counts as 4 KiB: it follows from the schema alone.
+    bucket_by : str, optional
+        A field of bytes.  The samples of `bucket_batches` batches are sorted by
+        its length before they are cut into batches, so that a batch holds
+        payloads of like length; with `shuffle` these batches then come in an
+        order drawn anew.  A bad key is then an error of the first of them.
+    bucket_batches : int
+        See `bucket_by`; at least 1.
+    rank, world_size : int, optional
+        This is process `rank` of `world_size`, which share each batch equally: it
+        is the same samples for every world size, which must divide `batch_size`.
+        All have the same number of batches: a last one with fewer samples than
+        processes is filled up with the first samples of the pass.
 
     Raises
     ------
@@ -100,40 +133,57 @@ class Loader:
         *,
         batch_size: int,
         fields: Sequence[str] | None = None,
-        shuffle: Literal["global", False] = False,
+        shuffle: Literal["global", "partition", False] = False,
         seed: int = 0,
         epoch: int = 0,
         threads: int = 2,
         drop_last: bool = False,
         prefetch: int = 4,
         weights: npt.ArrayLike | None = None,
+        num_samples_to_pass: float | None = None,
+        partition_size: int | None = None,
+        bucket_by: str | None = None,
+        bucket_batches: int = 64,
+        rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
-        if shuffle is not False and shuffle != "global":
-            raise ValueError(f'shuffle must be "global" or False, got {shuffle!r}')
+        if shuffle is not False and shuffle not in ("global", "partition"):
+            raise ValueError(f'shuffle must be "global", "partition" or False, got {shuffle!r}')
         view = dataset if isinstance(dataset, _core.View) else dataset.view
         self._source = Source(view)
         self._samples = read_samples(samples, weights)
         self._threads = as_number("threads", threads, 1, THREADS_MAX)
         self._prefetch = as_number("prefetch", prefetch, 1, PREFETCH_MAX)
         self._cursor = states.Cursor(as_number("epoch", epoch, 0, 2**64 - 1))
+        self._rank, self._world_size = rank_and_world_size(rank, world_size)
+        self._pass_rows = pass_rows(num_samples_to_pass)
+        window = as_number("bucket_batches", bucket_batches, 1, 2**32)
+        if partition_size is not None:
+            partition_size = as_number("partition_size", partition_size, 1, 2**63 - 1)
         self._options: dict[str, Any] = {
             "fields": field_indices(fields, field_names(view)),
             "batch_size": as_number("batch_size", batch_size, 1, 2**63 - 1),
             "drop_last": bool(drop_last),
-            "shuffle": shuffle == "global",
+            "shuffle": shuffle or "",
             "seed": as_number("seed", seed, 0, 2**64 - 1),
+            "pass_rows": self._pass_rows,
+            "partition_size": partition_size or 0,
+            "bucket_batches": 0 if bucket_by is None else window,
+            "bucket_field": 0 if bucket_by is None else bucket_field(bucket_by, view),
+            "rank": self._rank,
+            "world_size": self._world_size,
         }
-        self._order = {
-            "batch_size": self._options["batch_size"],
-            "drop_last": self._options["drop_last"],
-            "shuffle": shuffle,
-            "seed": self._options["seed"],
-        }
+        self._bucket_by = bucket_by
         self._built: _Built | None = self._build()
 
     def __len__(self) -> int:
-        """Return how many batches an epoch has."""
+        """Return how many batches a pass has; TypeError if it never ends."""
         return len(self._ours().core)
+
+    @property
+    def partition_size(self) -> int:
+        """Samples of a partition: what was given or follows from the schema."""
+        return self._ours().core.partition_size
 
     @property
     def epoch(self) -> int:
@@ -151,13 +201,16 @@ class Loader:
     def __iter__(self) -> Batches:
         return self._begin(self._cursor.next_first())
 
-    def batches(self, first: int = 0) -> Batches:
-        """Return the batches of the epoch from number `first` on.
+    def batches(self, first: int = 0, stride: int = 1) -> Batches:
+        """Return batches `first`, `first` + `stride`, ... of the pass.
 
-        An interrupted epoch goes on at its next batch without reading those
-        before it.
+        An interrupted pass goes on at its next batch without reading those before
+        it.  With stride n and first 0 to n - 1, n iterations share a pass; one
+        that would begin beyond its last batch is empty.
         """
-        return self._begin(as_number("first", first, 0, len(self)))
+        stride = as_number("stride", stride, 1, 2**63 - 1)
+        first = as_number("first", first, 0, min(self._batch_count() + stride - 1, 2**63 - 1))
+        return self._begin(first, stride)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the iteration begun last is, as JSON values.
@@ -175,7 +228,7 @@ class Loader:
         For loops that know better than the loader what they were given: those
         that take batches from a queue, or from the workers of a DataLoader.
         """
-        number = as_number("batch", batch, 0, len(self))
+        number = as_number("batch", batch, 0, self._batch_count())
         return states.describe(self._plan(), self._cursor.progress.epoch, number, False)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -215,7 +268,7 @@ class Loader:
         >>> data.close(); folder.cleanup()
         """
         states.check_plan(state, self._plan())
-        self._cursor.load(*states.read_place(state, len(self)))
+        self._cursor.load(*states.read_place(state, self._batch_count()))
 
     def torch_dataset(self) -> LoaderDataset:
         """Return this loader as a dataset for torch's DataLoader, for code that wants one.
@@ -270,19 +323,36 @@ class Loader:
         core = ours.core.begin(
             epoch=self._cursor.epoch,
             first=first,
-            **({"stride": stride} if stride != 1 else {}),
             threads=self._threads,
             depth=self._prefetch,
+            stride=stride,
         )
-        return Batches(core, ours.parts, self._cursor.begin(first))
+        if stride == 1:
+            progress = self._cursor.begin(first)
+        else:
+            progress = states.Progress(self._cursor.epoch, first)  # nobody's
+        return Batches(core, ours.parts, progress)
+
+    def _batch_count(self) -> int:
+        """Return beyond which number no batch is."""
+        return 2**63 - 1 if self._pass_rows == ENDLESS else len(self)
 
     def _plan(self) -> dict[str, Any]:
-        """Return what decides which samples come when."""
+        """Return what decides which samples are in which batch of all ranks."""
+        options = self._options
+        rows: int | str | None = self._pass_rows or None
         return {
             "dataset": self._source.uuid,
             "count": self._samples.count,
             "samples": self._samples.fingerprint(),
-            **self._order,
+            "shuffle": options["shuffle"] or False,
+            "seed": options["seed"],
+            "partition_size": self.partition_size if options["shuffle"] == "partition" else None,
+            "batch_size": options["batch_size"],
+            "drop_last": options["drop_last"],
+            "num_samples_to_pass": "endless" if rows == ENDLESS else rows,
+            "bucket_by": self._bucket_by,
+            "bucket_batches": options["bucket_batches"] if self._bucket_by else None,
         }
 
     def __getstate__(self) -> dict[str, Any]:

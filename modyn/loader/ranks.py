@@ -8,8 +8,6 @@ from modyn.loader.arguments import as_number
 
 __all__ = ["rank_and_world_size"]
 
-WORLD_MAX = 2**20
-
 
 def rank_and_world_size(rank: int | None, world_size: int | None) -> tuple[int, int]:
     """Return rank and world size: as given, of torch.distributed, or 0 of 1.
@@ -18,12 +16,16 @@ def rank_and_world_size(rank: int | None, world_size: int | None) -> tuple[int, 
     """
     if (rank is None) != (world_size is None):
         raise ValueError(
-            f"rank and world_size belong together, got rank={rank} and world_size={world_size}"
+            "rank and world_size are given together, or neither of them; "
+            f"got rank={rank} and world_size={world_size}"
         )
     if rank is None or world_size is None:
         return _of_torch()
-    world_size = as_number("world_size", world_size, 1, WORLD_MAX)
-    return as_number("rank", rank, 0, world_size - 1), world_size
+    world_size = as_number("world_size", world_size, 1, 2**32 - 1)
+    rank = as_number("rank", rank, 0, 2**32 - 1)
+    if rank >= world_size:
+        raise ValueError(f"rank must be less than world_size, {world_size}, got {rank}")
+    return rank, world_size
 
 
 def _of_torch() -> tuple[int, int]:

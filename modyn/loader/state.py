@@ -130,6 +130,7 @@ class Cursor:
                 "loaded, and now others would begin there again: call set_epoch before each "
                 "iteration of a DataLoader"
             )
+        self.begin(first)
         return first
 
     def _tell(self) -> None:
