@@ -90,7 +90,9 @@ class Loader:
         This is process `rank` of `world_size`, which share each batch equally: it
         is the same samples for every world size, which must divide `batch_size`.
         All have the same number of batches: a last one with fewer samples than
-        processes is filled up with the first samples of the pass.
+        processes is filled up with the first samples of the pass.  By default
+        those of torch.distributed, if it is initialised when the loader is made,
+        and otherwise 0 of 1.
 
     Raises
     ------

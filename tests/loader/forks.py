@@ -172,7 +172,7 @@ def main() -> None:
     # A cycle's children belong to this group, which ends as a whole if this process does badly.
     with contextlib.suppress(PermissionError):
         os.setpgid(0, 0)
-    multiprocessing.set_forkserver_preload(["tests.loader.forks"])
+    multiprocessing.set_forkserver_preload(["modyn.loader", "torch.utils.data"])
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = cycles(

@@ -71,6 +71,38 @@ def sent(state: dict[str, Any]) -> dict[str, Any]:
 # Where it goes on --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", [SIZE, 50])
+def test_partitions_and_windows_of_another_size_are_refused(dataset, size):
+    one = loader_of(dataset, shuffle="partition", partition_size=48)
+    other = loader_of(dataset, shuffle="partition", partition_size=size)
+    with pytest.raises(ValueError, match=rf"^partition_size is {size} here and was 48 when"):
+        other.load_state_dict(one.state_at(1))
+
+    one = loader_of(dataset, bucket_by="text", bucket_batches=48)
+    other = loader_of(dataset, bucket_by="text", bucket_batches=size)
+    with pytest.raises(ValueError, match=rf"^bucket_batches is {size} here and was 48 when"):
+        other.load_state_dict(one.state_at(1))
+
+
+def test_an_endless_pass_has_a_state_of_any_number(dataset):
+    loader = loader_of(dataset, num_samples_to_pass=math.inf)
+    state = sent(loader.state_at(10**12))
+    loader.load_state_dict(state)
+    first, second = take(iter(loader), 2)
+
+    assert loader.state_dict()["batch"] == 10**12 + 2
+    loader.load_state_dict(loader.state_at(10**12 + 1))
+    assert take(iter(loader), 1) == [second] != [first]
+
+
+def test_a_share_of_a_pass_is_not_what_the_state_is_about(dataset):
+    loader = loader_of(dataset)
+    take(iter(loader), 4)
+
+    assert len(stream(loader.batches(1, stride=3))) == 4
+    assert loader.state_dict() == loader.state_at(4)
+
+
 @pytest.mark.parametrize("shuffle", ["global", False])
 def test_an_epoch_goes_on_behind_every_batch(dataset, shuffle):
     whole = stream(loader_of(dataset, shuffle=shuffle))
@@ -89,25 +121,57 @@ def test_an_epoch_goes_on_behind_every_batch(dataset, shuffle):
             next(iterator)
 
 
-@pytest.mark.parametrize("shuffle", ["global", False])
+ORDERS: dict[str, dict[str, Any]] = {
+    "global": {},
+    "given": {"shuffle": False},
+    "partition": {"shuffle": "partition", "partition_size": 48},
+    "buckets": {"bucket_by": "text", "bucket_batches": 4},
+    "long pass": {"num_samples_to_pass": 300},
+    "endless": {"num_samples_to_pass": math.inf},
+    "drop_last": {"drop_last": True},
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("threads", [1, 2, 4])
-def test_three_resumes_at_every_batch_give_the_same_stream(dataset, shuffle, threads):
-    """Resumed at a, then at b, then at c: all places a <= b <= c of an epoch that differ by few."""
+@pytest.mark.parametrize("world", [1, 2, 4])
+def test_three_resumes_at_every_batch_give_the_same_stream(dataset, order, threads, world):
+    """Resumed at a, at b and at c, for every a and some steps; each time in another world."""
 
-    def make(resumes: int) -> Loader:
-        return loader_of(dataset, shuffle=shuffle, threads=1 + (threads + resumes) % 4, prefetch=2)
+    def ranks_of(resumes: int, state: dict[str, Any] | None) -> list[Loader]:
+        size = (1, 2, 4)[({1: 0, 2: 1, 4: 2}[world] + resumes) % 3]
+        other = {"threads": 1 + (threads + resumes) % 4, "prefetch": 1 + resumes}
+        if resumes == 0:
+            size, other = world, {"threads": threads}
+        loaders = [
+            loader_of(dataset, rank=rank, world_size=size, **other, **ORDERS[order])
+            for rank in range(size)
+        ]
+        for loader in loaders if state else ():
+            loader.load_state_dict(state)
+        return loaders
 
-    whole = stream(loader_of(dataset, shuffle=shuffle, threads=threads))
-    for first in range(BATCHES + 1):
+    def run(loaders: list[Loader], steps: int) -> Stream:
+        """Each batch of all ranks, joined; all of them have as many steps."""
+        shares = zip(*loaders, strict=True)
+        return [
+            [key for batch in share for key in stream([batch])[0]]
+            for _, share in zip(range(steps), shares, strict=False)
+        ]
+
+    loader = loader_of(dataset, threads=threads, **ORDERS[order])
+    until = 30 if order == "endless" else len(loader)
+    whole = run([loader], until)
+    for first in range(until + 1):
         for step in (0, 1, 5):
             got: Stream = []
-            loader = make(0)
-            for resumes, until in enumerate((first, first + step, first + 2 * step)):
-                got += take(iter(loader), min(until, BATCHES) - len(got))
-                state = sent(loader.state_dict())
-                loader = make(resumes + 1)
-                loader.load_state_dict(state)
-            got += stream(loader)
+            loaders = ranks_of(0, None)
+            for resumes, stop in enumerate((first, first + step, first + 2 * step)):
+                got += run(loaders, min(stop, until) - len(got))
+                states = [sent(each.state_dict()) for each in loaders]
+                assert all(state == states[0] for state in states)
+                loaders = ranks_of(resumes + 1, states[-1])
+            got += run(loaders, until - len(got) if order == "endless" else 10**9)
 
             assert got == whole
 
@@ -325,6 +389,8 @@ def test_whatever_changes_the_batches_is_refused_by_name(dataset, tmp_path):
             "seed": loader_of(dataset, seed=6),
             "shuffle": loader_of(dataset, shuffle=False),
             "drop_last": loader_of(dataset, drop_last=True),
+            "num_samples_to_pass": loader_of(dataset, num_samples_to_pass=math.inf),
+            "bucket_by": loader_of(dataset, bucket_by="text"),
             "dataset": loader_of(other),
             "count": Loader(
                 dataset, np.arange(10), batch_size=SIZE, shuffle="global", seed=5, epoch=2
@@ -345,7 +411,14 @@ def test_what_changes_no_batch_is_not_looked_at(dataset):
     state = loader_of(dataset).state_at(3)
     whole = stream(loader_of(dataset))
 
-    for options in ({"threads": 4}, {"prefetch": 1}, {"fields": ["n"]}, {"epoch": 77}):
+    for options in (
+        {"threads": 4},
+        {"prefetch": 1},
+        {"fields": ["n"]},
+        {"epoch": 77},
+        {"partition_size": 5},  # of a global shuffle
+        {"bucket_batches": 5},  # without buckets
+    ):
         loader = loader_of(dataset, **options)
         loader.load_state_dict(state)
         assert stream(loader) == whole[3:]
