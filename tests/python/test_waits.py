@@ -105,7 +105,7 @@ def test_a_thousand_iterations_leave_one_sum(dataset):
     gc.collect()
 
     assert loader.waits.batches == 1000
-    assert len(loader._tally._gone) == 1
+    assert len(loader._process.tally._gone) == 1
     assert not loader._tally._running
 
 
