@@ -156,6 +156,7 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.loader.batches",
     "modyn.loader.pinned",
     "modyn.loader.plan",
+    "modyn.loader.process",
     "modyn.loader.source",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.policies")
