@@ -18,6 +18,7 @@
 #define MDN_PREFETCH_LOADER_H
 
 #include "base/error.h"
+#include "prefetch/ahead.h"
 #include "prefetch/batch.h"
 #include "prefetch/cut.h"
 #include "prefetch/parts.h"
@@ -96,6 +97,11 @@ typedef struct {
     uint64_t stride;       /* from one batch to the next; 0: 1 */
     uint32_t thread_count; /* 1 .. MDN_LOADER_THREADS_MAX */
     uint32_t depth;        /* 1 .. MDN_LOADER_DEPTH_MAX batches ahead */
+    /* Reading ahead (ahead.h); partitions 0: none, and the others are nothing.
+     * It changes no batch. */
+    uint32_t partitions;   /* .. MDN_AHEAD_PARTITIONS_MAX; MDN_AHEAD_OPEN */
+    uint32_t requests;     /* 1 .. MDN_AHEAD_REQUESTS_MAX; MDN_AHEAD_OPEN */
+    uint64_t budget_bytes; /* of what is read in and not used yet */
 } mdn_epoch_options;
 
 /* Start the workers on batches first_batch, first_batch + stride, ...  With a
@@ -105,6 +111,8 @@ typedef struct {
 mdn_status mdn_loader_begin(mdn_loader *loader,
                             const mdn_epoch_options *options, mdn_epoch **out,
                             mdn_error *err);
+/* What the epoch that began last reads ahead, and why. */
+mdn_ahead_choice mdn_loader_ahead(mdn_loader *loader);
 /* As mdn_prefetcher_take, waits, close and free. */
 mdn_status mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms,
                           mdn_batch **out, mdn_error *err);
