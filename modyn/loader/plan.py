@@ -20,6 +20,7 @@ from modyn.loader.arguments import (
 )
 from modyn.loader.batch import Parts
 from modyn.loader.batches import Batches
+from modyn.loader.budget import Budget
 from modyn.loader.waits import Tally, Waits
 
 if TYPE_CHECKING:
@@ -88,8 +89,15 @@ class Loader:
         All have the same number of batches: a last one with fewer samples than
         processes is filled up with the first samples of the pass.
 
+    memory_budget : int, optional
+        Bytes that batches may take, filled or being filled, until the loop takes
+        them; fewer than `prefetch` are ahead then.  Payloads count as well: a
+        batch that is larger than all of it comes alone.
+
     Raises
     ------
+    ValueError
+        Also when `memory_budget` cannot hold one batch; gives both numbers.
     KeyError
         While iterating, in place of the batch with a key that the dataset has
         not got, and after all batches before it.
@@ -135,6 +143,7 @@ class Loader:
         bucket_batches: int = 64,
         rank: int | None = None,
         world_size: int | None = None,
+        memory_budget: int | None = None,
     ) -> None:
         if shuffle is not False and shuffle not in ("global", "partition"):
             raise ValueError(f'shuffle must be "global", "partition" or False, got {shuffle!r}')
@@ -165,6 +174,7 @@ class Loader:
             rank=self._rank,
             world_size=self._world_size,
         )
+        self._budget = Budget(memory_budget, batch_bytes=self._core.batch_bytes)
         self._parts = Parts.of(self._core, names)
         self._tally = Tally()
 
@@ -209,5 +219,6 @@ class Loader:
             threads=self._threads,
             depth=self._prefetch,
             stride=stride,
+            memory=self._budget.for_batches,
         )
         return Batches(core, self._parts, self._tally)
