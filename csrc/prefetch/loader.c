@@ -39,6 +39,12 @@ struct mdn_loader {
     mdn_part *last_parts;
 };
 
+/* Where a batch asks for the memory of its payloads. */
+typedef struct {
+    mdn_prefetcher *prefetcher;
+    uint64_t ticket;
+} asker;
+
 struct mdn_epoch {
     mdn_loader *loader; /* borrowed; must outlive the epoch */
     uint64_t first_batch, stride;
@@ -388,10 +394,34 @@ fill_keys(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
     return MDN_OK;
 }
 
+/* Where the payloads of each sample end; gives the bytes of all fields. */
+static mdn_status
+measure(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys,
+        uint64_t rows, uint64_t *bytes, mdn_error *err)
+{
+    *bytes = 0;
+    for (uint32_t i = 0; i < loader->part_count; i++) {
+        mdn_part_role role = loader->roles[i];
+        int64_t *offsets;
+        mdn_status st;
+
+        if (role.kind != MDN_PART_PAYLOADS)
+            continue;
+        offsets = data_of(batch, i + 1);
+        st = mdn_view_offsets(loader->opt.view, keys, rows, role.field, offsets,
+                              err);
+        if (st != MDN_OK)
+            return st;
+        *bytes +=
+            mdn_pool_block_size(offsets[rows] ? (uint64_t)offsets[rows] : 1);
+    }
+    return MDN_OK;
+}
+
 /* What mdn_view_fetch is to fill; fields of bytes get their memory here. */
 static mdn_status
-aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
-    mdn_target *targets, mdn_error *err)
+aim(mdn_loader *loader, mdn_batch *batch, uint64_t rows, mdn_target *targets,
+    mdn_error *err)
 {
     uint32_t n = 0;
 
@@ -406,10 +436,6 @@ aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
         if (role.kind != MDN_PART_PAYLOADS)
             continue;
         offsets = data_of(batch, i + 1);
-        st = mdn_view_offsets(loader->opt.view, keys, rows, role.field, offsets,
-                              err);
-        if (st != MDN_OK)
-            return st;
         st = mdn_batch_allot(batch, i, (uint64_t)offsets[rows], err);
         if (st != MDN_OK)
             return st;
@@ -418,9 +444,26 @@ aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
     return MDN_OK;
 }
 
+/* The memory of the payloads: nobody else waits for it without an asker. */
+static mdn_status
+allot_payloads(mdn_loader *loader, const asker *ask, mdn_batch *batch,
+               const uint64_t *keys, uint64_t rows, mdn_target *targets,
+               mdn_error *err)
+{
+    mdn_status st;
+    uint64_t bytes;
+
+    st = measure(loader, batch, keys, rows, &bytes, err);
+    if (st == MDN_OK && ask != NULL)
+        st = mdn_prefetcher_grant(ask->prefetcher, ask->ticket, bytes, err);
+    if (st == MDN_OK)
+        st = aim(loader, batch, rows, targets, err);
+    return st;
+}
+
 static mdn_status
 fill_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
-           uint64_t number, mdn_batch *batch, mdn_error *err)
+           const asker *ask, uint64_t number, mdn_batch *batch, mdn_error *err)
 {
     mdn_target targets[MDN_FIELDS_MAX];
     uint64_t rows = mdn_batch_part(batch, 0)->shape[0];
@@ -436,7 +479,7 @@ fill_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
         weights = data_of(batch, n++);
     st = fill_keys(loader, pass, windows, number, keys, weights, err);
     if (st == MDN_OK)
-        st = aim(loader, batch, keys, rows, targets, err);
+        st = allot_payloads(loader, ask, batch, keys, rows, targets, err);
     if (st != MDN_OK)
         return st;
     return mdn_view_fetch(loader->opt.view, keys, rows, targets,
@@ -460,7 +503,7 @@ fail_in_batch(uint64_t number, mdn_error *err)
 
 static mdn_status
 make_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
-           uint64_t number, mdn_batch **out, mdn_error *err)
+           const asker *ask, uint64_t number, mdn_batch **out, mdn_error *err)
 {
     bool is_last = number + 1 == loader->batch_count;
     mdn_batch *batch;
@@ -472,7 +515,7 @@ make_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
                        loader->part_count, &batch, err);
     if (st != MDN_OK)
         return st;
-    st = fill_batch(loader, pass, windows, number, batch, err);
+    st = fill_batch(loader, pass, windows, ask, number, batch, err);
     if (st != MDN_OK) {
         fail_in_batch(number, err);
         mdn_batch_release(batch);
@@ -494,7 +537,7 @@ mdn_loader_fill(mdn_loader *loader, uint64_t epoch, uint64_t batch,
             err, MDN_INVALID, "batch %llu was asked for, the epoch has %llu",
             (unsigned long long)batch, (unsigned long long)loader->batch_count);
     begin_pass(loader, epoch, &pass);
-    return make_batch(loader, &pass, NULL, batch, out, err);
+    return make_batch(loader, &pass, NULL, NULL, batch, out, err);
 }
 
 /* ----- an epoch ----- */
@@ -503,10 +546,11 @@ static mdn_status
 fill_ticket(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
 {
     mdn_epoch *epoch = ctx;
+    asker ask = {epoch->prefetcher, ticket};
     mdn_status st;
 
     mdn_ahead_wait(epoch->ahead, ticket);
-    st = make_batch(epoch->loader, &epoch->pass, epoch->windows,
+    st = make_batch(epoch->loader, &epoch->pass, epoch->windows, &ask,
                     epoch->first_batch + ticket * epoch->stride, out, err);
     mdn_ahead_done(epoch->ahead, ticket);
     return st;
@@ -564,6 +608,23 @@ new_windows(mdn_epoch *epoch, uint32_t thread_count, mdn_error *err)
     return mdn_windows_new(&options, &epoch->windows, err);
 }
 
+uint64_t
+mdn_loader_batch_bytes(const mdn_loader *loader)
+{
+    const mdn_part *parts =
+        loader->batch_count > 1 ? loader->full_parts : loader->last_parts;
+    uint64_t size = 0;
+
+    for (uint32_t i = 0; i < loader->part_count; i++) {
+        const mdn_part *part = &parts[i];
+
+        if (part->shape[0] != MDN_LATER)
+            size += (mdn_part_size(part) + MDN_ALIGNMENT - 1) / MDN_ALIGNMENT
+                    * MDN_ALIGNMENT;
+    }
+    return mdn_pool_block_size(size);
+}
+
 static mdn_status
 check_ahead(const mdn_epoch_options *opt, mdn_error *err)
 {
@@ -594,6 +655,12 @@ check_epoch(const mdn_loader *loader, const mdn_epoch_options *opt,
     if (opt->depth < 1 || opt->depth > MDN_LOADER_DEPTH_MAX)
         return mdn_fail(err, MDN_INVALID, "prefetch must be 1 to %d, got %u",
                         MDN_LOADER_DEPTH_MAX, opt->depth);
+    if (opt->memory_bytes > 0
+        && opt->memory_bytes < mdn_loader_batch_bytes(loader))
+        return mdn_fail(err, MDN_INVALID,
+                        "a batch takes %llu bytes, and there are %llu for all",
+                        (unsigned long long)mdn_loader_batch_bytes(loader),
+                        (unsigned long long)opt->memory_bytes);
     if (opt->first_batch > loader->batch_count
         && opt->first_batch - loader->batch_count >= stride)
         return mdn_fail(err, MDN_INVALID,
@@ -631,6 +698,28 @@ read_ahead(mdn_epoch *epoch, const mdn_epoch_options *options,
     return mdn_ahead_start(&ahead, &epoch->ahead, err);
 }
 
+/* Depth is cut so that what is known of all batches fits; the first half of the
+ * memory is for that when there are payloads, which get what it leaves. */
+static void
+cut_to_memory(const mdn_loader *loader, uint64_t memory_bytes,
+              mdn_prefetcher_options *workers)
+{
+    uint64_t batch = mdn_loader_batch_bytes(loader);
+    uint64_t known = memory_bytes, most;
+
+    if (memory_bytes == 0)
+        return;
+    if (loader->payload_count > 0)
+        known = memory_bytes / 2 > batch ? memory_bytes / 2 : batch;
+    most = known / batch;
+    if (workers->depth > most)
+        workers->depth = (uint32_t)most;
+    if (loader->payload_count > 0)
+        workers->memory_bytes = memory_bytes - workers->depth * batch;
+    if (loader->payload_count > 0 && workers->memory_bytes == 0)
+        workers->memory_bytes = 1; /* batch by batch */
+}
+
 mdn_status
 mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
                  mdn_epoch **out, mdn_error *err)
@@ -657,9 +746,10 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
         .ctx = epoch,
         .fill = fill_ticket,
     };
+    cut_to_memory(loader, options->memory_bytes, &workers);
     /* The batches in the window and the one or two the consumer holds. */
     mdn_pool_keep(loader->pool,
-                  (options->depth + 2) * (1 + loader->payload_count));
+                  (workers.depth + 2) * (1 + loader->payload_count));
     st = new_windows(epoch, options->thread_count, err);
     if (st == MDN_OK)
         st = read_ahead(epoch, options, workers.ticket_count, err);

@@ -97,9 +97,15 @@ class Loader:
         processes is filled up with the first samples of the pass.  By default
         those of torch.distributed, if it is initialised when the loader is made,
         and otherwise 0 of 1.
+    memory_budget : int, optional
+        Bytes that batches may take, filled or being filled, until the loop takes
+        them; fewer than `prefetch` are ahead then.  Payloads count as well: a
+        batch that is larger than all of it comes alone.
 
     Raises
     ------
+    ValueError
+        Also when `memory_budget` cannot hold one batch; gives both numbers.
     KeyError
         While iterating, in place of the batch with a key that the dataset has
         not got, and after all batches before it.
@@ -152,6 +158,7 @@ class Loader:
         bucket_batches: int = 64,
         rank: int | None = None,
         world_size: int | None = None,
+        memory_budget: int | None = None,
         decode: Decode | None = None,
         decode_workers: int = 2,
         decode_processes: bool = False,
@@ -192,6 +199,7 @@ class Loader:
             collate=collate,
             device=check_device(device),
         )
+        self._memory_budget = memory_budget
         self._process: Process | None = self._new_process()
 
     def __len__(self) -> int:
@@ -337,7 +345,9 @@ class Loader:
         return self._process
 
     def _new_process(self) -> Process:
-        return Process(self._source, self._samples, self._options, self._stages)
+        return Process(
+            self._source, self._samples, self._options, self._stages, self._memory_budget
+        )
 
     def _begin(self, first: int, stride: int = 1) -> Batches:
         if stride == 1:
