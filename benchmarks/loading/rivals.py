@@ -22,6 +22,7 @@ RIVALS = {
     "StatefulDataLoader": ("torchdata", "torchdata"),
     "FFCV": ("ffcv", "ffcv, which needs OpenCV and libjpeg-turbo to be built"),
     "WebDataset": ("webdataset", "webdataset"),
+    "pyarrow": ("pyarrow", "pyarrow"),
 }
 
 
@@ -49,6 +50,7 @@ def streaming_base() -> Any:
         spec = find_spec("streaming")
         places = spec.submodule_search_locations if spec else None
         package = ModuleType("streaming")
+        package.__spec__ = spec
         package.__path__ = [str(Path(place)) for place in places or ()]
         sys.modules["streaming"] = package
     import streaming.base

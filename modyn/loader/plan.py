@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.loader.ahead import Source
 from modyn.loader.arguments import (
     ENDLESS,
     as_number,
@@ -19,10 +20,16 @@ from modyn.loader.arguments import (
     read_samples,
 )
 from modyn.loader.batch import Parts
-from modyn.loader.batches import Batches
+from modyn.loader.batches import Batches, Filled
+from modyn.loader.decode import Collate, Decode, Decoding
+from modyn.loader.device import AHEAD, Backend, OnDevice, check_device, open_backend
+from modyn.loader.pinned import Lender
+from modyn.loader.stacking import Memory
 from modyn.loader.waits import Tally, Waits
 
 if TYPE_CHECKING:
+    import torch
+
     from modyn.dataset import Dataset
     from modyn.trainset import TrainingSet
 
@@ -135,6 +142,11 @@ class Loader:
         bucket_batches: int = 64,
         rank: int | None = None,
         world_size: int | None = None,
+        decode: Decode | None = None,
+        decode_workers: int = 2,
+        decode_processes: bool = False,
+        collate: Collate | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         if shuffle is not False and shuffle not in ("global", "partition"):
             raise ValueError(f'shuffle must be "global", "partition" or False, got {shuffle!r}')
@@ -166,6 +178,11 @@ class Loader:
             world_size=self._world_size,
         )
         self._parts = Parts.of(self._core, names)
+        self._decoding = Decoding.of(
+            decode, decode_workers, decode_processes, collate, tuple(self._parts.fields)
+        )
+        self._device = check_device(device)
+        self._lender: Lender | None = None  # made when a device is first used
         self._tally = Tally()
 
     def __len__(self) -> int:
@@ -203,11 +220,41 @@ class Loader:
         """
         stride = as_number("stride", stride, 1, 2**63 - 1)
         beyond = 2**63 - 1 if self._pass_rows == ENDLESS else len(self) + stride - 1
+        first = as_number("first", first, 0, beyond)
         core = self._core.begin(
             epoch=self._epoch,
-            first=as_number("first", first, 0, beyond),
+            first=first,
             threads=self._threads,
             depth=self._prefetch,
             stride=stride,
         )
-        return Batches(core, self._parts, self._tally)
+        return Batches(self._stages(core, first, stride), core, self._tally)
+
+    def _stages(self, core: _core.Epoch, first: int, stride: int) -> Source:
+        """Return the last of the stages that batches pass on their way to the loop."""
+        if self._device is None:
+            return self._decoded(Filled(core, self._parts), first, stride, memory=None)
+        backend = open_backend(self._device)
+        if self._lender is None:
+            self._lender = self._new_lender(backend)
+        filled = Filled(core, self._parts, self._lender)
+        decoded = self._decoded(filled, first, stride, memory=backend.pinned)
+        return OnDevice(decoded, backend, first=first, stride=stride)
+
+    def _decoded(self, filled: Filled, first: int, stride: int, *, memory: Memory | None) -> Source:
+        if self._decoding is None:
+            return filled
+        return self._decoding.begin(
+            filled, depth=self._prefetch, first=first, stride=stride, memory=memory
+        )
+
+    def _new_lender(self, backend: Backend) -> Lender:
+        """Return who lends pinned memory to batches, but not for payloads that are decoded."""
+        decoded = self._decoding.fields if self._decoding is not None else ()
+        parts = (self._parts.fields[name] for name in decoded)
+        return Lender(
+            self._core.memory,
+            backend.pinned,
+            most=2 * self._prefetch + 2 * AHEAD + 2,
+            others=frozenset(1 + part for part, is_bytes in parts if is_bytes),
+        )
