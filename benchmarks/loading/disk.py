@@ -6,11 +6,12 @@ import ctypes
 import errno
 import os
 import re
+import time
 from pathlib import Path
 
 LOOKS = 16  # places of a file that are looked at: is it really gone?
+TRIES, PAUSE_S = 20, 0.05
 MADV_DONTNEED = 4
-POPULATE_READ = 22
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -28,25 +29,33 @@ def drop(*files: Path) -> None:
         fd = os.open(file, os.O_RDONLY)
         try:
             os.fsync(fd)  # what is dirty is not forgotten
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            _check_gone(file, fd)
+            _forget(file, fd)
         finally:
             os.close(fd)
 
 
-def _check_gone(file: Path, fd: int) -> None:
-    """Refuse to measure on a file that is still in memory."""
+def _forget(file: Path, fd: int) -> None:
+    """Drop a file that nobody maps; what is still on its way from the disk stays, so ask again."""
+    for _ in range(TRIES):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        if (there := _places_in_memory(fd)) == 0:
+            return
+        time.sleep(PAUSE_S)
+    raise AssertionError(f"{file} is still in the page cache: {there} of {LOOKS} places")
+
+
+def _places_in_memory(fd: int) -> int:
+    """Return at how many of some places the file is in memory."""
     size, there, room = os.fstat(fd).st_size, 0, bytearray(1)
     for look in range(LOOKS):
         try:
             there += os.preadv(fd, [room], look * (size - 1) // LOOKS, os.RWF_NOWAIT)
         except OSError as error:
             if error.errno == errno.EOPNOTSUPP:
-                return  # this file system cannot tell
+                return 0  # this file system cannot tell
             if error.errno != errno.EAGAIN:
                 raise
-    if there > LOOKS // 4:
-        raise AssertionError(f"{file} is still in the page cache: {there} of {LOOKS} places")
+    return there
 
 
 def bytes_read() -> int:
