@@ -38,6 +38,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,6 +71,7 @@ def measure(name: str, site: Site) -> Section:
     import torch
 
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # of rivals, about arrays that nobody writes to
     module, function = WORKLOADS[name].split(":")
     function_of = getattr(import_module(module), function)
     gc.collect()
@@ -83,13 +85,19 @@ def measure(name: str, site: Site) -> Section:
 def run_apart(name: str, site: Site, *, quiet: bool) -> dict[str, Any] | None:
     """Run one workload in a process of its own; return its section, None if it died."""
     outcome = site.folder / f"{name}.json"
-    command = [sys.executable, "-m", "benchmarks.loader", "--one", name, "--folder", str(site.folder)]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.loader",
+        "--one",
+        name,
+        "--folder",
+        str(site.folder),
+    ]
     command += ["--records", str(site.count), "--into", str(outcome)]
     command += ["--quick"] if site.quick else []
     try:
-        subprocess.run(
-            command, stdout=sys.stderr if quiet else None, check=True, timeout=LIMIT_S
-        )
+        subprocess.run(command, stdout=sys.stderr if quiet else None, check=True, timeout=LIMIT_S)
         section: dict[str, Any] = json.loads(outcome.read_text())
     except (subprocess.SubprocessError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)

@@ -12,6 +12,8 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from benchmarks.machine import compile_floor
+
 HUGE, SMALL = "huge pages", "4 KiB pages"
 
 READERS = 16  # that wait for the disk side by side
@@ -23,6 +25,19 @@ def forget(path: Path) -> None:
         with file.open("rb") as opened:
             os.fsync(opened.fileno())  # what is dirty is not forgotten
             os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_in_huge(path: Path) -> None:
+    """Read the files of a folder in anew, in pages as large as the file system has."""
+    floor = compile_floor()
+    for file in path.rglob("*"):
+        if size := file.is_file() and file.stat().st_size:
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+                os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            place = floor.floor_reserve(size, 0)
+            floor.floor_map(place, os.fsencode(file), size)
+            floor.floor_release(place, size)
 
 
 def read_small(floor: ctypes.CDLL, path: Path) -> None:

@@ -17,16 +17,19 @@ from benchmarks.section import Section
 
 BATCHES = (1 << 10, 1 << 12, 1 << 16)
 
-ONE = """Random keys of a dataset of 25 million records of 160 bytes (4 GB), on one thread, for batches
-of three sizes, with the page cache in huge pages and in pages of 4 KiB.  The floor is a gather in C
-for this one record that fills three arrays and checks nothing; `floor, rows` copies records as they
-are.  Ours fills the three arrays, and so does the loader, whose one worker is a thread beside the
-loop.  The rivals read the mapping of the floor and leave the fields interleaved in rows."""
+ONE = """\
+Random keys of a dataset of 25 million records of 160 bytes (4 GB), on one thread, for batches
+of three sizes, with the page cache in huge pages and in pages of 4 KiB. The floor is a gather
+in C for this one record that fills three arrays and checks nothing; `floor, rows` copies
+records as they are. Ours fills the three arrays, and so does the loader, whose one worker is a
+thread beside the loop. The rivals read the mapping of the floor and leave the fields
+interleaved in rows."""
 
-TWO = """The same on two threads.  The floor and np.take do every other batch on each of two threads;
-`fetch, 2 callers` does the same with Dataset.fetch, `fetch` asks for two threads per call, and the
-loader has two workers.  With less than 1.8 times the arithmetic of one thread (`ALU`) there were no
-two cores to use, and only ratios within a repetition mean something."""
+TWO = """\
+The same on two threads. The floor and np.take do every other batch on each of two threads;
+`fetch, 2 callers` does the same with Dataset.fetch, `fetch` asks for two threads per call, and
+the loader has two workers. With less than 1.8 times the arithmetic of one thread (`ALU`) there
+were no two cores to use, and only ratios within a repetition mean something."""
 
 
 def draw(records: int, count: int, seed: int) -> Callable[[int], Keys]:

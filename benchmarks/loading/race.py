@@ -49,6 +49,7 @@ class Race:
     draw: Callable[[int], Keys]
     batch: int
     alu: list[float] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)  # rivals, and what they said
     _repetition: int = -2
     _keys: Keys = field(default_factory=lambda: np.zeros(0, np.uint64))
     _truths: dict[tuple[int, int, bytes], str] = field(default_factory=dict)
@@ -58,6 +59,10 @@ class Race:
         outcome = self.outcome
         contenders = {name: self._contender(name, way) for name, way in ways.items()}
         in_turns(outcome, contenders, repetitions)
+        for name in self.failed:
+            del outcome.wall[name], outcome.busy[name]
+        outcome.bars = [bar for bar in outcome.bars if not {bar.of, bar.to} & set(self.failed)]
+        outcome.facts.update({"failed": self.failed} if self.failed else {})
         outcome.work, outcome.unit = len(self._keys) / 1e6, "M records"
         outcome.kinds = {name: way.kind for name, way in ways.items()}
         outcome.facts["records_per_repetition"] = len(self._keys)
@@ -71,10 +76,18 @@ class Race:
             share = len(keys) / len(self._keys)
             if share < 1:
                 self.outcome.shares[name] = share
-            way.prepare(keys)
-            watch = Stopwatch()
-            got, fields = way.run(keys)
-            wall, busy = watch.stop()
+            if name in self.failed:
+                return 0.0, 0.0
+            try:
+                way.prepare(keys)
+                watch = Stopwatch()
+                got, fields = way.run(keys)
+                wall, busy = watch.stop()
+            except Exception as error:
+                if way.kind != "rival":
+                    raise
+                self.failed[name] = f"{type(error).__name__}: {error}"
+                return 0.0, 0.0
             self._check(name, got, fields)
             return wall / share, busy / share
 

@@ -50,10 +50,10 @@ def streaming_base() -> Any:
     """
     if "streaming" not in sys.modules:
         spec = find_spec("streaming")
-        assert spec is not None and spec.submodule_search_locations is not None
+        places = spec.submodule_search_locations if spec else None
         package = ModuleType("streaming")
         package.__spec__ = spec
-        package.__path__ = [str(Path(place)) for place in spec.submodule_search_locations]
+        package.__path__ = [str(Path(place)) for place in places or ()]
         sys.modules["streaming"] = package
     import streaming.base
 

@@ -1,7 +1,8 @@
 """Rivals that keep records in files of their own, each read as its documentation says is fastest.
 
-A store holds the first records of the dataset and returns a batch of them by key.  Those
-that like their keys sorted get to sort them and return the batch in that order: a training
+A store holds the first records of the dataset, fewer where it takes long to write, which is to
+its advantage, and returns a batch of them by key.  Its files are read in anew in huge pages.
+Those that like their keys sorted get to sort them and return the batch in that order: a training
 loop would not mind.
 """
 
@@ -9,14 +10,16 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.loading.data import RECORD, Fields, Keys, blocks, keys_of, rows_of
+from benchmarks.loading.cache import read_in_huge
+from benchmarks.loading.data import RECORD, Fields, Keys, keys_of
 from benchmarks.loading.ground import split_rows
 from benchmarks.loading.race import Way
 
@@ -29,10 +32,12 @@ class Store:
 
     name = ""
     share = 1.0  # of the keys of a repetition that it fetches, at its speed
+    times = 1  # so many times as many records as those that take long to write
 
-    def __init__(self, folder: Path, records: int) -> None:
-        self.records = records
-        self.path = folder / f"{type(self).__name__.lower()}-{records}"
+    def __init__(self, folder: Path, rows: Rows, some: int) -> None:
+        self.rows = rows[: self.times * some]
+        self.records = len(self.rows)
+        self.path = folder / f"{type(self).__name__.lower()}-{self.records}"
         self.build_s = 0.0
         done = Path(f"{self.path}.seconds")
         if done.exists():
@@ -42,7 +47,13 @@ class Store:
             self.build()
             self.build_s = time.perf_counter() - started
             done.write_text(f"{self.build_s}")
+        read_in_huge(self.path)
         self.open()
+
+    def pieces(self, size: int = 1 << 18) -> Iterator[Rows]:
+        """Yield all rows, some at a time."""
+        for first in range(0, self.records, size):
+            yield self.rows[first : first + size]
 
     def build(self) -> None:
         """Write the store."""
@@ -85,22 +96,22 @@ class Lmdb(Store):
     name = "LMDB"
     share = 1 / 16
 
+    def names(self) -> tuple[Keys, Rows]:
+        """Return what the records are called, ascending, and the records in that order."""
+        return np.arange(self.records, dtype=np.uint64), self.rows
+
     def build(self) -> None:
         import lmdb
 
-        env = lmdb.open(
-            str(self.path), map_size=2 << 30, writemap=True, sync=False, lock=False
-        )
+        names, rows = self.names()
+        env = lmdb.open(str(self.path), map_size=2 << 30, writemap=True, sync=False, lock=False)
         with env.begin(write=True) as transaction:
             cursor = transaction.cursor()
-            for keys in blocks(self.records):
-                names, rows = keys.astype(">u8").tobytes(), rows_of(keys).tobytes()
+            for first in range(0, len(names), 1 << 18):
+                part = slice(first, first + (1 << 18))
+                pairs = zip(names[part].tolist(), rows[part], strict=True)
                 cursor.putmulti(
-                    [
-                        (names[8 * i : 8 * i + 8], rows[SIZE * i : SIZE * i + SIZE])
-                        for i in range(len(keys))
-                    ],
-                    append=True,
+                    [(name.to_bytes(8), row.tobytes()) for name, row in pairs], append=True
                 )
         env.close()
 
@@ -127,6 +138,7 @@ class Lance(Store):
     """Lance: one column of 160 bytes, take() of sorted positions."""
 
     name = "Lance"
+    times = 4
     share = 1 / 8
 
     def build(self) -> None:
@@ -136,10 +148,9 @@ class Lance(Store):
         schema = pa.schema([("record", pa.binary(SIZE))])
 
         def batches() -> Any:
-            for keys in blocks(self.records):
-                data = pa.py_buffer(rows_of(keys).tobytes())
+            for piece in self.pieces():
                 column = pa.FixedSizeBinaryArray.from_buffers(
-                    pa.binary(SIZE), len(keys), [None, data]
+                    pa.binary(SIZE), len(piece), [None, pa.py_buffer(piece)]
                 )
                 yield pa.record_batch([column], schema=schema)
 
@@ -154,30 +165,38 @@ class Lance(Store):
     def batch(self, keys: Keys) -> tuple[Keys, Rows]:
         keys = np.sort(keys)
         column = self._dataset.take(keys, columns=["record"])["record"]
-        chunks = [np.frombuffer(c.buffers()[1], "V160", len(c), c.offset * SIZE) for c in column.chunks]
+        chunks = [
+            np.frombuffer(c.buffers()[1], "V160", len(c), c.offset * SIZE) for c in column.chunks
+        ]
         return keys, writable(chunks[0] if len(chunks) == 1 else np.concatenate(chunks))
 
 
 class HuggingFace(Store):
-    """Hugging Face datasets: one column of fixed length, Arrow format, a list of numbers."""
+    """Hugging Face datasets: one column of fixed length, and take() of the Arrow table under it.
 
-    name = "Hugging Face datasets"
-    share = 1 / 8
+    `dataset[keys]` in Arrow format is fifteen times slower for batches of 65,536.
+    """
+
+    name = "HF datasets, Arrow take"
+    times = 4
+    share = 1 / 4
 
     def build(self) -> None:
         import datasets
+        import pyarrow as pa
 
         datasets.disable_progress_bars()
-        features = datasets.Features({"record": datasets.List(datasets.Value("uint8"), SIZE)})
+        words = SIZE // 4  # numbers of four bytes: an Arrow file has 2**31 of them at most
+        values = pa.Int32Array.from_buffers(
+            pa.int32(), words * self.records, [None, pa.py_buffer(self.rows)]
+        )
+        table = pa.table({"record": pa.FixedSizeListArray.from_arrays(values, words)})
+        features = datasets.Features({"record": datasets.List(datasets.Value("int32"), words)})
+        # One chunk: take() of a column in many copies all of it.
         with datasets.arrow_writer.ArrowWriter(
-            features=features, path=str(self._file()), writer_batch_size=1 << 18
+            features=features, path=str(self._file()), writer_batch_size=self.records
         ) as writer:
-            import pyarrow as pa
-
-            for keys in blocks(self.records):
-                values = pa.array(rows_of(keys).view(np.uint8))
-                column = pa.FixedSizeListArray.from_arrays(values, SIZE)
-                writer.write_table(pa.table({"record": column}))
+            writer.write_table(table)
             writer.finalize()
 
     def _file(self) -> Path:
@@ -187,13 +206,16 @@ class HuggingFace(Store):
     def open(self) -> None:
         import datasets
 
-        self._dataset = datasets.Dataset.from_file(str(self._file())).with_format("arrow")
+        self._column = datasets.Dataset.from_file(str(self._file())).data.column("record")
+        for chunk in self._column.chunks:  # have it mapped, as others have theirs
+            np.asarray(chunk.flatten())[:: 4096 // 4].max()
 
     def batch(self, keys: Keys) -> tuple[Keys, Rows]:
-        column = self._dataset[keys.tolist()]["record"].combine_chunks()
-        column = column.chunk(0) if hasattr(column, "chunk") else column
-        rows = np.asarray(column.flatten()).view("V160")
-        return keys, writable(rows)
+        import pyarrow as pa
+
+        taken = self._column.take(pa.array(keys.view(np.int64)))
+        rows = [np.asarray(chunk.flatten()).view("V160") for chunk in taken.chunks]
+        return keys, writable(rows[0] if len(rows) == 1 else np.concatenate(rows))
 
 
 class ArrayRecord(Store):
@@ -207,9 +229,9 @@ class ArrayRecord(Store):
         from array_record.python.array_record_module import ArrayRecordWriter
 
         self.path.mkdir()
-        for number, part in enumerate(np.array_split(np.arange(self.records), self.files)):
+        for number, piece in enumerate(self.pieces(-(-self.records // self.files))):
             writer = ArrayRecordWriter(str(self.path / f"{number}"), "group_size:1,uncompressed")
-            for row in rows_of(part.astype(np.uint64)).view("V160"):
+            for row in piece:
                 writer.write(row.tobytes())
             writer.close()
 
@@ -234,8 +256,8 @@ class ArrayRecord(Store):
 
             options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)
             batches = grain.MapDataset.range(len(keys) // batch).map(fetch).to_iter_dataset(options)
-            for part, rows in batches:
-                tensors = as_tensors(rows)
+            for batch_of in batches:
+                part, tensors = batch_of[0], as_tensors(batch_of[1])
             return part, {name: tensor.numpy() for name, tensor in tensors.items()}
 
         return Way(run, share=self.share)
@@ -259,9 +281,8 @@ class Mosaic(Store):
             out=str(self.path), columns={"record": f"ndarray:uint8:{SIZE}"}, size_limit=1 << 26
         )
         with writer:
-            for keys in blocks(self.records):
-                for row in rows_of(keys).view(np.uint8).reshape(-1, SIZE):
-                    writer.write({"record": row})
+            for row in self.rows.view(np.uint8).reshape(-1, SIZE):
+                writer.write({"record": row})
 
     def open(self) -> None:
         self._loaders: dict[int, Any] = {}
@@ -275,22 +296,30 @@ class Mosaic(Store):
                 local=str(self.path), shuffle=True, batch_size=batch, num_canonical_nodes=1
             )
             self._loaders[batch] = base.StreamingDataLoader(
-                dataset, batch_size=batch, num_workers=self.workers, persistent_workers=True
+                dataset,
+                batch_size=batch,
+                num_workers=self.workers,
+                persistent_workers=True,
+                timeout=120,
             )
         return self._loaders[batch]
 
     def way(self, batch: int) -> Way:
+        """Take batches of its epoch; drawing the epoch and the first batch are not measured."""
+        kept: list[Any] = []
+
+        def prepare(keys: Keys) -> None:
+            kept[:] = [iter(self._loader(batch))]
+            next(kept[0])
+
         def run(keys: Keys) -> tuple[Keys, Fields]:
-            wanted, got = len(keys), 0
-            for rows in self._loader(batch):
-                tensors = as_tensors(rows["record"].numpy().view("V160")[:, 0])
-                got += len(rows["record"])
-                if got >= wanted:
-                    break
+            for _ in range(len(keys) // batch):
+                rows = next(kept[0])["record"].numpy()
+                tensors = as_tensors(rows.view("V160")[:, 0])
             fields = {name: tensor.numpy() for name, tensor in tensors.items()}
             return keys_of(fields["label"]), fields
 
-        return Way(run, share=self.share, close=self.close)
+        return Way(run, prepare, share=self.share, close=self.close)
 
     def close(self) -> None:
         self._loaders.clear()
@@ -308,9 +337,8 @@ class Files(Store):
 
     def build(self) -> None:
         self.path.mkdir()
-        for number, first in enumerate(range(0, self.records, self.per_file)):
-            keys = np.arange(first, min(first + self.per_file, self.records), dtype=np.uint64)
-            (self.path / f"{number}.bin").write_bytes(rows_of(keys).tobytes())
+        for number, piece in enumerate(self.pieces(self.per_file)):
+            (self.path / f"{number}.bin").write_bytes(piece.tobytes())
 
     def open(self) -> None:
         self._samples = Samples(self.path, self.per_file)
@@ -324,9 +352,9 @@ class Files(Store):
                 self._samples,  # type: ignore[arg-type]
                 batch_sampler=[wanted[at : at + batch] for at in range(0, len(wanted), batch)],
                 num_workers=workers,
+                timeout=120 if workers else 0,
             )
-            for tensors in loader:
-                pass
+            tensors = deque(loader, maxlen=1).pop()
             part = np.array(wanted[-batch:], np.uint64)
             return part, {name: tensor.numpy() for name, tensor in tensors.items()}
 
@@ -363,10 +391,12 @@ def writable(rows: Rows) -> Rows:
     return np.frombuffer(memory, "V160")
 
 
-STORES: dict[str, Callable[[Path, int], Store]] = {
+# By the name of the rival that has to be installed.
+STORES: dict[str, type[Store]] = {
     "LMDB": Lmdb,
     "Lance": Lance,
     "Hugging Face datasets": HuggingFace,
     "ArrayRecord": ArrayRecord,
     "MosaicML Streaming": Mosaic,
+    "torch DataLoader": Files,
 }

@@ -144,9 +144,7 @@ def torch_select(ground: Ground, threads: int = 1) -> Way:
     import torch
 
     tensor = _as_tensor(ground)
-    outputs = [
-        torch.from_numpy(rows.view(np.float32).reshape(-1, 40)) for rows in ground.rows
-    ]
+    outputs = [torch.from_numpy(rows.view(np.float32).reshape(-1, 40)) for rows in ground.rows]
 
     def run(keys: Keys) -> tuple[Keys, Fields]:
         positions = torch.from_numpy(keys.view(np.int64))

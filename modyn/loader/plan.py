@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.loader.ahead import Source
 from modyn.loader.arguments import (
     ENDLESS,
     as_number,
@@ -19,7 +20,8 @@ from modyn.loader.arguments import (
     read_samples,
 )
 from modyn.loader.batch import Parts
-from modyn.loader.batches import Batches
+from modyn.loader.batches import Batches, Filled
+from modyn.loader.decode import Collate, Decode, Decoding
 from modyn.loader.waits import Tally, Waits
 
 if TYPE_CHECKING:
@@ -135,6 +137,10 @@ class Loader:
         bucket_batches: int = 64,
         rank: int | None = None,
         world_size: int | None = None,
+        decode: Decode | None = None,
+        decode_workers: int = 2,
+        decode_processes: bool = False,
+        collate: Collate | None = None,
     ) -> None:
         if shuffle is not False and shuffle not in ("global", "partition"):
             raise ValueError(f'shuffle must be "global", "partition" or False, got {shuffle!r}')
@@ -166,6 +172,9 @@ class Loader:
             world_size=self._world_size,
         )
         self._parts = Parts.of(self._core, names)
+        self._decoding = Decoding.of(
+            decode, decode_workers, decode_processes, collate, tuple(self._parts.fields)
+        )
         self._tally = Tally()
 
     def __len__(self) -> int:
@@ -203,11 +212,20 @@ class Loader:
         """
         stride = as_number("stride", stride, 1, 2**63 - 1)
         beyond = 2**63 - 1 if self._pass_rows == ENDLESS else len(self) + stride - 1
+        first = as_number("first", first, 0, beyond)
         core = self._core.begin(
             epoch=self._epoch,
-            first=as_number("first", first, 0, beyond),
+            first=first,
             threads=self._threads,
             depth=self._prefetch,
             stride=stride,
         )
-        return Batches(core, self._parts, self._tally)
+        stage = self._stages(Filled(core, self._parts), first, stride)
+        return Batches(stage, core, self._tally)
+
+    def _stages(self, filled: Filled, first: int, stride: int) -> Source:
+        """Return the last of the stages that batches pass on their way to the loop."""
+        stage: Source = filled
+        if self._decoding is not None:
+            stage = self._decoding.begin(stage, depth=self._prefetch, first=first, stride=stride)
+        return stage
