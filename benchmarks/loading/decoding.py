@@ -30,8 +30,8 @@ BATCH = 64
 Pixels = npt.NDArray[np.uint8]
 Keys = npt.NDArray[np.uint64]
 Decode = Callable[[Any], Pixels]
-# Takes the batches of these keys and returns the images of the last one.
-Run = Callable[[Keys], Pixels]
+# Takes the batches of these keys and returns the keys and images of the last one.
+Run = Callable[[Keys], tuple[Keys, Pixels]]
 
 
 def pillow(data: Any) -> Pixels:
@@ -76,7 +76,7 @@ class Album:
     def made(cls, site: Site) -> Album:
         folder = site.folder / "album"
         folder.mkdir()
-        pictures = [picture(key) for key in range(site.size(2_000, 200))]
+        pictures = [picture(key) for key in range(site.size(1_500, 96))]
         paths = [str(folder / f"{key:06}.jpg") for key in range(len(pictures))]
         for path, data in zip(paths, pictures, strict=True):
             Path(path).write_bytes(data)
@@ -102,29 +102,35 @@ def alone(album: Album, decode: Decode, threads: int) -> Run:
     """Decode what is in memory, on a pool of threads: nothing is loaded."""
     pool = ThreadPoolExecutor(threads)
 
-    def run(keys: Keys) -> Pixels:
+    def run(keys: Keys) -> tuple[Keys, Pixels]:
         for part in cut(keys):
             images = list(pool.map(decode, [album.pictures[key] for key in part]))
             got = np.stack(images)
-        return got
+        return keys[-BATCH:], got
 
     return run
 
 
 def loader(album: Album, decode: Decode, *, processes: bool) -> Run:
-    def run(keys: Keys) -> Pixels:
-        for batch in modyn.Loader(
-            album.dataset,
-            keys,
-            batch_size=BATCH,
-            threads=1,
-            decode={"image": decode},
-            decode_workers=WORKERS,
-            decode_processes=processes,
-        ):
+    """One loader, which keeps its processes; its order is another one in each repetition."""
+    loader = modyn.Loader(
+        album.dataset,
+        np.arange(len(album.pictures)),
+        batch_size=BATCH,
+        shuffle="global",
+        num_samples_to_pass=album.batches * BATCH,
+        threads=1,
+        decode={"image": decode},
+        decode_workers=WORKERS,
+        decode_processes=processes,
+    )
+
+    def run(keys: Keys) -> tuple[Keys, Pixels]:
+        loader.set_epoch(int(keys[0]))
+        for batch in loader:
             got: Any = batch["image"]
-        images: Pixels = np.asarray(got)
-        return images
+        drawn: Any = batch.numpy("keys")
+        return drawn, np.asarray(got)
 
     return run
 
@@ -151,11 +157,11 @@ def workers(album: Album, decode: Decode, count: int) -> Run:
     )
     list(loader)  # the workers are forked now, before there are threads
 
-    def run(keys: Keys) -> Pixels:
+    def run(keys: Keys) -> tuple[Keys, Pixels]:
         given.keys = list(cut(keys))
         for images in loader:
             got: Pixels = images.numpy()
-        return got
+        return keys[-BATCH:], got
 
     return run
 
@@ -180,9 +186,9 @@ def run_line(outcome: Outcome, album: Album, decode: Decode, repetitions: int) -
             random = np.random.default_rng((23, repetition + 1))
             keys = random.integers(len(album.pictures), size=album.batches * BATCH)
             watch = Stopwatch()
-            got = run(keys.astype(np.uint64))
+            part, got = run(keys.astype(np.uint64))
             taken = watch.stop()
-            wanted = np.stack([decode(album.pictures[key]) for key in keys[-BATCH:]])
+            wanted = np.stack([decode(album.pictures[key]) for key in part.tolist()])
             if got.tobytes() != wanted.tobytes():
                 raise AssertionError(f"{name}: the batch is not what was stored")
             outcome.checked += 1
