@@ -279,7 +279,7 @@ class _Worker:
 
 
 class _Thread(threading.Thread):
-    """A worker; a finalizer that the collector runs on one of them joins nobody."""
+    """A worker of some stage."""
 
 
 class Ahead:
@@ -313,7 +313,7 @@ class Ahead:
             _Thread(target=self._shared.work, args=(open_worker,), daemon=True, name="modyn-stage")
             for _ in range(workers)
         ]
-        self._end = weakref.finalize(self, _abandon, self._shared, self._threads)
+        self._end = weakref.finalize(self, _close, self._shared, self._threads, ABANDONED_S)
         for thread in self._threads:
             thread.start()
 
@@ -330,25 +330,21 @@ class Ahead:
 
     def close(self) -> None:
         """Stop, close the source, and join the workers; any number of times."""
-        self._shared.stop()
-        if self._shared.pid == os.getpid():
-            for thread in self._threads:
-                if thread is not threading.current_thread():
-                    thread.join()
-            self._shared.slots.clear()
+        _close(self._shared, self._threads, None)
 
 
-def _abandon(shared: _Shared, threads: list[_Thread]) -> None:
-    """Stop what nobody refers to any more, on whatever thread this is noticed.
+def _close(shared: _Shared, threads: list[_Thread], timeout_s: float | None) -> None:
+    """Stop, and join the workers, unless this is a worker of any stage.
 
-    A worker that collects garbage may come here from anywhere, with a lock of its own stage held
-    that another worker waits for: it joins nobody.  The others may, since nobody who holds a lock
-    of this stage but its workers can be here.
+    The finalizer of an iterator, and with it those of the stages before, runs on whatever thread
+    collects garbage.  A worker may hold the lock of a stage just then, its own or the one before,
+    which the workers that it would join wait for.  Any other thread that gets here for iterators
+    that nobody refers to holds none of their locks.
     """
     shared.stop()
-    if isinstance(threading.current_thread(), _Thread) or shared.pid != os.getpid():
+    if shared.pid != os.getpid() or isinstance(threading.current_thread(), _Thread):
         return
-    deadline = time.monotonic() + ABANDONED_S
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
     shared.slots.clear()

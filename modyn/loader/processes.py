@@ -266,6 +266,10 @@ class _Child:
         self._is_ready = False  # it has come up
         self.is_idle = True  # it has answered all it was asked
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
     def decode_samples(self, values: Mapping[str, Any], stopped: Stopped) -> Mapping[str, Any]:
         """Return a stack or a list by field, as decode_samples() there."""
         made: Mapping[str, Any] = self._ask(dict(values), stopped)
@@ -355,6 +359,10 @@ class Children:
     def __reduce__(self) -> tuple[Any, ...]:
         return Children, (self._decode,)  # processes do not travel
 
+    def idle(self) -> list[int]:
+        """Return the numbers of the processes that wait for work."""
+        return self._state.pids()
+
     @contextlib.contextmanager
     def child(self) -> Iterator[_Child]:
         """Give a process to a thread for as long as it works."""
@@ -378,6 +386,10 @@ class _Idle:
         self._lock = threading.Lock()
         self._children: list[_Child] = []
         self._is_ended = False
+
+    def pids(self) -> list[int]:
+        with self._lock:
+            return [child.pid for child in self._children]
 
     def take(self) -> _Child | None:
         if self._pid != os.getpid():
