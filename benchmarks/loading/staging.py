@@ -100,15 +100,19 @@ class Load:
         self._dataset: modyn.Dataset | None = None
 
     def open(self) -> None:
-        if self._dataset is not None and self._used:
-            return
-        if self._dataset is not None:
-            self._dataset.close()
-        self._dataset = modyn.Dataset.open(self._epoch.path)
-        if self._used:
+        if self._dataset is None or not self._used:
+            self.close()
+            self._dataset = modyn.Dataset.open(self._epoch.path)
+        if self._used:  # read in as well as can be, mapped, and verified
+            drop(*self._epoch.segments())
             self._dataset.view.warm()
             for keys in np.array_split(self._epoch.keys(), PARTITIONS * 16):
                 self._dataset.fetch(keys)
+
+    def close(self) -> None:
+        if self._dataset is not None:
+            self._dataset.close()
+            self._dataset = None
 
     def run(self, number: int) -> tuple[Keys, Fields]:
         assert self._dataset is not None
