@@ -3,29 +3,32 @@
  * All of a loader but its pool is set once and only read afterwards, so that
  * any number of workers fill batches at the same time, each for itself:
  *
- *   (1) rows [b * batch_size, ...) of the epoch become positions
+ *   (1) a batch becomes rows, and rows become positions
  *   (2) the positions become keys, and weights
  *   (3) one gather brings labels and fields to where the consumer reads them
  *
- * (1) and (2) go block by block.  While the positions of one block are drawn,
- * which is arithmetic, the keys of the block before it are on their way. */
+ * Where rows are sorted by length, (1) waits for the plan of a window, which
+ * the first worker that comes to the window makes for all. */
 #include "prefetch/loader.h"
 
 #include "base/bytes.h"
-#include "base/permutation.h"
-#include "prefetch/prefetcher.h"
+#include "base/random.h"
+#include "prefetch/buckets.h"
+#include "prefetch/windows.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-#define BLOCK 32 /* rows */
+#define PARTITION_BYTES (UINT64_C(64) << 20) /* of records */
+#define PAYLOAD_BYTES UINT64_C(4096)         /* as a payload is counted */
 
 struct mdn_loader {
     mdn_loader_options opt; /* its fields point to our own copy */
+    mdn_samples samples;
+    mdn_cut cut;
     uint64_t batch_count;
-    uint64_t full_rows; /* of every batch but the last */
-    uint64_t last_rows;
-    mdn_pool *pool; /* one reference */
+    uint64_t window_rows; /* of every window but the last; 0: no buckets */
+    mdn_pool *pool;       /* one reference */
     uint32_t *fields;
     uint32_t part_count;
     uint32_t payload_count; /* parts whose length is known only when filled */
@@ -36,12 +39,59 @@ struct mdn_loader {
 
 struct mdn_epoch {
     mdn_loader *loader; /* borrowed; must outlive the epoch */
-    uint64_t first_batch;
-    mdn_permutation permutation; /* when it shuffles */
+    uint64_t first_batch, stride;
+    mdn_pass pass;
+    mdn_windows *windows; /* NULL: no buckets */
     mdn_prefetcher *prefetcher;
 };
 
 /* ----- the plan ----- */
+
+static mdn_status
+check_buckets(const mdn_loader_options *opt, mdn_error *err)
+{
+    const mdn_schema *schema = mdn_view_schema(opt->view);
+    uint64_t rows;
+
+    if (opt->bucket_batches == 0)
+        return MDN_OK;
+    if (opt->bucket_field >= schema->field_count
+        || schema->fields[opt->bucket_field].dtype != MDN_BYTES)
+        return mdn_fail(err, MDN_INVALID,
+                        "buckets are by the length of a bytes field; field "
+                        "number %u is none",
+                        opt->bucket_field);
+    if (mdn_mul_overflows(opt->bucket_batches, opt->batch_size, &rows)
+        || rows > MDN_BUCKET_ROWS_MAX)
+        return mdn_fail(err, MDN_INVALID,
+                        "bucket_batches * batch_size must be at most %llu, "
+                        "got %llu * %llu",
+                        (unsigned long long)MDN_BUCKET_ROWS_MAX,
+                        (unsigned long long)opt->bucket_batches,
+                        (unsigned long long)opt->batch_size);
+    return MDN_OK;
+}
+
+static mdn_status
+check_pass(const mdn_loader_options *opt, mdn_error *err)
+{
+    uint32_t world_size = opt->world_size > 0 ? opt->world_size : 1;
+
+    if (opt->rank >= world_size)
+        return mdn_fail(err, MDN_INVALID,
+                        "rank must be less than world_size, which is %u, got "
+                        "%u",
+                        world_size, opt->rank);
+    if (opt->batch_size % world_size != 0)
+        return mdn_fail(err, MDN_INVALID,
+                        "batch_size, the samples of all ranks together, must "
+                        "be a multiple of world_size, which is %u, got %llu",
+                        world_size, (unsigned long long)opt->batch_size);
+    if (opt->pass_rows > 0 && opt->count == 0)
+        return mdn_fail(err, MDN_INVALID,
+                        "there are no samples that a pass could repeat");
+    return check_buckets(opt, err);
+}
 
 static mdn_status
 check_options(const mdn_loader_options *opt, mdn_error *err)
@@ -64,21 +114,29 @@ check_options(const mdn_loader_options *opt, mdn_error *err)
             return mdn_fail(err, MDN_INVALID,
                             "field %u was asked for, the schema has %u",
                             opt->fields[i], schema->field_count);
-    return MDN_OK;
+    return check_pass(opt, err);
 }
 
 static void
-count_batches(mdn_loader *loader)
+plan_batches(mdn_loader *loader)
 {
-    uint64_t count = loader->opt.count, size = loader->opt.batch_size;
+    mdn_loader_options *opt = &loader->opt;
 
-    loader->full_rows = size < count ? size : count;
-    loader->batch_count = count / size;
-    loader->last_rows = loader->full_rows;
-    if (count % size != 0 && !loader->opt.drop_last) {
-        loader->batch_count++;
-        loader->last_rows = count % size;
-    }
+    if (opt->world_size == 0)
+        opt->world_size = 1;
+    if (opt->partition_size == 0)
+        opt->partition_size =
+            mdn_loader_usual_partition(mdn_view_schema(opt->view));
+    loader->samples = (mdn_samples){opt->keys, opt->weights, opt->count};
+    loader->cut = (mdn_cut){
+        .rows = opt->pass_rows > 0 ? opt->pass_rows : opt->count,
+        .batch_size = opt->batch_size,
+        .rank = opt->rank,
+        .world_size = opt->world_size,
+        .drop_last = opt->drop_last,
+    };
+    loader->batch_count = mdn_cut_batch_count(&loader->cut);
+    loader->window_rows = opt->bucket_batches * opt->batch_size;
 }
 
 static uint32_t
@@ -149,6 +207,19 @@ shape_parts(const mdn_loader *loader, uint64_t rows, mdn_part *parts)
         parts[i] = part_of_role(schema, loader->roles[i], rows);
 }
 
+/* Rows of a batch, as they are for every one but the last, and for that. */
+static void
+shape_batches(mdn_loader *loader)
+{
+    uint64_t last = loader->batch_count;
+
+    shape_parts(loader, loader->cut.batch_size / loader->cut.world_size,
+                loader->full_parts);
+    shape_parts(loader,
+                last > 0 ? mdn_cut_share(&loader->cut, last - 1).count : 0,
+                loader->last_parts);
+}
+
 /* Three parts of a sample, and at most two for each field. */
 static mdn_status
 allocate(mdn_loader *loader, mdn_error *err)
@@ -188,10 +259,9 @@ mdn_loader_new(const mdn_loader_options *options, mdn_loader **out,
     for (uint32_t i = 0; i < options->field_count; i++)
         loader->fields[i] = options->fields[i];
     loader->opt.fields = loader->fields;
-    count_batches(loader);
+    plan_batches(loader);
     loader->part_count = assign_roles(loader);
-    shape_parts(loader, loader->full_rows, loader->full_parts);
-    shape_parts(loader, loader->last_rows, loader->last_parts);
+    shape_batches(loader);
     *out = loader;
     return MDN_OK;
 
@@ -222,6 +292,29 @@ mdn_loader_batch_count(const mdn_loader *loader)
     return loader->batch_count;
 }
 
+bool
+mdn_loader_is_endless(const mdn_loader *loader)
+{
+    return loader->cut.rows == MDN_ENDLESS;
+}
+
+uint64_t
+mdn_loader_partition_size(const mdn_loader *loader)
+{
+    return loader->opt.partition_size;
+}
+
+uint64_t
+mdn_loader_usual_partition(const mdn_schema *schema)
+{
+    uint64_t record = schema->head_size + schema->bytes_count * PAYLOAD_BYTES;
+    uint64_t size = 1;
+
+    while (2 * size * record <= PARTITION_BYTES)
+        size *= 2;
+    return size;
+}
+
 mdn_pool *
 mdn_loader_pool(const mdn_loader *loader)
 {
@@ -241,6 +334,58 @@ mdn_loader_part_role(const mdn_loader *loader, uint32_t part)
     return loader->roles[part];
 }
 
+/* ----- rows ----- */
+
+uint64_t
+mdn_loader_row_count(const mdn_loader *loader)
+{
+    return mdn_cut_rows(&loader->cut);
+}
+
+static void
+begin_pass(const mdn_loader *loader, uint64_t epoch, mdn_pass *pass)
+{
+    const mdn_loader_options *opt = &loader->opt;
+
+    mdn_pass_init(pass, opt->count, opt->shuffle, opt->partition_size,
+                  opt->seed, epoch);
+}
+
+void
+mdn_loader_rows(const mdn_loader *loader, uint64_t epoch, uint64_t first,
+                uint64_t count, uint64_t *keys)
+{
+    mdn_pass pass;
+
+    begin_pass(loader, epoch, &pass);
+    mdn_lookup_rows(&loader->samples, &pass, first, count, keys, NULL);
+}
+
+/* Rows of a window of buckets. */
+static uint64_t
+rows_of_window(const mdn_loader *loader, uint64_t window)
+{
+    uint64_t left = mdn_cut_rows(&loader->cut) - window * loader->window_rows;
+
+    return left < loader->window_rows ? left : loader->window_rows;
+}
+
+void
+mdn_loader_span(const mdn_loader *loader, uint64_t batch, uint64_t *first,
+                uint64_t *end)
+{
+    uint64_t window;
+
+    if (loader->window_rows > 0) {
+        window = batch / loader->opt.bucket_batches;
+        *first = window * loader->window_rows;
+        *end = *first + rows_of_window(loader, window);
+        return;
+    }
+    *first = batch * loader->cut.batch_size;
+    *end = *first + mdn_cut_batch_rows(&loader->cut, batch);
+}
+
 /* ----- filling ----- */
 
 /* The writable memory of a part: the batch is still ours alone. */
@@ -250,63 +395,82 @@ data_of(mdn_batch *batch, uint32_t part)
     return mdn_batch_part(batch, part)->data;
 }
 
+static mdn_status
+plan_window(const mdn_loader *loader, const mdn_pass *pass, uint64_t window,
+            uint64_t **out, mdn_error *err)
+{
+    return mdn_buckets_sort(
+        loader->opt.view, &loader->samples, pass, loader->opt.bucket_field,
+        window * loader->window_rows, rows_of_window(loader, window), out, err);
+}
+
+/* Which of the batches that a window is cut into comes as batch `number`: the
+ * whole ones change places. */
 static uint64_t
-block_size(uint64_t at, uint64_t rows)
+draw_batch(const mdn_loader *loader, const mdn_pass *pass, uint64_t number)
 {
-    return rows - at < BLOCK ? rows - at : BLOCK;
+    uint64_t window = number / loader->opt.bucket_batches;
+    uint64_t first = window * loader->opt.bucket_batches;
+    uint64_t whole = rows_of_window(loader, window) / loader->cut.batch_size;
+    mdn_permutation order;
+    uint64_t word;
+
+    if (pass->shuffle == MDN_AS_GIVEN || number - first >= whole)
+        return number;
+    word = mdn_draw(mdn_stream(pass->seed, MDN_STREAM_WINDOWS), pass->epoch);
+    mdn_permutation_init_by(&order, whole, mdn_draw(word, window));
+    return first + mdn_permutation_at(&order, number - first);
 }
 
-/* Put the positions of a block of rows where its keys will be, and ask for what
- * lies there. */
+/* Keys and weights of a batch that is cut from the plan of its window. */
 static void
-draw_block(const mdn_loader_options *opt, const mdn_permutation *permutation,
-           uint64_t first, uint64_t count, uint64_t *positions)
+fill_sorted(const mdn_loader *loader, const mdn_pass *pass, uint64_t number,
+            const uint64_t *plan, uint64_t *keys, double *weights)
 {
-    mdn_permutation_range(permutation, first, count, positions);
-    for (uint64_t i = 0; i < count; i++)
-        __builtin_prefetch(&opt->keys[positions[i]]);
-    for (uint64_t i = 0; opt->weights != NULL && i < count; i++)
-        __builtin_prefetch(&opt->weights[positions[i]]);
+    uint64_t batch = draw_batch(loader, pass, number);
+    uint64_t window = number / loader->opt.bucket_batches;
+    mdn_share share = mdn_cut_share(&loader->cut, batch);
+
+    mdn_lookup_at(&loader->samples,
+                  plan + (share.first - window * loader->window_rows),
+                  share.count, keys, weights);
 }
 
-/* keys[i] is a position, and becomes the key that is there. */
-static void
-look_up_block(const mdn_loader_options *opt, uint64_t count, uint64_t *keys,
-              double *weights)
+static mdn_status
+fill_from_window(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
+                 uint64_t number, uint64_t *keys, double *weights,
+                 mdn_error *err)
 {
-    for (uint64_t i = 0; weights != NULL && i < count; i++)
-        weights[i] = opt->weights[keys[i]];
-    for (uint64_t i = 0; i < count; i++)
-        keys[i] = opt->keys[keys[i]];
+    uint64_t window = number / loader->opt.bucket_batches;
+    const uint64_t *plan = NULL;
+    uint64_t *own = NULL;
+    mdn_status st;
+
+    if (windows == NULL) {
+        st = plan_window(loader, pass, window, &own, err);
+        plan = own;
+    } else
+        st = mdn_windows_get(windows, window, &plan, err);
+    if (st == MDN_OK)
+        fill_sorted(loader, pass, number, plan, keys, weights);
+    if (windows != NULL)
+        mdn_windows_put(windows, window);
+    free(own);
+    return st;
 }
 
-static void
-fill_shuffled(const mdn_loader_options *opt, const mdn_permutation *permutation,
-              uint64_t first, uint64_t rows, uint64_t *keys, double *weights)
+static mdn_status
+fill_keys(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
+          uint64_t number, uint64_t *keys, double *weights, mdn_error *err)
 {
-    draw_block(opt, permutation, first, block_size(0, rows), keys);
-    for (uint64_t at = 0; at < rows; at += BLOCK) {
-        uint64_t next = at + BLOCK;
+    mdn_share share = mdn_cut_share(&loader->cut, number);
 
-        if (next < rows)
-            draw_block(opt, permutation, first + next, block_size(next, rows),
-                       keys + next);
-        look_up_block(opt, block_size(at, rows), keys + at,
-                      weights != NULL ? weights + at : NULL);
-    }
-}
-
-static void
-fill_keys(const mdn_loader_options *opt, const mdn_permutation *permutation,
-          uint64_t first, uint64_t rows, uint64_t *keys, double *weights)
-{
-    if (opt->shuffle) {
-        fill_shuffled(opt, permutation, first, rows, keys, weights);
-        return;
-    }
-    memcpy(keys, opt->keys + first, rows * sizeof *keys);
-    if (weights != NULL)
-        memcpy(weights, opt->weights + first, rows * sizeof *weights);
+    if (loader->window_rows > 0 && !share.is_fill_up)
+        return fill_from_window(loader, pass, windows, number, keys, weights,
+                                err);
+    mdn_lookup_rows(&loader->samples, pass, share.first, share.count, keys,
+                    weights);
+    return MDN_OK;
 }
 
 /* What mdn_view_fetch is to fill; fields of bytes get their memory here. */
@@ -340,13 +504,11 @@ aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
 }
 
 static mdn_status
-fill_batch(mdn_loader *loader, const mdn_permutation *permutation,
+fill_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
            uint64_t number, mdn_batch *batch, mdn_error *err)
 {
     mdn_target targets[MDN_FIELDS_MAX];
-    bool is_last = number + 1 == loader->batch_count;
-    uint64_t rows = is_last ? loader->last_rows : loader->full_rows;
-    uint64_t first = number * loader->opt.batch_size;
+    uint64_t rows = mdn_batch_part(batch, 0)->shape[0];
     uint32_t n = 0;
     uint64_t *keys = data_of(batch, n++);
     int64_t *labels = NULL;
@@ -357,8 +519,9 @@ fill_batch(mdn_loader *loader, const mdn_permutation *permutation,
         labels = data_of(batch, n++);
     if (loader->opt.weights != NULL)
         weights = data_of(batch, n++);
-    fill_keys(&loader->opt, permutation, first, rows, keys, weights);
-    st = aim(loader, batch, keys, rows, targets, err);
+    st = fill_keys(loader, pass, windows, number, keys, weights, err);
+    if (st == MDN_OK)
+        st = aim(loader, batch, keys, rows, targets, err);
     if (st != MDN_OK)
         return st;
     return mdn_view_fetch(loader->opt.view, keys, rows, targets,
@@ -381,7 +544,7 @@ fail_in_batch(uint64_t number, mdn_error *err)
 }
 
 static mdn_status
-make_batch(mdn_loader *loader, const mdn_permutation *permutation,
+make_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
            uint64_t number, mdn_batch **out, mdn_error *err)
 {
     bool is_last = number + 1 == loader->batch_count;
@@ -394,7 +557,7 @@ make_batch(mdn_loader *loader, const mdn_permutation *permutation,
                        loader->part_count, &batch, err);
     if (st != MDN_OK)
         return st;
-    st = fill_batch(loader, permutation, number, batch, err);
+    st = fill_batch(loader, pass, windows, number, batch, err);
     if (st != MDN_OK) {
         fail_in_batch(number, err);
         mdn_batch_release(batch);
@@ -404,27 +567,19 @@ make_batch(mdn_loader *loader, const mdn_permutation *permutation,
     return MDN_OK;
 }
 
-static void
-shuffle(const mdn_loader *loader, uint64_t epoch, mdn_permutation *permutation)
-{
-    if (loader->opt.shuffle && loader->opt.count > 0)
-        mdn_permutation_init(permutation, loader->opt.count, loader->opt.seed,
-                             epoch);
-}
-
 mdn_status
 mdn_loader_fill(mdn_loader *loader, uint64_t epoch, uint64_t batch,
                 mdn_batch **out, mdn_error *err)
 {
-    mdn_permutation permutation;
+    mdn_pass pass;
 
     *out = NULL;
     if (batch >= loader->batch_count)
         return mdn_fail(
             err, MDN_INVALID, "batch %llu was asked for, the epoch has %llu",
             (unsigned long long)batch, (unsigned long long)loader->batch_count);
-    shuffle(loader, epoch, &permutation);
-    return make_batch(loader, &permutation, batch, out, err);
+    begin_pass(loader, epoch, &pass);
+    return make_batch(loader, &pass, NULL, batch, out, err);
 }
 
 /* ----- an epoch ----- */
@@ -434,21 +589,75 @@ fill_ticket(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
 {
     mdn_epoch *epoch = ctx;
 
-    return make_batch(epoch->loader, &epoch->permutation,
-                      epoch->first_batch + ticket, out, err);
+    return make_batch(epoch->loader, &epoch->pass, epoch->windows,
+                      epoch->first_batch + ticket * epoch->stride, out, err);
+}
+
+/* Batches first, first + stride, ... below end. */
+static uint64_t
+count_steps(uint64_t first, uint64_t stride, uint64_t end)
+{
+    return first < end ? (end - 1 - first) / stride + 1 : 0;
+}
+
+static mdn_status
+plan_of_window(void *ctx, uint64_t window, uint64_t **out, mdn_error *err)
+{
+    mdn_epoch *epoch = ctx;
+
+    return plan_window(epoch->loader, &epoch->pass, window, out, err);
+}
+
+/* How many batches of this epoch are cut from a window: all of it but a last
+ * one for which our rank has only rows that fill it up. */
+static uint64_t
+uses_of_window(void *ctx, uint64_t window)
+{
+    const mdn_epoch *epoch = ctx;
+    const mdn_loader *loader = epoch->loader;
+    uint64_t first = window * loader->opt.bucket_batches;
+    uint64_t end = first + loader->opt.bucket_batches;
+    uint64_t last = loader->batch_count;
+
+    if (mdn_cut_share(&loader->cut, last - 1).is_fill_up)
+        last--;
+    if (end > last)
+        end = last;
+    return count_steps(epoch->first_batch, epoch->stride, end)
+           - count_steps(epoch->first_batch, epoch->stride, first);
+}
+
+/* A worker is in one window at a time, and so is a consumer that helps; one
+ * more may be between two of its batches. */
+static mdn_status
+new_windows(mdn_epoch *epoch, uint32_t thread_count, mdn_error *err)
+{
+    mdn_windows_options options = {
+        .live_max = thread_count + 2,
+        .ctx = epoch,
+        .plan = plan_of_window,
+        .uses = uses_of_window,
+    };
+
+    if (epoch->loader->window_rows == 0)
+        return MDN_OK;
+    return mdn_windows_new(&options, &epoch->windows, err);
 }
 
 static mdn_status
 check_epoch(const mdn_loader *loader, const mdn_epoch_options *opt,
             mdn_error *err)
 {
+    uint64_t stride = opt->stride > 0 ? opt->stride : 1;
+
     if (opt->thread_count < 1 || opt->thread_count > MDN_LOADER_THREADS_MAX)
         return mdn_fail(err, MDN_INVALID, "threads must be 1 to %d, got %u",
                         MDN_LOADER_THREADS_MAX, opt->thread_count);
     if (opt->depth < 1 || opt->depth > MDN_LOADER_DEPTH_MAX)
         return mdn_fail(err, MDN_INVALID, "prefetch must be 1 to %d, got %u",
                         MDN_LOADER_DEPTH_MAX, opt->depth);
-    if (opt->first_batch > loader->batch_count)
+    if (opt->first_batch > loader->batch_count
+        && opt->first_batch - loader->batch_count >= stride)
         return mdn_fail(err, MDN_INVALID,
                         "first batch %llu was asked for, the epoch has %llu",
                         (unsigned long long)opt->first_batch,
@@ -472,9 +681,11 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
         return mdn_fail_nomem(err, sizeof *epoch);
     epoch->loader = loader;
     epoch->first_batch = options->first_batch;
-    shuffle(loader, options->epoch, &epoch->permutation);
+    epoch->stride = options->stride > 0 ? options->stride : 1;
+    begin_pass(loader, options->epoch, &epoch->pass);
     workers = (mdn_prefetcher_options){
-        .ticket_count = loader->batch_count - options->first_batch,
+        .ticket_count =
+            count_steps(epoch->first_batch, epoch->stride, loader->batch_count),
         .thread_count = options->thread_count,
         .depth = options->depth,
         .ctx = epoch,
@@ -483,9 +694,11 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
     /* The batches in the window and the one or two the consumer holds. */
     mdn_pool_keep(loader->pool,
                   (options->depth + 2) * (1 + loader->payload_count));
-    st = mdn_prefetcher_start(&workers, &epoch->prefetcher, err);
+    st = new_windows(epoch, options->thread_count, err);
+    if (st == MDN_OK)
+        st = mdn_prefetcher_start(&workers, &epoch->prefetcher, err);
     if (st != MDN_OK) {
-        free(epoch);
+        mdn_epoch_free(epoch);
         return st;
     }
     *out = epoch;
@@ -497,6 +710,12 @@ mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms, mdn_batch **out,
                mdn_error *err)
 {
     return mdn_prefetcher_take(epoch->prefetcher, timeout_ms, out, err);
+}
+
+mdn_waits
+mdn_epoch_waits(mdn_epoch *epoch)
+{
+    return mdn_prefetcher_waits(epoch->prefetcher);
 }
 
 void
@@ -511,5 +730,6 @@ mdn_epoch_free(mdn_epoch *epoch)
     if (epoch == NULL)
         return;
     mdn_prefetcher_free(epoch->prefetcher);
+    mdn_windows_free(epoch->windows);
     free(epoch);
 }

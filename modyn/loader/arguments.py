@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,18 @@ from modyn import _core
 if TYPE_CHECKING:
     from modyn.trainset import TrainingSet
 
-__all__ = ["as_number", "field_indices", "field_names", "read_samples"]
+__all__ = [
+    "ENDLESS",
+    "as_number",
+    "bucket_field",
+    "field_indices",
+    "field_names",
+    "pass_rows",
+    "rank_of",
+    "read_samples",
+]
+
+ENDLESS = 2**64 - 1  # MDN_ENDLESS of csrc/prefetch/cut.h
 
 
 def as_number(name: str, value: int, low: int, high: int) -> int:
@@ -46,6 +58,41 @@ def field_indices(fields: Sequence[str] | None, names: list[str]) -> tuple[int, 
     if len(set(fields)) != len(fields):
         raise ValueError(f"fields names a field twice: {list(fields)}")
     return tuple(names.index(name) for name in fields)
+
+
+def pass_rows(num_samples_to_pass: float | None) -> int:
+    """Return the rows of a pass as the core has them: 0 is one epoch."""
+    if num_samples_to_pass is None:
+        return 0
+    if num_samples_to_pass == math.inf:
+        return ENDLESS
+    # An int, or as_number says that it is none.
+    return as_number("num_samples_to_pass", cast("int", num_samples_to_pass), 1, 2**63 - 1)
+
+
+def bucket_field(bucket_by: str, view: _core.View) -> int:
+    """Return where in the schema the field is whose length decides."""
+    names = field_names(view)
+    if bucket_by not in names:
+        raise ValueError(f"no field {bucket_by!r} in the dataset; it has {', '.join(names)}")
+    index = names.index(bucket_by)
+    kind = view.schema.splitlines()[index].partition(":")[2].strip()
+    if kind != "bytes":
+        raise ValueError(f"bucket_by must name a field of bytes; {bucket_by!r} is {kind}")
+    return index
+
+
+def rank_of(rank: int | None, world_size: int | None) -> tuple[int, int]:
+    """Return which of how many processes this is."""
+    if (rank is None) != (world_size is None):
+        raise ValueError("rank and world_size are given together, or neither of them")
+    if rank is None or world_size is None:
+        return 0, 1
+    world_size = as_number("world_size", world_size, 1, 2**32 - 1)
+    rank = as_number("rank", rank, 0, 2**32 - 1)
+    if rank >= world_size:
+        raise ValueError(f"rank must be less than world_size, {world_size}, got {rank}")
+    return rank, world_size
 
 
 def read_samples(

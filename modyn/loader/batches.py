@@ -5,30 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
-from modyn import _core
 from modyn.loader.ahead import Source
-from modyn.loader.batch import Batch, Parts
-from modyn.loader.pinned import Lender
+from modyn.loader.waits import Tally, Waits
 
-__all__ = ["Batches", "Filled"]
-
-
-class Filled:
-    """The first stage: batches as the worker threads of the core fill them."""
-
-    def __init__(self, core: _core.Epoch, parts: Parts, lender: Lender | None = None) -> None:
-        self._core = core
-        self._parts = parts
-        self._lender = lender
-
-    def __next__(self) -> Batch:
-        core = next(self._core)
-        if self._lender is not None:
-            self._lender.look_at(core)
-        return Batch(core, self._parts)
-
-    def close(self) -> None:
-        self._core.close()
+__all__ = ["Batches"]
 
 
 class Batches:
@@ -37,14 +17,20 @@ class Batches:
     They are released when it is exhausted, closed, or no longer referred to.
     """
 
-    def __init__(self, stage: Source) -> None:
-        self._stage = stage  # the last one; each closes the one before it
+    def __init__(self, stage: Source, tally: Tally) -> None:
+        self._stage = stage  # the last one
+        tally.follow(self, stage.read_waits)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
         return next(self._stage)
+
+    @property
+    def waits(self) -> Waits:
+        """What was delivered so far, and who waited for whom."""
+        return self._stage.read_waits()
 
     def close(self) -> None:
         """Stop and join the worker threads; any number of times."""

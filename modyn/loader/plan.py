@@ -8,14 +8,21 @@ from typing import TYPE_CHECKING, Literal
 import numpy.typing as npt
 
 from modyn import _core
-from modyn.loader.ahead import Source
-from modyn.loader.arguments import as_number, field_indices, field_names, read_samples
+from modyn.loader.arguments import (
+    ENDLESS,
+    as_number,
+    bucket_field,
+    field_indices,
+    field_names,
+    pass_rows,
+    rank_of,
+    read_samples,
+)
 from modyn.loader.batch import Parts
-from modyn.loader.batches import Batches, Filled
-from modyn.loader.decode import Collate, Decode, Decoding
-from modyn.loader.device import AHEAD, Backend, OnDevice, check_device, open_backend
-from modyn.loader.pinned import Lender
-from modyn.loader.stacking import Memory
+from modyn.loader.batches import Batches
+from modyn.loader.decode import Collate, Decode
+from modyn.loader.stages import Stages
+from modyn.loader.waits import Tally, Waits
 
 if TYPE_CHECKING:
     import torch
@@ -33,8 +40,8 @@ class Loader:
     """Chosen samples of a dataset, in batches, for a training loop.
 
     ``for batch in loader`` runs the epoch `epoch`; `set_epoch` chooses another.
-    The order of the samples depends on (the samples, seed, epoch) and on nothing
-    else: threads and prefetch change the speed only.
+    The order of the samples depends on them, on how they are shuffled and
+    bucketed, and on (seed, epoch); threads and prefetch change the speed only.
 
     Parameters
     ----------
@@ -44,14 +51,17 @@ class Loader:
         Keys, in the order in which they are to come; repeats are allowed.  A
         training set is read where it is mapped, anything else is copied.
     batch_size : int
-        Samples per batch, at least 1; the last batch may have fewer.
+        Samples per batch, at least 1, of all ranks together; the last batch of a
+        pass may have fewer.
     fields : sequence of str, optional
         Which fields a batch has, in which order; by default all of them.
-    shuffle : "global" or False
+    shuffle : "global", "partition" or False
         "global": the samples of an epoch come in an order drawn from all of them
-        by a keyed permutation, a new one each epoch.
+        by a keyed permutation, a new one each epoch.  "partition": contiguous
+        partitions of the samples come in an order drawn for the epoch, and so do
+        the samples inside each; what lies near each other is read together.
     seed, epoch : int
-        Choose the permutation; 0 to 2**64 - 1.
+        Choose the permutations; 0 to 2**64 - 1.
     threads : int
         Workers that fill batches, at least 1.
     drop_last : bool
@@ -60,6 +70,44 @@ class Loader:
         Batches filled or being filled ahead of the loop, at least 1.
     weights : float64, shape (n,), optional
         Travel with their samples; a training set brings its own.
+    num_samples_to_pass : int or math.inf, optional
+        How many samples a pass has: those of epochs `epoch`, `epoch` + 1, ... one
+        after the other, so that a batch may have samples of two epochs.
+        math.inf: it never ends, and has no `len`.  By default a pass is one
+        epoch.
+    partition_size : int, optional
+        Samples of a partition; the last may have fewer.  By default the power of
+        two whose records take 64 MiB, or else the next below it, where a payload
+        counts as 4 KiB: it follows from the schema alone.
+    bucket_by : str, optional
+        A field of bytes.  The samples of `bucket_batches` batches are sorted by
+        its length before they are cut into batches, so that a batch holds
+        payloads of like length; with `shuffle` these batches then come in an
+        order drawn anew.  A bad key is then an error of the first of them.
+    bucket_batches : int
+        See `bucket_by`; at least 1.
+    rank, world_size : int, optional
+        This is process `rank` of `world_size`, which share each batch equally: it
+        is the same samples for every world size, which must divide `batch_size`.
+        All have the same number of batches: a last one with fewer samples than
+        processes is filled up with the first samples of the pass.
+    decode : dict of functions by field, or function, optional
+        By field: called with each sample of the field, a memoryview of its bytes
+        or an array.  What it returns takes the place of the field: one tensor
+        where all samples of a batch give arrays or tensors that are alike, else
+        a list.  A function: called with each `Batch`; returns a mapping of names
+        to values, which replace fields or are added.
+    decode_workers : int
+        Threads that call them, several at the same time, ahead of the loop: at
+        most `prefetch` batches.
+    decode_processes : bool
+        Call them in as many processes instead, for functions that hold the
+        interpreter's lock.  They must be importable there.
+    collate : function of a batch, optional
+        Called last, by the same threads; the loop gets what it returns.
+    device : str or torch.device, optional
+        "cuda" or "cuda:N": batches are in pinned memory, and copied there ahead
+        of the loop.  "cpu" is as None.
 
     Raises
     ------
@@ -68,6 +116,9 @@ class Loader:
         not got, and after all batches before it.
     modyn.errors.CorruptError
         Likewise, for a sample whose stored bytes are damaged.
+    modyn.errors.BatchError
+        Likewise, where `decode` or `collate` raised: names batch, key and field,
+        and has what was raised as its cause.
     modyn.errors.ClosedError
         In a forked child: threads and mappings belong to the process that made
         them.  Open the dataset and make a loader there.
@@ -95,26 +146,37 @@ class Loader:
         *,
         batch_size: int,
         fields: Sequence[str] | None = None,
-        shuffle: Literal["global", False] = False,
+        shuffle: Literal["global", "partition", False] = False,
         seed: int = 0,
         epoch: int = 0,
         threads: int = 2,
         drop_last: bool = False,
         prefetch: int = 4,
         weights: npt.ArrayLike | None = None,
+        num_samples_to_pass: float | None = None,
+        partition_size: int | None = None,
+        bucket_by: str | None = None,
+        bucket_batches: int = 64,
+        rank: int | None = None,
+        world_size: int | None = None,
         decode: Decode | None = None,
         decode_workers: int = 2,
         decode_processes: bool = False,
         collate: Collate | None = None,
         device: str | torch.device | None = None,
     ) -> None:
-        if shuffle is not False and shuffle != "global":
-            raise ValueError(f'shuffle must be "global" or False, got {shuffle!r}')
+        if shuffle is not False and shuffle not in ("global", "partition"):
+            raise ValueError(f'shuffle must be "global", "partition" or False, got {shuffle!r}')
         view = dataset if isinstance(dataset, _core.View) else dataset.view
         names = field_names(view)
         keys, weights = read_samples(samples, weights)
         self._threads = as_number("threads", threads, 1, THREADS_MAX)
         self._prefetch = as_number("prefetch", prefetch, 1, PREFETCH_MAX)
+        self._rank, self._world_size = rank_of(rank, world_size)
+        self._pass_rows = pass_rows(num_samples_to_pass)
+        window = as_number("bucket_batches", bucket_batches, 1, 2**32)
+        if partition_size is not None:
+            partition_size = as_number("partition_size", partition_size, 1, 2**63 - 1)
         self.set_epoch(epoch)
         self._core = _core.Loader(
             view,
@@ -123,19 +185,35 @@ class Loader:
             fields=field_indices(fields, names),
             batch_size=as_number("batch_size", batch_size, 1, 2**63 - 1),
             drop_last=bool(drop_last),
-            shuffle=shuffle == "global",
+            shuffle=shuffle or "",
             seed=as_number("seed", seed, 0, 2**64 - 1),
+            pass_rows=self._pass_rows,
+            partition_size=partition_size or 0,
+            bucket_batches=0 if bucket_by is None else window,
+            bucket_field=0 if bucket_by is None else bucket_field(bucket_by, view),
+            rank=self._rank,
+            world_size=self._world_size,
         )
         self._parts = Parts.of(self._core, names)
-        self._decoding = Decoding.of(
-            decode, decode_workers, decode_processes, collate, tuple(self._parts.fields)
+        self._stages = Stages(
+            decode=decode,
+            decode_workers=decode_workers,
+            decode_processes=decode_processes,
+            collate=collate,
+            device=device,
+            prefetch=self._prefetch,
+            fields=tuple(self._parts.fields),
         )
-        self._device = check_device(device)
-        self._lender: Lender | None = None  # made when a device is first used
+        self._tally = Tally()
 
     def __len__(self) -> int:
-        """Return how many batches an epoch has."""
+        """Return how many batches a pass has; TypeError if it never ends."""
         return len(self._core)
+
+    @property
+    def partition_size(self) -> int:
+        """Samples of a partition: what was given or follows from the schema."""
+        return self._core.partition_size
 
     @property
     def epoch(self) -> int:
@@ -146,46 +224,30 @@ class Loader:
         """Let the next iteration run this epoch; the one under way goes on."""
         self._epoch = as_number("epoch", epoch, 0, 2**64 - 1)
 
+    @property
+    def waits(self) -> Waits:
+        """What all iterations delivered so far, and who waited for whom."""
+        return self._tally.total()
+
     def __iter__(self) -> Batches:
         return self.batches()
 
-    def batches(self, first: int = 0) -> Batches:
-        """Return the batches of the epoch from number `first` on.
+    def batches(self, first: int = 0, stride: int = 1) -> Batches:
+        """Return batches `first`, `first` + `stride`, ... of the pass.
 
-        An interrupted epoch goes on at its next batch without reading those
-        before it.
+        An interrupted pass goes on at its next batch without reading those before
+        it.  With stride n and first 0 to n - 1, n iterations share a pass; one
+        that would begin beyond its last batch is empty.
         """
-        first = as_number("first", first, 0, len(self))
+        stride = as_number("stride", stride, 1, 2**63 - 1)
+        beyond = 2**63 - 1 if self._pass_rows == ENDLESS else len(self) + stride - 1
+        first = as_number("first", first, 0, beyond)
         core = self._core.begin(
-            epoch=self._epoch, first=first, threads=self._threads, depth=self._prefetch
+            epoch=self._epoch,
+            first=first,
+            threads=self._threads,
+            depth=self._prefetch,
+            stride=stride,
         )
-        return Batches(self._stages(core, first, stride=1))
-
-    def _stages(self, core: _core.Epoch, first: int, stride: int) -> Source:
-        """Return the last of the stages that batches pass on their way to the loop."""
-        if self._device is None:
-            return self._decoded(Filled(core, self._parts), first, stride, memory=None)
-        backend = open_backend(self._device)
-        if self._lender is None:
-            self._lender = self._new_lender(backend)
-        filled = Filled(core, self._parts, self._lender)
-        decoded = self._decoded(filled, first, stride, memory=backend.pinned)
-        return OnDevice(decoded, backend, first=first, stride=stride)
-
-    def _decoded(self, filled: Filled, first: int, stride: int, *, memory: Memory | None) -> Source:
-        if self._decoding is None:
-            return filled
-        return self._decoding.begin(
-            filled, depth=self._prefetch, first=first, stride=stride, memory=memory
-        )
-
-    def _new_lender(self, backend: Backend) -> Lender:
-        """Return who lends pinned memory to batches, but not for payloads that are decoded."""
-        decoded = self._decoding.fields if self._decoding is not None else ()
-        parts = (self._parts.fields[name] for name in decoded)
-        return Lender(
-            self._core.memory,
-            backend.pinned,
-            most=2 * self._prefetch + 2 * AHEAD + 2,
-            others=frozenset(1 + part for part, is_bytes in parts if is_bytes),
-        )
+        stage = self._stages.begin(self._core, core, self._parts, first=first, stride=stride)
+        return Batches(stage, self._tally)

@@ -446,11 +446,53 @@ typedef struct {
     uint64_t fail_at; /* UINT64_MAX: never */
     uint64_t depth;
     uint32_t delay_us; /* at most; depends on the ticket */
+    uint64_t memory;   /* to ask for; 0: none is asked for */
+    uint64_t stuck_at; /* a worker waits there for a helper; 0: nowhere */
+    pthread_t consumer;
+    mdn_prefetcher *prefetcher; /* set before the first fill */
     atomic_uint_least64_t taken;
     atomic_uint_least64_t filled;
+    atomic_uint_least64_t helped; /* filled by the consumer */
+    atomic_int_least64_t in_use;  /* bytes granted and not taken */
     atomic_bool window_broken;
+    atomic_bool memory_broken;
     atomic_bool signal_open;
 } source;
+
+/* Some batches take more than half of the memory, a few more than all. */
+static int64_t
+wanted_bytes(const source *s, uint64_t ticket)
+{
+    uint64_t draw = mdn_mix(ticket + 77);
+
+    if (draw % 13 == 0)
+        return (int64_t)(s->memory + draw % 100);
+    return (int64_t)(draw % (s->memory * 2 / 3));
+}
+
+static mdn_status
+ask_for_memory(source *s, uint64_t ticket, mdn_error *err)
+{
+    int64_t size = wanted_bytes(s, ticket), in_use;
+    mdn_status st;
+
+    st = mdn_prefetcher_grant(s->prefetcher, ticket, (uint64_t)size, err);
+    if (st != MDN_OK)
+        return st;
+    in_use = atomic_fetch_add(&s->in_use, size) + size;
+    if (in_use > (int64_t)s->memory && in_use != size)
+        s->memory_broken = true;
+    return MDN_OK;
+}
+
+/* Until the consumer has filled what comes after; a helper that never comes
+ * shows in s->helped. */
+static void
+wait_for_helper(source *s)
+{
+    for (int ms = 0; ms < 20000 && s->helped == 0; ms++)
+        usleep(1000);
+}
 
 static mdn_status
 fill(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
@@ -462,14 +504,20 @@ fill(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
 
     *out = NULL;
     pthread_sigmask(SIG_SETMASK, NULL, &set);
-    if (!sigismember(&set, SIGINT))
+    if (pthread_equal(pthread_self(), s->consumer))
+        s->helped++;
+    else if (!sigismember(&set, SIGINT))
         s->signal_open = true;
+    else if (s->stuck_at > 0 && ticket >= s->stuck_at)
+        wait_for_helper(s);
     if (ticket > s->taken + s->depth)
         s->window_broken = true;
     if (s->delay_us > 0)
         usleep((useconds_t)(mdn_mix(ticket) % s->delay_us));
     if (ticket == s->fail_at)
         return mdn_fail(err, MDN_CORRUPT, "ticket %d", (int)ticket);
+    if (s->memory > 0 && (st = ask_for_memory(s, ticket, err)) != MDN_OK)
+        return st;
     st = mdn_batch_new(s->pool, &part, 1, out, err);
     if (st != MDN_OK)
         return st;
@@ -486,14 +534,15 @@ start(source *s, uint64_t tickets, uint32_t threads, uint32_t depth)
         .ticket_count = tickets,
         .thread_count = threads,
         .depth = depth,
+        .memory_bytes = s->memory,
         .ctx = s,
         .fill = fill,
     };
-    mdn_prefetcher *p = NULL;
 
     s->depth = depth;
-    CHECK(mdn_prefetcher_start(&options, &p, NULL) == MDN_OK);
-    return p;
+    s->consumer = pthread_self();
+    CHECK(mdn_prefetcher_start(&options, &s->prefetcher, NULL) == MDN_OK);
+    return s->prefetcher;
 }
 
 static mdn_status
@@ -514,6 +563,8 @@ next_is(mdn_prefetcher *p, source *s, uint64_t ticket)
     mdn_batch *batch = NULL;
     bool right;
 
+    if (s->memory > 0) /* what the take sets free may be granted at once */
+        s->in_use -= wanted_bytes(s, ticket);
     if (take(p, &batch, NULL) != MDN_OK || batch == NULL)
         return false;
     s->taken++;
@@ -733,6 +784,172 @@ each_batch_goes_to_one_of_many_consumers(void)
     mdn_pool_release(s.pool);
 }
 
+/* ----- who waited for whom ----- */
+
+static uint64_t
+now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void
+what_was_taken_is_counted_and_no_time_counts_twice(void)
+{
+    source s = {.pool = new_pool(4), .fail_at = UINT64_MAX, .delay_us = 300};
+    uint64_t began = now_ns(), wall;
+    mdn_prefetcher *p = start(&s, 50, 2, 4);
+    mdn_batch *batch = NULL;
+    mdn_waits waits;
+
+    for (uint64_t ticket = 0; ticket < 50; ticket++) {
+        CHECK(next_is(p, &s, ticket));
+        waits = mdn_prefetcher_waits(p);
+        CHECK(waits.batch_count == ticket + 1);
+        CHECK(waits.row_count == 64 * (ticket + 1));
+        CHECK(waits.byte_count == 64 * 8 * (ticket + 1));
+        if (ticket % 8 == 0)
+            usleep(500);
+    }
+    CHECK(take(p, &batch, NULL) == MDN_OK && batch == NULL);
+    mdn_prefetcher_close(p);
+    wall = now_ns() - began;
+    waits = mdn_prefetcher_waits(p);
+    CHECK(waits.batch_count == 50);
+    CHECK(waits.waited_ns + waits.held_ns <= wall);
+    CHECK(waits.held_ns >= 7 * 500 * 1000); /* usleep never sleeps less */
+    CHECK(waits.filling_ns > 0);
+    CHECK(waits.filling_ns + waits.idle_ns <= 3 * wall); /* one may help */
+    usleep(1000);
+    CHECK(take(p, &batch, NULL) == MDN_CANCELLED);
+    CHECK(mdn_prefetcher_waits(p).held_ns == waits.held_ns); /* it was over */
+    mdn_prefetcher_free(p);
+    mdn_pool_release(s.pool);
+}
+
+static void
+workers_without_room_are_idle(void)
+{
+    source s = {.pool = new_pool(2), .fail_at = UINT64_MAX};
+    mdn_prefetcher *p = start(&s, 5000, 1, 1);
+    uint64_t ticket = 0;
+
+    /* However late a worker comes, one day it finds no room. */
+    while (ticket < 5000 && mdn_prefetcher_waits(p).idle_ns == 0) {
+        usleep(200);
+        CHECK(next_is(p, &s, ticket++));
+    }
+    CHECK(ticket < 5000);
+    mdn_prefetcher_free(p);
+    mdn_pool_release(s.pool);
+}
+
+static void
+a_consumer_fills_what_nobody_has_claimed(void)
+{
+    source s = {.pool = new_pool(4), .fail_at = UINT64_MAX, .stuck_at = 50};
+    mdn_prefetcher *p = start(&s, 100, 1, 4);
+
+    for (uint64_t ticket = 0; ticket < 100; ticket++)
+        CHECK(next_is(p, &s, ticket));
+    CHECK(s.helped > 0);
+    CHECK(!s.window_broken);
+    mdn_prefetcher_free(p);
+    mdn_pool_release(s.pool);
+}
+
+/* ----- memory ----- */
+
+static void
+memory_that_was_granted_stays_within_its_bound(void)
+{
+    for (uint32_t threads = 1; threads <= 4; threads++)
+        for (uint32_t pause = 0; pause < 2; pause++) {
+            source s = {.pool = new_pool(8), .memory = 1000};
+            mdn_prefetcher *p;
+
+            s.fail_at = UINT64_MAX;
+            s.delay_us = pause * 100;
+            p = start(&s, 300, threads, 8);
+            for (uint64_t ticket = 0; ticket < 300; ticket++) {
+                if (ticket % 7 == 0)
+                    usleep(300); /* so that workers come to the bound */
+                CHECK(next_is(p, &s, ticket));
+            }
+            CHECK(!s.memory_broken);
+            CHECK(!s.window_broken);
+            CHECK(s.in_use == 0);
+            mdn_prefetcher_free(p);
+            mdn_pool_release(s.pool);
+        }
+}
+
+static void
+a_failure_ends_every_wait_for_memory(void)
+{
+    for (uint64_t fail_at = 0; fail_at < 30; fail_at++) {
+        source s = {.pool = new_pool(8), .memory = 500, .fail_at = fail_at};
+        mdn_batch *batch = NULL;
+        mdn_prefetcher *p;
+        mdn_error err;
+
+        s.delay_us = 50;
+        p = start(&s, 30, 4, 8);
+        for (uint64_t ticket = 0; ticket < fail_at; ticket++)
+            CHECK(next_is(p, &s, ticket));
+        CHECK(take(p, &batch, &err) == MDN_CORRUPT);
+        CHECK(atoi(err.message + strlen("ticket ")) == (int)fail_at);
+        mdn_prefetcher_free(p); /* nobody waits for a grant any more */
+        mdn_pool_release(s.pool);
+    }
+}
+
+static void
+close_ends_every_wait_for_memory(void)
+{
+    for (uint64_t taken = 0; taken < 20; taken++) {
+        source s = {.pool = new_pool(8), .memory = 300};
+        mdn_prefetcher *p;
+
+        s.fail_at = UINT64_MAX;
+        p = start(&s, 1000, 4, 8);
+        for (uint64_t ticket = 0; ticket < taken; ticket++)
+            CHECK(next_is(p, &s, ticket));
+        mdn_prefetcher_free(p);
+        mdn_pool_release(s.pool);
+    }
+}
+
+/* A wake-up that was lost is a hang: the alarm ends it. */
+static void
+no_wake_up_is_lost_at_any_pace(void)
+{
+    for (uint64_t round = 0; round < 150; round++) {
+        uint64_t draw = mdn_mix(round + 1000);
+        source s = {.pool = new_pool(4), .fail_at = UINT64_MAX};
+        uint32_t depth = 1 + (uint32_t)(draw % 9);
+        mdn_prefetcher *p;
+
+        alarm(60);
+        s.memory = draw % 3 == 0 ? 400 : 0;
+        s.delay_us = draw % 5 == 0 ? 400 : (uint32_t)(draw % 2) * 20;
+        p = start(&s, 200, 1 + (uint32_t)(draw >> 20) % 4, depth);
+        for (uint64_t ticket = 0; ticket < 200; ticket++) {
+            uint64_t pace = mdn_mix(draw + ticket) % 40;
+
+            if (pace < 3) /* mostly as fast as it can, sometimes not */
+                usleep((useconds_t)(pace * 100));
+            CHECK(next_is(p, &s, ticket));
+        }
+        CHECK(!s.window_broken && !s.memory_broken);
+        mdn_prefetcher_free(p);
+        mdn_pool_release(s.pool);
+    }
+    alarm(0);
+}
+
 /* What a child can see; its exit status tells the parent. */
 static int
 in_child(mdn_prefetcher *p, mdn_batch *batch, uint64_t expected)
@@ -744,6 +961,8 @@ in_child(mdn_prefetcher *p, mdn_batch *batch, uint64_t expected)
         return 1;
     if (more != NULL || strstr(err.message, "fork") == NULL)
         return 2;
+    if (mdn_prefetcher_waits(p).batch_count != 1)
+        return 4;
     mdn_prefetcher_close(p);
     mdn_prefetcher_free(p);
     if (hash(batch) != expected)
@@ -801,6 +1020,13 @@ main(void)
     RUN(a_wait_ends_with_its_time);
     RUN(many_may_close_while_others_wait);
     RUN(each_batch_goes_to_one_of_many_consumers);
+    RUN(what_was_taken_is_counted_and_no_time_counts_twice);
+    RUN(workers_without_room_are_idle);
+    RUN(a_consumer_fills_what_nobody_has_claimed);
+    RUN(memory_that_was_granted_stays_within_its_bound);
+    RUN(a_failure_ends_every_wait_for_memory);
+    RUN(close_ends_every_wait_for_memory);
+    RUN(no_wake_up_is_lost_at_any_pace);
     RUN(a_forked_child_is_refused_and_does_not_hang);
     return check_report("test_prefetch");
 }

@@ -1,0 +1,25 @@
+/* lookup.h - the keys and weights of the rows of a pass. */
+#ifndef MDN_PREFETCH_LOOKUP_H
+#define MDN_PREFETCH_LOOKUP_H
+
+#include "prefetch/pass.h"
+
+#include <stdint.h>
+
+/* A training set: both arrays borrowed, of count items; weights may be NULL. */
+typedef struct {
+    const uint64_t *keys;
+    const double *weights;
+    uint64_t count;
+} mdn_samples;
+
+/* Of rows first .. first+rows-1 of a pass over these samples; weights NULL:
+ * only the keys. */
+void mdn_lookup_rows(const mdn_samples *samples, const mdn_pass *pass,
+                     uint64_t first, uint64_t rows, uint64_t *keys,
+                     double *weights);
+/* Of samples at these positions. */
+void mdn_lookup_at(const mdn_samples *samples, const uint64_t *positions,
+                   uint64_t count, uint64_t *keys, double *weights);
+
+#endif
