@@ -255,7 +255,9 @@ class _Shared:
                 raise error  # stays, for whoever asks again
             self.room.notify_all()
             self.ready.notify()  # a second consumer may wait for the next one
-            return self.slots.popleft().result
+            slot = self.slots.popleft()
+            result, slot.result = slot.result, None  # a worker may look at the slot for long
+            return result
 
     def _is_decided(self) -> bool:
         if self.slots:
