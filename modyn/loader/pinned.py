@@ -34,8 +34,8 @@ class Lender:
 
     Parameters
     ----------
-    loader : _core.Loader
-        Whose batches are to lie in it.
+    memory : _core.Memory
+        Of the loader.
     allocate : callable
         Pinned memory of that many bytes, aligned to 64.
     most : int
@@ -45,10 +45,9 @@ class Lender:
     """
 
     def __init__(
-        self, loader: _core.Loader, allocate: Memory, *, most: int, others: frozenset[int]
+        self, memory: _core.Memory, allocate: Memory, *, most: int, others: frozenset[int]
     ) -> None:
-        self._loader = loader
-        self._memory = loader.memory
+        self._memory = memory
         self._allocate = allocate
         self._most = most
         self._others = others
@@ -56,10 +55,6 @@ class Lender:
         self._sizes: list[int] = []  # of all that was lent
         self._end = weakref.finalize(self, _outlive, self._memory)
         sweep()
-
-    def lends_to(self, loader: _core.Loader) -> bool:
-        """Return whether it is for this loader."""
-        return self._loader is loader
 
     def look_at(self, batch: _core.Batch) -> None:
         """Lend a block for each of this batch that is not pinned."""

@@ -20,7 +20,7 @@ import torch
 
 import modyn
 from modyn.errors import BatchError, ClosedError
-from modyn.loader import Batch, Loader, RaggedTensor, pinned, stages
+from modyn.loader import Batch, Loader, RaggedTensor, pinned, plan, process
 from modyn.loader.device import AHEAD, check_device
 from tests.python.late_device import LateDevice
 
@@ -61,8 +61,8 @@ def dataset(path: Path) -> Iterator[modyn.Dataset]:
 def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[LateDevice]:
     """What loaders with device="cuda" get here."""
     late = LateDevice(delay_s=0.0005)
-    monkeypatch.setattr(stages, "check_device", lambda name: name)
-    monkeypatch.setattr(stages, "open_backend", lambda name: late)
+    monkeypatch.setattr(plan, "check_device", lambda name: name)
+    monkeypatch.setattr(process, "open_backend", lambda name: late)
     yield late
     late.gate.set()
     late.stop()
@@ -160,7 +160,7 @@ def test_batches_of_one_loader_come_to_lie_in_pinned_memory(dataset, device):
 
     # Of copies that found pinned memory, and of blocks that were lent: they are used again.
     assert sum(device.asked) > 0.9 * len(device.asked)
-    assert len(some._stages._lender._sizes) <= 2 * some._stages._lender._most
+    assert len(some._process._lender._sizes) <= 2 * some._process._lender._most
 
 
 def test_decoded_values_are_pinned_where_they_are_stacked(dataset, device):
@@ -168,13 +168,13 @@ def test_decoded_values_are_pinned_where_they_are_stacked(dataset, device):
     for _ in range(4):
         list(some)
     device.asked.clear()
-    blocks = len(some._stages._lender._sizes)
+    blocks = len(some._process._lender._sizes)
 
     for batch in some:
         assert batch["x"][:, 0].tolist() == [2.0 * key for key in batch.keys.tolist()]
         assert batch["text"] == [text_of(key) for key in batch.keys.tolist()]
     assert sum(device.asked) > 0.9 * len(device.asked)
-    assert blocks <= some._stages._lender._most  # none for payloads, which nobody copies
+    assert blocks <= some._process._lender._most  # none for payloads, which nobody copies
 
 
 Pair = collections.namedtuple("Pair", ["a", "b"])
@@ -315,7 +315,7 @@ def test_a_tensor_outlives_the_loader_in_pinned_memory(dataset, device):
     some = loader(dataset, device=None, fields=["x"])
     block = aligned_block(2048)
     first, dead = block.ctypes.data, weakref.ref(block)
-    memory = some._core.memory
+    memory = some._process.core.memory
     memory.lend(block)
     del block
 
@@ -344,7 +344,7 @@ def aligned_block(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
 def test_memory_is_held_as_long_as_a_batch_lies_in_it(dataset):
     some = loader(dataset, device=None, fields=["x"])
     block = aligned_block(2048)
-    memory = some._core.memory
+    memory = some._process.core.memory
     memory.lend(block)
     dead = weakref.ref(block)
     iterator = iter(some)
@@ -374,7 +374,7 @@ dataset = modyn.Dataset.open(sys.argv[1])
 loader = modyn.Loader(dataset, range(400), batch_size=20, fields=["x"])
 whole = np.zeros(4096 + 64, np.uint8)
 first = -whole.ctypes.data % 64
-memory = loader._core.memory
+memory = loader._process.core.memory
 memory.lend(whole[first:first + 2048])
 iterator = iter(loader)
 kept = next(iterator)["x"]

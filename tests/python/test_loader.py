@@ -667,7 +667,7 @@ def test_ctrl_c_ends_a_wait(tmp_path):
     assert process.returncode == 0, err
 
 
-def test_a_forked_child_is_refused_and_ends(path):
+def test_a_forked_child_begins_anew_and_ends(path):
     out = run(
         """
         dataset = modyn.Dataset.open(sys.argv[1])
@@ -679,13 +679,14 @@ def test_a_forked_child_is_refused_and_ends(path):
         child = os.fork()
         if child == 0:
             signal.alarm(30)
-            for act in (lambda: next(iterator), lambda: iter(loader)):
-                try:
-                    act()
-                    os._exit(1)
-                except ClosedError as error:
-                    if "fork" not in str(error):
-                        os._exit(2)
+            try:
+                next(iterator)
+                os._exit(1)
+            except ClosedError as error:
+                if "fork" not in str(error):
+                    os._exit(2)
+            if [len(batch) for batch in loader] != [10] * 100:
+                os._exit(5)
             iterator.close()
             if int(batch.numpy("n").sum()) != sum_before:
                 os._exit(3)
