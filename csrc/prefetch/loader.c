@@ -12,9 +12,7 @@
 #include "prefetch/loader.h"
 
 #include "base/bytes.h"
-#include "base/random.h"
 #include "prefetch/buckets.h"
-#include "prefetch/prefetcher.h"
 #include "prefetch/windows.h"
 
 #include <assert.h>
@@ -28,8 +26,8 @@ struct mdn_loader {
     mdn_samples samples;
     mdn_cut cut;
     uint64_t batch_count;
-    uint64_t window_rows; /* of every window but the last; 0: no buckets */
-    mdn_pool *pool;       /* one reference */
+    mdn_buckets buckets; /* unless opt.bucket_batches is 0 */
+    mdn_pool *pool;      /* one reference */
     uint32_t *fields;
     uint32_t part_count;
     uint32_t payload_count; /* parts whose length is known only when filled */
@@ -128,7 +126,7 @@ plan_batches(mdn_loader *loader)
     if (opt->partition_size == 0)
         opt->partition_size =
             mdn_loader_usual_partition(mdn_view_schema(opt->view));
-    loader->samples = (mdn_samples){opt->keys, opt->weights, opt->count};
+    loader->samples = mdn_samples_of(opt->keys, opt->weights, opt->count);
     loader->cut = (mdn_cut){
         .rows = opt->pass_rows > 0 ? opt->pass_rows : opt->count,
         .batch_size = opt->batch_size,
@@ -137,96 +135,35 @@ plan_batches(mdn_loader *loader)
         .drop_last = opt->drop_last,
     };
     loader->batch_count = mdn_cut_batch_count(&loader->cut);
-    loader->window_rows = opt->bucket_batches * opt->batch_size;
+    loader->buckets = (mdn_buckets){
+        .view = opt->view,
+        .samples = &loader->samples,
+        .cut = &loader->cut,
+        .field = opt->bucket_field,
+        .window_batches = opt->bucket_batches,
+    };
 }
 
-static uint32_t
-assign_roles(mdn_loader *loader)
-{
-    const mdn_schema *schema = mdn_view_schema(loader->opt.view);
-    mdn_part_role *roles = loader->roles;
-    uint32_t n = 0;
-
-    roles[n++] = (mdn_part_role){MDN_PART_KEYS, 0};
-    if (mdn_view_has_labels(loader->opt.view))
-        roles[n++] = (mdn_part_role){MDN_PART_LABELS, 0};
-    if (loader->opt.weights != NULL)
-        roles[n++] = (mdn_part_role){MDN_PART_WEIGHTS, 0};
-    for (uint32_t i = 0; i < loader->opt.field_count; i++) {
-        uint32_t field = loader->fields[i];
-
-        if (schema->fields[field].dtype == MDN_BYTES) {
-            roles[n++] = (mdn_part_role){MDN_PART_PAYLOADS, field};
-            roles[n++] = (mdn_part_role){MDN_PART_OFFSETS, field};
-            loader->payload_count++;
-        } else
-            roles[n++] = (mdn_part_role){MDN_PART_FIELD, field};
-    }
-    return n;
-}
-
-static mdn_part
-part_of_field(const mdn_field *field, uint64_t rows)
-{
-    mdn_part part = {.dtype = field->dtype, .ndim = field->ndim + 1};
-
-    part.shape[0] = rows;
-    for (uint32_t i = 0; i < field->ndim; i++)
-        part.shape[i + 1] = field->shape[i];
-    return part;
-}
-
-static mdn_part
-part_of_role(const mdn_schema *schema, mdn_part_role role, uint64_t rows)
-{
-    mdn_part part = {.ndim = 1, .shape = {rows}};
-
-    switch (role.kind) { /* no default: -Wswitch rejects a missing case */
-    case MDN_PART_KEYS: part.dtype = MDN_UINT64; break;
-    case MDN_PART_LABELS: part.dtype = MDN_INT64; break;
-    case MDN_PART_WEIGHTS: part.dtype = MDN_FLOAT64; break;
-    case MDN_PART_FIELD:
-        return part_of_field(&schema->fields[role.field], rows);
-    case MDN_PART_PAYLOADS:
-        part.dtype = MDN_UINT8;
-        part.shape[0] = MDN_LATER;
-        break;
-    case MDN_PART_OFFSETS:
-        part.dtype = MDN_INT64;
-        part.shape[0] = rows + 1;
-        break;
-    }
-    return part;
-}
-
-static void
-shape_parts(const mdn_loader *loader, uint64_t rows, mdn_part *parts)
-{
-    const mdn_schema *schema = mdn_view_schema(loader->opt.view);
-
-    for (uint32_t i = 0; i < loader->part_count; i++)
-        parts[i] = part_of_role(schema, loader->roles[i], rows);
-}
-
-/* Rows of a batch, as they are for every one but the last, and for that. */
+/* Of every batch but the last, and of that. */
 static void
 shape_batches(mdn_loader *loader)
 {
-    uint64_t last = loader->batch_count;
+    const mdn_schema *schema = mdn_view_schema(loader->opt.view);
+    uint64_t rows = loader->cut.batch_size / loader->cut.world_size;
+    uint64_t count = loader->batch_count;
 
-    shape_parts(loader, loader->cut.batch_size / loader->cut.world_size,
-                loader->full_parts);
-    shape_parts(loader,
-                last > 0 ? mdn_cut_share(&loader->cut, last - 1).count : 0,
-                loader->last_parts);
+    mdn_parts_shape(schema, loader->roles, loader->part_count, rows,
+                    loader->full_parts);
+    rows = count > 0 ? mdn_cut_share(&loader->cut, count - 1).count : 0;
+    mdn_parts_shape(schema, loader->roles, loader->part_count, rows,
+                    loader->last_parts);
 }
 
-/* Three parts of a sample, and at most two for each field. */
 static mdn_status
 allocate(mdn_loader *loader, mdn_error *err)
 {
     uint64_t field_count = loader->opt.field_count;
-    uint64_t part_max = 3 + 2 * field_count;
+    uint64_t part_max = MDN_PARTS_FOR(field_count);
 
     loader->fields = calloc(field_count + 1, sizeof *loader->fields);
     loader->roles = calloc(part_max, sizeof *loader->roles);
@@ -261,7 +198,11 @@ mdn_loader_new(const mdn_loader_options *options, mdn_loader **out,
         loader->fields[i] = options->fields[i];
     loader->opt.fields = loader->fields;
     plan_batches(loader);
-    loader->part_count = assign_roles(loader);
+    loader->part_count =
+        mdn_parts_assign(options->view, options->weights != NULL,
+                         loader->fields, options->field_count, loader->roles);
+    for (uint32_t i = 0; i < loader->part_count; i++)
+        loader->payload_count += loader->roles[i].kind == MDN_PART_PAYLOADS;
     shape_batches(loader);
     *out = loader;
     return MDN_OK;
@@ -316,6 +257,12 @@ mdn_loader_usual_partition(const mdn_schema *schema)
     return size;
 }
 
+mdn_pool *
+mdn_loader_pool(const mdn_loader *loader)
+{
+    return loader->pool;
+}
+
 uint32_t
 mdn_loader_part_count(const mdn_loader *loader)
 {
@@ -356,29 +303,20 @@ mdn_loader_rows(const mdn_loader *loader, uint64_t epoch, uint64_t first,
     mdn_lookup_rows(&loader->samples, &pass, first, count, keys, NULL);
 }
 
-/* Rows of a window of buckets. */
-static uint64_t
-rows_of_window(const mdn_loader *loader, uint64_t window)
-{
-    uint64_t left = mdn_cut_rows(&loader->cut) - window * loader->window_rows;
-
-    return left < loader->window_rows ? left : loader->window_rows;
-}
-
 void
 mdn_loader_span(const mdn_loader *loader, uint64_t batch, uint64_t *first,
                 uint64_t *end)
 {
     uint64_t window;
 
-    if (loader->window_rows > 0) {
-        window = batch / loader->opt.bucket_batches;
-        *first = window * loader->window_rows;
-        *end = *first + rows_of_window(loader, window);
+    if (loader->opt.bucket_batches == 0) {
+        *first = batch * loader->cut.batch_size;
+        *end = *first + mdn_cut_batch_rows(&loader->cut, batch);
         return;
     }
-    *first = batch * loader->cut.batch_size;
-    *end = *first + mdn_cut_batch_rows(&loader->cut, batch);
+    window = mdn_buckets_window(&loader->buckets, batch);
+    *first = mdn_buckets_first_row(&loader->buckets, window);
+    *end = *first + mdn_buckets_rows(&loader->buckets, window);
 }
 
 /* ----- filling ----- */
@@ -390,45 +328,18 @@ data_of(mdn_batch *batch, uint32_t part)
     return mdn_batch_part(batch, part)->data;
 }
 
-static mdn_status
-plan_window(const mdn_loader *loader, const mdn_pass *pass, uint64_t window,
-            uint64_t **out, mdn_error *err)
-{
-    return mdn_buckets_sort(
-        loader->opt.view, &loader->samples, pass, loader->opt.bucket_field,
-        window * loader->window_rows, rows_of_window(loader, window), out, err);
-}
-
-/* Which of the batches that a window is cut into comes as batch `number`: the
- * whole ones change places. */
-static uint64_t
-draw_batch(const mdn_loader *loader, const mdn_pass *pass, uint64_t number)
-{
-    uint64_t window = number / loader->opt.bucket_batches;
-    uint64_t first = window * loader->opt.bucket_batches;
-    uint64_t whole = rows_of_window(loader, window) / loader->cut.batch_size;
-    mdn_permutation order;
-    uint64_t word;
-
-    if (pass->shuffle == MDN_AS_GIVEN || number - first >= whole)
-        return number;
-    word = mdn_draw(mdn_stream(pass->seed, MDN_STREAM_WINDOWS), pass->epoch);
-    mdn_permutation_init_by(&order, whole, mdn_draw(word, window));
-    return first + mdn_permutation_at(&order, number - first);
-}
-
 /* Keys and weights of a batch that is cut from the plan of its window. */
 static void
 fill_sorted(const mdn_loader *loader, const mdn_pass *pass, uint64_t number,
             const uint64_t *plan, uint64_t *keys, double *weights)
 {
-    uint64_t batch = draw_batch(loader, pass, number);
-    uint64_t window = number / loader->opt.bucket_batches;
-    mdn_share share = mdn_cut_share(&loader->cut, batch);
+    const mdn_buckets *buckets = &loader->buckets;
+    uint64_t window = mdn_buckets_window(buckets, number);
+    mdn_share share =
+        mdn_cut_share(&loader->cut, mdn_buckets_batch(buckets, pass, number));
 
-    mdn_lookup_at(&loader->samples,
-                  plan + (share.first - window * loader->window_rows),
-                  share.count, keys, weights);
+    plan += share.first - mdn_buckets_first_row(buckets, window);
+    mdn_lookup_at(&loader->samples, plan, share.count, keys, weights);
 }
 
 static mdn_status
@@ -436,13 +347,13 @@ fill_from_window(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
                  uint64_t number, uint64_t *keys, double *weights,
                  mdn_error *err)
 {
-    uint64_t window = number / loader->opt.bucket_batches;
+    uint64_t window = mdn_buckets_window(&loader->buckets, number);
     const uint64_t *plan = NULL;
     uint64_t *own = NULL;
     mdn_status st;
 
     if (windows == NULL) {
-        st = plan_window(loader, pass, window, &own, err);
+        st = mdn_buckets_plan(&loader->buckets, pass, window, &own, err);
         plan = own;
     } else
         st = mdn_windows_get(windows, window, &plan, err);
@@ -460,7 +371,7 @@ fill_keys(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
 {
     mdn_share share = mdn_cut_share(&loader->cut, number);
 
-    if (loader->window_rows > 0 && !share.is_fill_up)
+    if (loader->opt.bucket_batches > 0 && !share.is_fill_up)
         return fill_from_window(loader, pass, windows, number, keys, weights,
                                 err);
     mdn_lookup_rows(&loader->samples, pass, share.first, share.count, keys,
@@ -600,7 +511,8 @@ plan_of_window(void *ctx, uint64_t window, uint64_t **out, mdn_error *err)
 {
     mdn_epoch *epoch = ctx;
 
-    return plan_window(epoch->loader, &epoch->pass, window, out, err);
+    return mdn_buckets_plan(&epoch->loader->buckets, &epoch->pass, window, out,
+                            err);
 }
 
 /* How many batches of this epoch are cut from a window: all of it but a last
@@ -622,19 +534,19 @@ uses_of_window(void *ctx, uint64_t window)
            - count_steps(epoch->first_batch, epoch->stride, first);
 }
 
-/* A worker is in one window at a time; one more may be between two of its
- * batches. */
+/* A worker is in one window at a time, and so is a consumer that helps; one
+ * more may be between two of its batches. */
 static mdn_status
 new_windows(mdn_epoch *epoch, uint32_t thread_count, mdn_error *err)
 {
     mdn_windows_options options = {
-        .live_max = thread_count + 1,
+        .live_max = thread_count + 2,
         .ctx = epoch,
         .plan = plan_of_window,
         .uses = uses_of_window,
     };
 
-    if (epoch->loader->window_rows == 0)
+    if (epoch->loader->opt.bucket_batches == 0)
         return MDN_OK;
     return mdn_windows_new(&options, &epoch->windows, err);
 }
@@ -705,6 +617,12 @@ mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms, mdn_batch **out,
                mdn_error *err)
 {
     return mdn_prefetcher_take(epoch->prefetcher, timeout_ms, out, err);
+}
+
+mdn_waits
+mdn_epoch_waits(mdn_epoch *epoch)
+{
+    return mdn_prefetcher_waits(epoch->prefetcher);
 }
 
 void

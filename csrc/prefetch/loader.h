@@ -6,28 +6,23 @@
  *     mdn_loader_new       the plan; checks all it was given
  *     mdn_loader_begin     an epoch: workers start to fill its batches
  *     mdn_epoch_take       the next batch (see mdn_prefetcher_take)
+ *     mdn_epoch_waits      who waited for whom so far
  *     mdn_epoch_close      stop and join; mdn_epoch_free
  *     mdn_loader_free      after its epochs; batches stay valid
  *
  * Row r of a pass is the sample at a position that pass.h tells; batch b is
- * rows of it, shared by ranks, as cut.h tells.  With buckets, each
- * bucket_batches batches are a window, whose rows are sorted by the length of a
- * field before they are cut; the whole batches of a window come in an order of
- * their own, unless the samples come as given.  The rows of a window are the
- * same ones as without.  The parts of each batch are
- *
- *     keys (uint64), labels (int64, if the view has them), weights (float64, if
- *     given), then field by field, as asked for: one part for a fixed field
- *     (rows, then the shape of the field); two for bytes: the payloads back to
- *     back (uint8) and rows + 1 offsets into them (int64)
- */
+ * rows of it, shared by ranks, as cut.h tells, or, with buckets, of rows that
+ * were sorted by length within a window, as buckets.h tells; parts.h has what
+ * is in it. */
 #ifndef MDN_PREFETCH_LOADER_H
 #define MDN_PREFETCH_LOADER_H
 
 #include "base/error.h"
 #include "prefetch/batch.h"
 #include "prefetch/cut.h"
+#include "prefetch/parts.h"
 #include "prefetch/pass.h"
+#include "prefetch/prefetcher.h"
 #include "storage/view.h"
 
 #include <stdbool.h>
@@ -71,20 +66,8 @@ uint64_t mdn_loader_partition_size(const mdn_loader *loader);
 /* The power of two of samples whose records take 64 MiB, or else the next one
  * below, at least 1; the payload of a bytes field counts as 4 KiB. */
 uint64_t mdn_loader_usual_partition(const mdn_schema *schema);
-
-typedef enum {
-    MDN_PART_KEYS,
-    MDN_PART_LABELS,
-    MDN_PART_WEIGHTS,
-    MDN_PART_FIELD,
-    MDN_PART_PAYLOADS,
-    MDN_PART_OFFSETS,
-} mdn_part_kind;
-
-typedef struct {
-    mdn_part_kind kind;
-    uint32_t field; /* index into the schema, for the last three kinds */
-} mdn_part_role;
+/* Where the memory of its batches comes from; borrowed. */
+mdn_pool *mdn_loader_pool(const mdn_loader *loader);
 
 /* What the parts of each batch are. */
 uint32_t mdn_loader_part_count(const mdn_loader *loader);
@@ -122,9 +105,10 @@ typedef struct {
 mdn_status mdn_loader_begin(mdn_loader *loader,
                             const mdn_epoch_options *options, mdn_epoch **out,
                             mdn_error *err);
-/* As mdn_prefetcher_take, close and free. */
+/* As mdn_prefetcher_take, waits, close and free. */
 mdn_status mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms,
                           mdn_batch **out, mdn_error *err);
+mdn_waits mdn_epoch_waits(mdn_epoch *epoch);
 void mdn_epoch_close(mdn_epoch *epoch);
 void mdn_epoch_free(mdn_epoch *epoch);
 

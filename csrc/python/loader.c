@@ -259,6 +259,14 @@ loader_parts(loader_object *self, void *unused)
     return parts;
 }
 
+static PyObject *
+loader_memory(loader_object *self, void *unused)
+{
+    (void)unused;
+    return mdn_py_memory(mdn_py_state_of_type(Py_TYPE(self)),
+                         mdn_loader_pool(self->core));
+}
+
 PyDoc_STRVAR(
     begin_doc,
     "begin($self, /, *, epoch, first, threads, depth, stride)\n"
@@ -313,6 +321,8 @@ static PyGetSetDef loader_getset[] = {
      "(kind, field index) of each part of a batch.", NULL},
     {"partition_size", (getter)(void (*)(void))loader_partition_size, NULL,
      "Samples of a partition.", NULL},
+    {"memory", (getter)(void (*)(void))loader_memory, NULL,
+     "A new Memory: lends memory of others for batches to lie in.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -382,6 +392,21 @@ epoch_close(epoch_object *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+epoch_waits(epoch_object *self, void *unused)
+{
+    mdn_waits waits = mdn_epoch_waits(self->core);
+
+    (void)unused;
+    return Py_BuildValue("(KKKKKKK)", (unsigned long long)waits.batch_count,
+                         (unsigned long long)waits.row_count,
+                         (unsigned long long)waits.byte_count,
+                         (unsigned long long)waits.waited_ns,
+                         (unsigned long long)waits.held_ns,
+                         (unsigned long long)waits.filling_ns,
+                         (unsigned long long)waits.idle_ns);
+}
+
 static void
 epoch_dealloc(epoch_object *self)
 {
@@ -401,12 +426,21 @@ static PyMethodDef epoch_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef epoch_getset[] = {
+    {"waits", (getter)(void (*)(void))epoch_waits, NULL,
+     "Batches, rows and bytes that were taken; nanoseconds that the consumer "
+     "waited and held, and that workers filled and waited for room.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot epoch_slots[] = {
     {Py_tp_doc, "The batches of one epoch, in order; made by Loader.begin."},
     {Py_tp_dealloc, (void *)epoch_dealloc},
     {Py_tp_iter, (void *)PyObject_SelfIter},
     {Py_tp_iternext, (void *)epoch_next},
     {Py_tp_methods, epoch_methods},
+    {Py_tp_getset, epoch_getset},
     {0, NULL},
 };
 

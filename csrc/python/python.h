@@ -27,6 +27,7 @@ typedef struct {
     PyTypeObject *epoch_type;
     PyTypeObject *batch_type;
     PyTypeObject *tensor_type;
+    PyTypeObject *memory_type;
     PyTypeObject *orchestrator_type;
     PyTypeObject *reader_type;
 } mdn_py_state;
@@ -95,6 +96,7 @@ int mdn_py_add_trainset(PyObject *module,
                         mdn_py_state *state); /* by sampling */
 int mdn_py_add_loader(PyObject *module, mdn_py_state *state);
 int mdn_py_add_batch(PyObject *module, mdn_py_state *state);
+int mdn_py_add_memory(PyObject *module, mdn_py_state *state);
 int mdn_py_add_orchestrator(PyObject *module, mdn_py_state *state);
 
 #endif

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
@@ -20,12 +19,17 @@ from modyn.loader.arguments import (
     pass_rows,
     read_samples,
 )
-from modyn.loader.batch import Parts
 from modyn.loader.batches import Batches
+from modyn.loader.decode import Collate, Decode
+from modyn.loader.device import check_device
+from modyn.loader.process import Process, Stages
 from modyn.loader.ranks import rank_and_world_size
 from modyn.loader.source import Source
+from modyn.loader.waits import Waits
 
 if TYPE_CHECKING:
+    import torch
+
     from modyn.dataset import Dataset
     from modyn.loader.torch_dataset import LoaderDataset
     from modyn.trainset import TrainingSet
@@ -148,6 +152,11 @@ class Loader:
         bucket_batches: int = 64,
         rank: int | None = None,
         world_size: int | None = None,
+        decode: Decode | None = None,
+        decode_workers: int = 2,
+        decode_processes: bool = False,
+        collate: Collate | None = None,
+        device: str | torch.device | None = None,
     ) -> None:
         if shuffle is not False and shuffle not in ("global", "partition"):
             raise ValueError(f'shuffle must be "global", "partition" or False, got {shuffle!r}')
@@ -176,7 +185,14 @@ class Loader:
             "world_size": self._world_size,
         }
         self._bucket_by = bucket_by
-        self._built: _Built | None = self._build()
+        self._stages = Stages(
+            decode=decode,
+            decode_workers=decode_workers,
+            decode_processes=decode_processes,
+            collate=collate,
+            device=check_device(device),
+        )
+        self._process: Process | None = self._new_process()
 
     def __len__(self) -> int:
         """Return how many batches a pass has; TypeError if it never ends."""
@@ -199,6 +215,11 @@ class Loader:
         other begins at its first batch.
         """
         self._cursor.set_epoch(as_number("epoch", epoch, 0, 2**64 - 1))
+
+    @property
+    def waits(self) -> Waits:
+        """What all iterations delivered so far, and who waited for whom."""
+        return self._ours().tally.total()
 
     def __iter__(self) -> Batches:
         return self._begin(self._cursor.next_first())
@@ -309,31 +330,21 @@ class Loader:
 
     # ----- of one process -----
 
-    def _ours(self) -> _Built:
+    def _ours(self) -> Process:
         """Return what this process reads with: made anew in a fork, and when unpickled."""
-        if self._built is None or self._built.pid != os.getpid():
-            self._built = self._build()
-        return self._built
+        if self._process is None or self._process.pid != os.getpid():
+            self._process = self._new_process()
+        return self._process
 
-    def _build(self) -> _Built:
-        view = self._source.view
-        core = _core.Loader(view, self._samples.keys, self._samples.weights, **self._options)
-        return _Built(os.getpid(), core, Parts.of(core, field_names(view)))
+    def _new_process(self) -> Process:
+        return Process(self._source, self._samples, self._options, self._stages)
 
     def _begin(self, first: int, stride: int = 1) -> Batches:
-        ours = self._ours()
-        core = ours.core.begin(
-            epoch=self._cursor.epoch,
-            first=first,
-            threads=self._threads,
-            depth=self._prefetch,
-            stride=stride,
-        )
         if stride == 1:
             progress = self._cursor.begin(first)
         else:
             progress = states.Progress(self._cursor.epoch, first)  # nobody's
-        return Batches(core, ours.parts, progress)
+        return self._ours().begin(progress, stride, threads=self._threads, depth=self._prefetch)
 
     def _batch_count(self) -> int:
         """Return beyond which number no batch is."""
@@ -358,13 +369,4 @@ class Loader:
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_built": None}
-
-
-@dataclass(frozen=True)
-class _Built:
-    """A loader of the core, with the threads and memory of one process."""
-
-    pid: int
-    core: _core.Loader
-    parts: Parts
+        return {**self.__dict__, "_process": None}

@@ -515,7 +515,7 @@ def test_a_pickled_loader_opens_the_dataset_when_it_is_used(path, tmp_path):
     copied = pickle.loads(text)
 
     assert len(text) < 2000  # paths, not samples
-    assert copied._built is None
+    assert copied._process is None
     assert len(copied) == len(loader)
     assert stream(copied) == expected
     assert next(iter(copied)).numpy("weights").tolist() == [float(key) for key in expected[0]]
