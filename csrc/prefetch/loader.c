@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "prefetch/buckets.h"
 #include "prefetch/windows.h"
+#include "storage/wants.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -28,6 +29,8 @@ struct mdn_loader {
     uint64_t batch_count;
     mdn_buckets buckets; /* unless opt.bucket_batches is 0 */
     mdn_pool *pool;      /* one reference */
+    mdn_ahead_memory ahead;
+    bool has_ahead; /* it is made */
     uint32_t *fields;
     uint32_t part_count;
     uint32_t payload_count; /* parts whose length is known only when filled */
@@ -47,6 +50,7 @@ struct mdn_epoch {
     uint64_t first_batch, stride;
     mdn_pass pass;
     mdn_windows *windows; /* NULL: no buckets */
+    mdn_ahead *ahead;     /* NULL: nothing is read ahead */
     mdn_prefetcher *prefetcher;
 };
 
@@ -200,6 +204,9 @@ mdn_loader_new(const mdn_loader_options *options, mdn_loader **out,
         goto fail;
     if ((st = mdn_pool_new(&loader->pool, err)) != MDN_OK)
         goto fail;
+    if ((st = mdn_ahead_memory_init(&loader->ahead, err)) != MDN_OK)
+        goto fail;
+    loader->has_ahead = true;
     for (uint32_t i = 0; i < options->field_count; i++)
         loader->fields[i] = options->fields[i];
     loader->opt.fields = loader->fields;
@@ -226,6 +233,8 @@ mdn_loader_free(mdn_loader *loader)
     if (loader->pool != NULL)
         mdn_pool_close(loader->pool);
     mdn_pool_release(loader->pool);
+    if (loader->has_ahead)
+        mdn_ahead_memory_destroy(&loader->ahead);
     mdn_view_release(loader->opt.view);
     free(loader->fields);
     free(loader->roles);
@@ -538,9 +547,13 @@ fill_ticket(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
 {
     mdn_epoch *epoch = ctx;
     asker ask = {epoch->prefetcher, ticket};
+    mdn_status st;
 
-    return make_batch(epoch->loader, &epoch->pass, epoch->windows, &ask,
-                      epoch->first_batch + ticket * epoch->stride, out, err);
+    mdn_ahead_wait(epoch->ahead, ticket);
+    st = make_batch(epoch->loader, &epoch->pass, epoch->windows, &ask,
+                    epoch->first_batch + ticket * epoch->stride, out, err);
+    mdn_ahead_done(epoch->ahead, ticket);
+    return st;
 }
 
 /* Batches first, first + stride, ... below end. */
@@ -613,6 +626,24 @@ mdn_loader_batch_bytes(const mdn_loader *loader)
 }
 
 static mdn_status
+check_ahead(const mdn_epoch_options *opt, mdn_error *err)
+{
+    if (opt->partitions == 0)
+        return MDN_OK;
+    if (opt->partitions > MDN_AHEAD_PARTITIONS_MAX
+        && opt->partitions != MDN_AHEAD_OPEN)
+        return mdn_fail(err, MDN_INVALID,
+                        "num_prefetched_partitions must be at most %u, got %u",
+                        MDN_AHEAD_PARTITIONS_MAX, opt->partitions);
+    if (opt->requests != MDN_AHEAD_OPEN
+        && (opt->requests < 1 || opt->requests > MDN_AHEAD_REQUESTS_MAX))
+        return mdn_fail(err, MDN_INVALID,
+                        "parallel_prefetch_requests must be 1 to %u, got %u",
+                        MDN_AHEAD_REQUESTS_MAX, opt->requests);
+    return MDN_OK;
+}
+
+static mdn_status
 check_epoch(const mdn_loader *loader, const mdn_epoch_options *opt,
             mdn_error *err)
 {
@@ -636,7 +667,35 @@ check_epoch(const mdn_loader *loader, const mdn_epoch_options *opt,
                         "first batch %llu was asked for, the epoch has %llu",
                         (unsigned long long)opt->first_batch,
                         (unsigned long long)loader->batch_count);
-    return MDN_OK;
+    return check_ahead(opt, err);
+}
+
+static mdn_status
+read_ahead(mdn_epoch *epoch, const mdn_epoch_options *options,
+           uint64_t ticket_count, mdn_error *err)
+{
+    mdn_loader *loader = epoch->loader;
+    mdn_ahead_options ahead = {
+        .view = loader->opt.view,
+        .samples = &loader->samples,
+        .cut = &loader->cut,
+        .pass = &epoch->pass,
+        .memory = &loader->ahead,
+        .first_batch = epoch->first_batch,
+        .stride = epoch->stride,
+        .ticket_count = ticket_count,
+        .partition_size = loader->opt.partition_size,
+        .window_batches = loader->opt.bucket_batches,
+        .what = MDN_WANT_LABELS,
+        .partitions = options->partitions,
+        .requests = options->requests,
+        .depth = options->depth,
+        .budget_bytes = options->budget_bytes,
+    };
+
+    if (loader->opt.field_count > 0 || loader->opt.bucket_batches > 0)
+        ahead.what |= MDN_WANT_RECORDS;
+    return mdn_ahead_start(&ahead, &epoch->ahead, err);
 }
 
 /* Depth is cut so that what is known of all batches fits; the first half of the
@@ -693,6 +752,9 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
                   (workers.depth + 2) * (1 + loader->payload_count));
     st = new_windows(epoch, options->thread_count, err);
     if (st == MDN_OK)
+        st = read_ahead(epoch, options, workers.ticket_count, err);
+    workers.workers_only = epoch->ahead != NULL;
+    if (st == MDN_OK)
         st = mdn_prefetcher_start(&workers, &epoch->prefetcher, err);
     if (st != MDN_OK) {
         mdn_epoch_free(epoch);
@@ -700,6 +762,12 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
     }
     *out = epoch;
     return MDN_OK;
+}
+
+mdn_ahead_choice
+mdn_loader_ahead(mdn_loader *loader)
+{
+    return mdn_ahead_memory_look(&loader->ahead);
 }
 
 mdn_status
@@ -715,9 +783,11 @@ mdn_epoch_waits(mdn_epoch *epoch)
     return mdn_prefetcher_waits(epoch->prefetcher);
 }
 
+/* Workers may be waiting for what is read ahead: so that ends first. */
 void
 mdn_epoch_close(mdn_epoch *epoch)
 {
+    mdn_ahead_close(epoch->ahead);
     mdn_prefetcher_close(epoch->prefetcher);
 }
 
@@ -726,7 +796,9 @@ mdn_epoch_free(mdn_epoch *epoch)
 {
     if (epoch == NULL)
         return;
+    mdn_ahead_close(epoch->ahead);
     mdn_prefetcher_free(epoch->prefetcher);
+    mdn_ahead_free(epoch->ahead);
     mdn_windows_free(epoch->windows);
     free(epoch);
 }

@@ -281,7 +281,7 @@ loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
                             "stride", "memory", NULL};
     mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
     PyTypeObject *type = state->epoch_type;
-    mdn_epoch_options options;
+    mdn_epoch_options options = {0};
     epoch_object *epoch;
     mdn_status st;
     mdn_error err;

@@ -101,6 +101,23 @@ class Loader:
         Bytes that batches may take, filled or being filled, until the loop takes
         them; fewer than `prefetch` are ahead then.  Payloads count as well: a
         batch that is larger than all of it comes alone.
+    decode : dict of functions by field, or function, optional
+        By field: called with each sample of the field, a memoryview of its bytes
+        or an array.  What it returns takes the place of the field: one tensor
+        where all samples of a batch give arrays or tensors that are alike, else
+        a list.  A function: called with each `Batch`; returns a mapping of names
+        to values, which replace fields or are added.
+    decode_workers : int
+        Threads that call them, several at the same time, ahead of the loop: at
+        most `prefetch` batches.
+    decode_processes : bool
+        Call them in as many processes instead, for functions that hold the
+        interpreter's lock.  They must be importable there.
+    collate : function of a batch, optional
+        Called last, by the same threads; the loop gets what it returns.
+    device : str or torch.device, optional
+        "cuda" or "cuda:N": batches are in pinned memory, and copied there ahead
+        of the loop.  "cpu" is as None.
 
     Raises
     ------
@@ -111,6 +128,9 @@ class Loader:
         not got, and after all batches before it.
     modyn.errors.CorruptError
         Likewise, for a sample whose stored bytes are damaged.
+    modyn.errors.BatchError
+        Likewise, where `decode` or `collate` raised: names batch, key and field,
+        and has what was raised as its cause.
     modyn.errors.ClosedError
         From an iterator that was begun before a fork, in the child: its threads
         belong to the process that made them.  The loader itself begins new ones

@@ -87,7 +87,7 @@ class Process:
             stride=stride,
             memory=self.budget.for_batches,
         )
-        return Batches(self._stages(core, first, stride, depth), core, progress, self.tally)
+        return Batches(self._stages(core, first, stride, depth), progress, self.tally)
 
     def _stages(self, core: _core.Epoch, first: int, stride: int, depth: int) -> Stage:
         """Return the last of the stages that batches pass on their way to the loop."""
