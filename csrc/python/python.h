@@ -29,6 +29,7 @@ typedef struct {
     PyTypeObject *tensor_type;
     PyTypeObject *orchestrator_type;
     PyTypeObject *reader_type;
+    PyTypeObject *keyindex_type;
 } mdn_py_state;
 
 /* The state of the module that defined this heap type, or of the module. */
@@ -93,6 +94,7 @@ int mdn_py_add_checks(PyObject *module);
 int mdn_py_add_sampling(PyObject *module, mdn_py_state *state);
 int mdn_py_add_trainset(PyObject *module,
                         mdn_py_state *state); /* by sampling */
+int mdn_py_add_keyindex(PyObject *module, mdn_py_state *state);
 int mdn_py_add_loader(PyObject *module, mdn_py_state *state);
 int mdn_py_add_batch(PyObject *module, mdn_py_state *state);
 int mdn_py_add_orchestrator(PyObject *module, mdn_py_state *state);
