@@ -14,6 +14,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22 /* Linux 5.14; earlier ones answer EINVAL */
+#endif
+
 /* The result of a call that answers -1 and errno, as a result or -errno. */
 static int
 outcome(int result)
@@ -237,6 +241,26 @@ sys_map(void *self, void *want, uint64_t size, int fd, uint64_t at, void **out)
     return 0;
 }
 
+static int
+sys_advise(void *self, const void *at, uint64_t size, mdn_advice advice)
+{
+    static const int advices[] = {
+        [MDN_ADVICE_HUGE] = MADV_HUGEPAGE,
+        [MDN_ADVICE_SOON] = MADV_WILLNEED,
+        [MDN_ADVICE_NOW] = MADV_POPULATE_READ,
+    };
+
+    (void)self;
+    return outcome(madvise((void *)(uintptr_t)at, size, advices[advice]));
+}
+
+static int
+sys_resident(void *self, const void *at, uint64_t size, uint8_t *pages)
+{
+    (void)self;
+    return outcome(mincore((void *)(uintptr_t)at, size, pages));
+}
+
 const mdn_io mdn_io_system = {
     .open = sys_open,
     .close = sys_close,
@@ -256,4 +280,6 @@ const mdn_io mdn_io_system = {
     .list = sys_list,
     .lock = sys_lock,
     .map = sys_map,
+    .advise = sys_advise,
+    .resident = sys_resident,
 };

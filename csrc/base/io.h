@@ -19,6 +19,14 @@ typedef struct {
     bool regular; /* neither directory nor pipe nor device */
 } mdn_file_facts;
 
+/* What the system is told of mapped pages. */
+typedef enum {
+    MDN_ADVICE_HUGE, /* use huge pages */
+    MDN_ADVICE_SOON, /* begin to read them in, and do not wait for it */
+    MDN_ADVICE_NOW,  /* read in and map: -EFAULT where the file has ended,
+                        -EINVAL where the kernel is too old for it */
+} mdn_advice;
+
 typedef struct mdn_io {
     void *self; /* passed back to every call */
     int (*open)(void *self, const char *path, int flags, unsigned mode);
@@ -44,6 +52,10 @@ typedef struct mdn_io {
     int (*lock)(void *self, int fd); /* exclusive, no wait: -EWOULDBLOCK */
     int (*map)(void *self, void *want, uint64_t size, int fd, uint64_t at,
                void **out); /* read-only, shared; want != NULL is MAP_FIXED */
+    /* Of mapped pages; at is the beginning of one. */
+    int (*advise)(void *self, const void *at, uint64_t size, mdn_advice advice);
+    /* pages[i] & 1: page number i is in memory. */
+    int (*resident)(void *self, const void *at, uint64_t size, uint8_t *pages);
 } mdn_io;
 
 /* The system's own calls. */

@@ -28,22 +28,41 @@
 #define MULTIPLIER_2 UINT32_C(0x9e3779b1)
 #define BLOCK 512 /* elements walked together; 4 KiB of scratch */
 
+/* F of round r: a number below side. */
+static inline uint32_t
+scramble(const mdn_permutation *perm, int r, uint32_t right)
+{
+    uint64_t x = (uint64_t)(right ^ perm->round_keys[r]) * MULTIPLIER_1;
+
+    x = (uint64_t)(uint32_t)(x ^ (x >> 32)) * MULTIPLIER_2;
+    x = (uint64_t)(uint32_t)(x ^ (x >> 32)) * perm->side;
+    return (uint32_t)(x >> 32);
+}
+
 /* The network on one pair; in the vector twin below, on four. */
 static inline uint64_t
 encrypt(const mdn_permutation *perm, uint32_t left, uint32_t right)
 {
     for (int r = 0; r < ROUNDS; r++) {
-        uint64_t x = (uint64_t)(right ^ perm->round_keys[r]) * MULTIPLIER_1;
-        uint32_t added;
-        int32_t sum;
-
-        x = (uint64_t)(uint32_t)(x ^ (x >> 32)) * MULTIPLIER_2;
-        x = (uint64_t)(uint32_t)(x ^ (x >> 32)) * perm->side;
-        added = (uint32_t)(x >> 32);
+        uint32_t added = scramble(perm, r, right);
         /* added < side <= 2^31, so that this lies in -side .. side - 1. */
-        sum = (int32_t)(left - perm->side + added);
+        int32_t sum = (int32_t)(left - perm->side + added);
+
         left = right;
         right = (uint32_t)sum + ((uint32_t)(sum >> 31) & perm->side);
+    }
+    return (uint64_t)left * perm->side + right;
+}
+
+/* The rounds undone, the last one first. */
+static uint64_t
+decrypt(const mdn_permutation *perm, uint32_t left, uint32_t right)
+{
+    for (int r = ROUNDS - 1; r >= 0; r--) {
+        int32_t sum = (int32_t)(right - scramble(perm, r, left));
+
+        right = left;
+        left = (uint32_t)sum + ((uint32_t)(sum >> 31) & perm->side);
     }
     return (uint64_t)left * perm->side + right;
 }
@@ -138,13 +157,24 @@ mdn_permutation_init(mdn_permutation *perm, uint64_t count, uint64_t seed,
                      uint64_t epoch)
 {
     uint64_t start = mdn_stream(seed, MDN_STREAM_SHUFFLE);
-    uint64_t base = mdn_draw(start, epoch);
 
+    mdn_permutation_init_by(perm, count, mdn_draw(start, epoch));
+}
+
+void
+mdn_permutation_init_by(mdn_permutation *perm, uint64_t count, uint64_t word)
+{
     assert(count >= 1 && count <= MDN_PERMUTATION_MAX);
     perm->count = count;
     perm->side = (uint32_t)square_side(count);
+    mdn_permutation_rekey(perm, word);
+}
+
+void
+mdn_permutation_rekey(mdn_permutation *perm, uint64_t word)
+{
     for (uint64_t r = 0; r < ROUNDS; r++)
-        perm->round_keys[r] = (uint32_t)(mdn_draw(base, r) >> 32);
+        perm->round_keys[r] = (uint32_t)(mdn_draw(word, r) >> 32);
 }
 
 /* From an index of the square to its place, which may lie beyond count. */
@@ -163,6 +193,17 @@ mdn_permutation_at(const mdn_permutation *perm, uint64_t index)
         index = walk_once(perm, index);
     while (index >= perm->count);
     return index;
+}
+
+uint64_t
+mdn_permutation_find(const mdn_permutation *perm, uint64_t element)
+{
+    assert(element < perm->count);
+    do
+        element = decrypt(perm, (uint32_t)(element / perm->side),
+                          (uint32_t)(element % perm->side));
+    while (element >= perm->count);
+    return element;
 }
 
 /* The pairs of size indices from (row, place) on, run by run within a row. */

@@ -15,6 +15,9 @@ enum {
     MDN_STREAM_SHUFFLE = 3,  /* order of an epoch; index is the epoch */
     MDN_STREAM_SHARES = 4,  /* who gets what is left over; index is the group */
     MDN_STREAM_TRIGGER = 5, /* seeds of draws; index is the trigger */
+    MDN_STREAM_PARTITIONS = 6, /* order of partitions; index is the epoch */
+    MDN_STREAM_WITHIN = 7,  /* order inside; of the epoch, then the partition */
+    MDN_STREAM_WINDOWS = 8, /* order of a window's batches; likewise */
 };
 
 /* Fmix of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words. */

@@ -3,29 +3,34 @@
  * All of a loader but its pool is set once and only read afterwards, so that
  * any number of workers fill batches at the same time, each for itself:
  *
- *   (1) rows [b * batch_size, ...) of the epoch become positions
+ *   (1) a batch becomes rows, and rows become positions
  *   (2) the positions become keys, and weights
  *   (3) one gather brings labels and fields to where the consumer reads them
  *
- * (1) and (2) go block by block.  While the positions of one block are drawn,
- * which is arithmetic, the keys of the block before it are on their way. */
+ * Where rows are sorted by length, (1) waits for the plan of a window, which
+ * the first worker that comes to the window makes for all. */
 #include "prefetch/loader.h"
 
 #include "base/bytes.h"
-#include "base/permutation.h"
-#include "prefetch/prefetcher.h"
+#include "prefetch/buckets.h"
+#include "prefetch/windows.h"
+#include "storage/wants.h"
 
 #include <assert.h>
 #include <stdlib.h>
 
-#define BLOCK 32 /* rows */
+#define PARTITION_BYTES (UINT64_C(64) << 20) /* of records */
+#define PAYLOAD_BYTES UINT64_C(4096)         /* as a payload is counted */
 
 struct mdn_loader {
     mdn_loader_options opt; /* its fields point to our own copy */
+    mdn_samples samples;
+    mdn_cut cut;
     uint64_t batch_count;
-    uint64_t full_rows; /* of every batch but the last */
-    uint64_t last_rows;
-    mdn_pool *pool; /* one reference */
+    mdn_buckets buckets; /* unless opt.bucket_batches is 0 */
+    mdn_pool *pool;      /* one reference */
+    mdn_ahead_memory ahead;
+    bool has_ahead; /* it is made */
     uint32_t *fields;
     uint32_t part_count;
     uint32_t payload_count; /* parts whose length is known only when filled */
@@ -34,14 +39,68 @@ struct mdn_loader {
     mdn_part *last_parts;
 };
 
+/* Where a batch asks for the memory of its payloads. */
+typedef struct {
+    mdn_prefetcher *prefetcher;
+    uint64_t ticket;
+} asker;
+
 struct mdn_epoch {
     mdn_loader *loader; /* borrowed; must outlive the epoch */
-    uint64_t first_batch;
-    mdn_permutation permutation; /* when it shuffles */
+    uint64_t first_batch, stride;
+    mdn_pass pass;
+    mdn_windows *windows; /* NULL: no buckets */
+    mdn_ahead *ahead;     /* NULL: nothing is read ahead */
     mdn_prefetcher *prefetcher;
 };
 
 /* ----- the plan ----- */
+
+static mdn_status
+check_buckets(const mdn_loader_options *opt, mdn_error *err)
+{
+    const mdn_schema *schema = mdn_view_schema(opt->view);
+    uint64_t rows;
+
+    if (opt->bucket_batches == 0)
+        return MDN_OK;
+    if (opt->bucket_field >= schema->field_count
+        || schema->fields[opt->bucket_field].dtype != MDN_BYTES)
+        return mdn_fail(err, MDN_INVALID,
+                        "buckets are by the length of a bytes field; field "
+                        "number %u is none",
+                        opt->bucket_field);
+    if (mdn_mul_overflows(opt->bucket_batches, opt->batch_size, &rows)
+        || rows > MDN_BUCKET_ROWS_MAX)
+        return mdn_fail(err, MDN_INVALID,
+                        "bucket_batches * batch_size must be at most %llu, "
+                        "got %llu * %llu",
+                        (unsigned long long)MDN_BUCKET_ROWS_MAX,
+                        (unsigned long long)opt->bucket_batches,
+                        (unsigned long long)opt->batch_size);
+    return MDN_OK;
+}
+
+static mdn_status
+check_pass(const mdn_loader_options *opt, mdn_error *err)
+{
+    uint32_t world_size = opt->world_size > 0 ? opt->world_size : 1;
+
+    if (opt->rank >= world_size)
+        return mdn_fail(err, MDN_INVALID,
+                        "rank must be less than world_size, which is %u, got "
+                        "%u",
+                        world_size, opt->rank);
+    if (opt->batch_size % world_size != 0)
+        return mdn_fail(err, MDN_INVALID,
+                        "batch_size, the samples of all ranks together, must "
+                        "be a multiple of world_size, which is %u, got %llu",
+                        world_size, (unsigned long long)opt->batch_size);
+    if (opt->pass_rows > 0 && opt->count == 0)
+        return mdn_fail(err, MDN_INVALID,
+                        "there are no samples that a pass could repeat");
+    return check_buckets(opt, err);
+}
 
 static mdn_status
 check_options(const mdn_loader_options *opt, mdn_error *err)
@@ -64,97 +123,57 @@ check_options(const mdn_loader_options *opt, mdn_error *err)
             return mdn_fail(err, MDN_INVALID,
                             "field %u was asked for, the schema has %u",
                             opt->fields[i], schema->field_count);
-    return MDN_OK;
+    return check_pass(opt, err);
 }
 
 static void
-count_batches(mdn_loader *loader)
+plan_batches(mdn_loader *loader)
 {
-    uint64_t count = loader->opt.count, size = loader->opt.batch_size;
+    mdn_loader_options *opt = &loader->opt;
 
-    loader->full_rows = size < count ? size : count;
-    loader->batch_count = count / size;
-    loader->last_rows = loader->full_rows;
-    if (count % size != 0 && !loader->opt.drop_last) {
-        loader->batch_count++;
-        loader->last_rows = count % size;
-    }
+    if (opt->world_size == 0)
+        opt->world_size = 1;
+    if (opt->partition_size == 0)
+        opt->partition_size =
+            mdn_loader_usual_partition(mdn_view_schema(opt->view));
+    loader->samples = mdn_samples_of(opt->keys, opt->weights, opt->count);
+    loader->cut = (mdn_cut){
+        .rows = opt->pass_rows > 0 ? opt->pass_rows : opt->count,
+        .batch_size = opt->batch_size,
+        .rank = opt->rank,
+        .world_size = opt->world_size,
+        .drop_last = opt->drop_last,
+    };
+    loader->batch_count = mdn_cut_batch_count(&loader->cut);
+    loader->buckets = (mdn_buckets){
+        .view = opt->view,
+        .samples = &loader->samples,
+        .cut = &loader->cut,
+        .field = opt->bucket_field,
+        .window_batches = opt->bucket_batches,
+    };
 }
 
-static uint32_t
-assign_roles(mdn_loader *loader)
-{
-    const mdn_schema *schema = mdn_view_schema(loader->opt.view);
-    mdn_part_role *roles = loader->roles;
-    uint32_t n = 0;
-
-    roles[n++] = (mdn_part_role){MDN_PART_KEYS, 0};
-    if (mdn_view_has_labels(loader->opt.view))
-        roles[n++] = (mdn_part_role){MDN_PART_LABELS, 0};
-    if (loader->opt.weights != NULL)
-        roles[n++] = (mdn_part_role){MDN_PART_WEIGHTS, 0};
-    for (uint32_t i = 0; i < loader->opt.field_count; i++) {
-        uint32_t field = loader->fields[i];
-
-        if (schema->fields[field].dtype == MDN_BYTES) {
-            roles[n++] = (mdn_part_role){MDN_PART_PAYLOADS, field};
-            roles[n++] = (mdn_part_role){MDN_PART_OFFSETS, field};
-            loader->payload_count++;
-        } else
-            roles[n++] = (mdn_part_role){MDN_PART_FIELD, field};
-    }
-    return n;
-}
-
-static mdn_part
-part_of_field(const mdn_field *field, uint64_t rows)
-{
-    mdn_part part = {.dtype = field->dtype, .ndim = field->ndim + 1};
-
-    part.shape[0] = rows;
-    for (uint32_t i = 0; i < field->ndim; i++)
-        part.shape[i + 1] = field->shape[i];
-    return part;
-}
-
-static mdn_part
-part_of_role(const mdn_schema *schema, mdn_part_role role, uint64_t rows)
-{
-    mdn_part part = {.ndim = 1, .shape = {rows}};
-
-    switch (role.kind) { /* no default: -Wswitch rejects a missing case */
-    case MDN_PART_KEYS: part.dtype = MDN_UINT64; break;
-    case MDN_PART_LABELS: part.dtype = MDN_INT64; break;
-    case MDN_PART_WEIGHTS: part.dtype = MDN_FLOAT64; break;
-    case MDN_PART_FIELD:
-        return part_of_field(&schema->fields[role.field], rows);
-    case MDN_PART_PAYLOADS:
-        part.dtype = MDN_UINT8;
-        part.shape[0] = MDN_LATER;
-        break;
-    case MDN_PART_OFFSETS:
-        part.dtype = MDN_INT64;
-        part.shape[0] = rows + 1;
-        break;
-    }
-    return part;
-}
-
+/* Of every batch but the last, and of that. */
 static void
-shape_parts(const mdn_loader *loader, uint64_t rows, mdn_part *parts)
+shape_batches(mdn_loader *loader)
 {
     const mdn_schema *schema = mdn_view_schema(loader->opt.view);
+    uint64_t rows = loader->cut.batch_size / loader->cut.world_size;
+    uint64_t count = loader->batch_count;
 
-    for (uint32_t i = 0; i < loader->part_count; i++)
-        parts[i] = part_of_role(schema, loader->roles[i], rows);
+    mdn_parts_shape(schema, loader->roles, loader->part_count, rows,
+                    loader->full_parts);
+    rows = count > 0 ? mdn_cut_share(&loader->cut, count - 1).count : 0;
+    mdn_parts_shape(schema, loader->roles, loader->part_count, rows,
+                    loader->last_parts);
 }
 
-/* Three parts of a sample, and at most two for each field. */
 static mdn_status
 allocate(mdn_loader *loader, mdn_error *err)
 {
     uint64_t field_count = loader->opt.field_count;
-    uint64_t part_max = 3 + 2 * field_count;
+    uint64_t part_max = MDN_PARTS_FOR(field_count);
 
     loader->fields = calloc(field_count + 1, sizeof *loader->fields);
     loader->roles = calloc(part_max, sizeof *loader->roles);
@@ -185,13 +204,19 @@ mdn_loader_new(const mdn_loader_options *options, mdn_loader **out,
         goto fail;
     if ((st = mdn_pool_new(&loader->pool, err)) != MDN_OK)
         goto fail;
+    if ((st = mdn_ahead_memory_init(&loader->ahead, err)) != MDN_OK)
+        goto fail;
+    loader->has_ahead = true;
     for (uint32_t i = 0; i < options->field_count; i++)
         loader->fields[i] = options->fields[i];
     loader->opt.fields = loader->fields;
-    count_batches(loader);
-    loader->part_count = assign_roles(loader);
-    shape_parts(loader, loader->full_rows, loader->full_parts);
-    shape_parts(loader, loader->last_rows, loader->last_parts);
+    plan_batches(loader);
+    loader->part_count =
+        mdn_parts_assign(options->view, options->weights != NULL,
+                         loader->fields, options->field_count, loader->roles);
+    for (uint32_t i = 0; i < loader->part_count; i++)
+        loader->payload_count += loader->roles[i].kind == MDN_PART_PAYLOADS;
+    shape_batches(loader);
     *out = loader;
     return MDN_OK;
 
@@ -208,6 +233,8 @@ mdn_loader_free(mdn_loader *loader)
     if (loader->pool != NULL)
         mdn_pool_close(loader->pool);
     mdn_pool_release(loader->pool);
+    if (loader->has_ahead)
+        mdn_ahead_memory_destroy(&loader->ahead);
     mdn_view_release(loader->opt.view);
     free(loader->fields);
     free(loader->roles);
@@ -220,6 +247,35 @@ uint64_t
 mdn_loader_batch_count(const mdn_loader *loader)
 {
     return loader->batch_count;
+}
+
+bool
+mdn_loader_is_endless(const mdn_loader *loader)
+{
+    return loader->cut.rows == MDN_ENDLESS;
+}
+
+uint64_t
+mdn_loader_partition_size(const mdn_loader *loader)
+{
+    return loader->opt.partition_size;
+}
+
+uint64_t
+mdn_loader_usual_partition(const mdn_schema *schema)
+{
+    uint64_t record = schema->head_size + schema->bytes_count * PAYLOAD_BYTES;
+    uint64_t size = 1;
+
+    while (2 * size * record <= PARTITION_BYTES)
+        size *= 2;
+    return size;
+}
+
+mdn_pool *
+mdn_loader_pool(const mdn_loader *loader)
+{
+    return loader->pool;
 }
 
 uint32_t
@@ -235,6 +291,49 @@ mdn_loader_part_role(const mdn_loader *loader, uint32_t part)
     return loader->roles[part];
 }
 
+/* ----- rows ----- */
+
+uint64_t
+mdn_loader_row_count(const mdn_loader *loader)
+{
+    return mdn_cut_rows(&loader->cut);
+}
+
+static void
+begin_pass(const mdn_loader *loader, uint64_t epoch, mdn_pass *pass)
+{
+    const mdn_loader_options *opt = &loader->opt;
+
+    mdn_pass_init(pass, opt->count, opt->shuffle, opt->partition_size,
+                  opt->seed, epoch);
+}
+
+void
+mdn_loader_rows(const mdn_loader *loader, uint64_t epoch, uint64_t first,
+                uint64_t count, uint64_t *keys)
+{
+    mdn_pass pass;
+
+    begin_pass(loader, epoch, &pass);
+    mdn_lookup_rows(&loader->samples, &pass, first, count, keys, NULL);
+}
+
+void
+mdn_loader_span(const mdn_loader *loader, uint64_t batch, uint64_t *first,
+                uint64_t *end)
+{
+    uint64_t window;
+
+    if (loader->opt.bucket_batches == 0) {
+        *first = batch * loader->cut.batch_size;
+        *end = *first + mdn_cut_batch_rows(&loader->cut, batch);
+        return;
+    }
+    window = mdn_buckets_window(&loader->buckets, batch);
+    *first = mdn_buckets_first_row(&loader->buckets, window);
+    *end = *first + mdn_buckets_rows(&loader->buckets, window);
+}
+
 /* ----- filling ----- */
 
 /* The writable memory of a part: the batch is still ours alone. */
@@ -244,69 +343,85 @@ data_of(mdn_batch *batch, uint32_t part)
     return mdn_batch_part(batch, part)->data;
 }
 
-static uint64_t
-block_size(uint64_t at, uint64_t rows)
+/* Keys and weights of a batch that is cut from the plan of its window. */
+static void
+fill_sorted(const mdn_loader *loader, const mdn_pass *pass, uint64_t number,
+            const uint64_t *plan, uint64_t *keys, double *weights)
 {
-    return rows - at < BLOCK ? rows - at : BLOCK;
+    const mdn_buckets *buckets = &loader->buckets;
+    uint64_t window = mdn_buckets_window(buckets, number);
+    mdn_share share =
+        mdn_cut_share(&loader->cut, mdn_buckets_batch(buckets, pass, number));
+
+    plan += share.first - mdn_buckets_first_row(buckets, window);
+    mdn_lookup_at(&loader->samples, plan, share.count, keys, weights);
 }
 
-/* Put the positions of a block of rows where its keys will be, and ask for what
- * lies there. */
-static void
-draw_block(const mdn_loader_options *opt, const mdn_permutation *permutation,
-           uint64_t first, uint64_t count, uint64_t *positions)
+static mdn_status
+fill_from_window(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
+                 uint64_t number, uint64_t *keys, double *weights,
+                 mdn_error *err)
 {
-    mdn_permutation_range(permutation, first, count, positions);
-    for (uint64_t i = 0; i < count; i++)
-        __builtin_prefetch(&opt->keys[positions[i]]);
-    for (uint64_t i = 0; opt->weights != NULL && i < count; i++)
-        __builtin_prefetch(&opt->weights[positions[i]]);
+    uint64_t window = mdn_buckets_window(&loader->buckets, number);
+    const uint64_t *plan = NULL;
+    uint64_t *own = NULL;
+    mdn_status st;
+
+    if (windows == NULL) {
+        st = mdn_buckets_plan(&loader->buckets, pass, window, &own, err);
+        plan = own;
+    } else
+        st = mdn_windows_get(windows, window, &plan, err);
+    if (st == MDN_OK)
+        fill_sorted(loader, pass, number, plan, keys, weights);
+    if (windows != NULL)
+        mdn_windows_put(windows, window);
+    free(own);
+    return st;
 }
 
-/* keys[i] is a position, and becomes the key that is there. */
-static void
-look_up_block(const mdn_loader_options *opt, uint64_t count, uint64_t *keys,
-              double *weights)
+static mdn_status
+fill_keys(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
+          uint64_t number, uint64_t *keys, double *weights, mdn_error *err)
 {
-    for (uint64_t i = 0; weights != NULL && i < count; i++)
-        weights[i] = opt->weights[keys[i]];
-    for (uint64_t i = 0; i < count; i++)
-        keys[i] = opt->keys[keys[i]];
+    mdn_share share = mdn_cut_share(&loader->cut, number);
+
+    if (loader->opt.bucket_batches > 0 && !share.is_fill_up)
+        return fill_from_window(loader, pass, windows, number, keys, weights,
+                                err);
+    mdn_lookup_rows(&loader->samples, pass, share.first, share.count, keys,
+                    weights);
+    return MDN_OK;
 }
 
-static void
-fill_shuffled(const mdn_loader_options *opt, const mdn_permutation *permutation,
-              uint64_t first, uint64_t rows, uint64_t *keys, double *weights)
+/* Where the payloads of each sample end; gives the bytes of all fields. */
+static mdn_status
+measure(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys,
+        uint64_t rows, uint64_t *bytes, mdn_error *err)
 {
-    draw_block(opt, permutation, first, block_size(0, rows), keys);
-    for (uint64_t at = 0; at < rows; at += BLOCK) {
-        uint64_t next = at + BLOCK;
+    *bytes = 0;
+    for (uint32_t i = 0; i < loader->part_count; i++) {
+        mdn_part_role role = loader->roles[i];
+        int64_t *offsets;
+        mdn_status st;
 
-        if (next < rows)
-            draw_block(opt, permutation, first + next, block_size(next, rows),
-                       keys + next);
-        look_up_block(opt, block_size(at, rows), keys + at,
-                      weights != NULL ? weights + at : NULL);
+        if (role.kind != MDN_PART_PAYLOADS)
+            continue;
+        offsets = data_of(batch, i + 1);
+        st = mdn_view_offsets(loader->opt.view, keys, rows, role.field, offsets,
+                              err);
+        if (st != MDN_OK)
+            return st;
+        *bytes +=
+            mdn_pool_block_size(offsets[rows] ? (uint64_t)offsets[rows] : 1);
     }
-}
-
-static void
-fill_keys(const mdn_loader_options *opt, const mdn_permutation *permutation,
-          uint64_t first, uint64_t rows, uint64_t *keys, double *weights)
-{
-    if (opt->shuffle) {
-        fill_shuffled(opt, permutation, first, rows, keys, weights);
-        return;
-    }
-    memcpy(keys, opt->keys + first, rows * sizeof *keys);
-    if (weights != NULL)
-        memcpy(weights, opt->weights + first, rows * sizeof *weights);
+    return MDN_OK;
 }
 
 /* What mdn_view_fetch is to fill; fields of bytes get their memory here. */
 static mdn_status
-aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
-    mdn_target *targets, mdn_error *err)
+aim(mdn_loader *loader, mdn_batch *batch, uint64_t rows, mdn_target *targets,
+    mdn_error *err)
 {
     uint32_t n = 0;
 
@@ -321,10 +436,6 @@ aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
         if (role.kind != MDN_PART_PAYLOADS)
             continue;
         offsets = data_of(batch, i + 1);
-        st = mdn_view_offsets(loader->opt.view, keys, rows, role.field, offsets,
-                              err);
-        if (st != MDN_OK)
-            return st;
         st = mdn_batch_allot(batch, i, (uint64_t)offsets[rows], err);
         if (st != MDN_OK)
             return st;
@@ -333,14 +444,29 @@ aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
     return MDN_OK;
 }
 
+/* The memory of the payloads: nobody else waits for it without an asker. */
 static mdn_status
-fill_batch(mdn_loader *loader, const mdn_permutation *permutation,
-           uint64_t number, mdn_batch *batch, mdn_error *err)
+allot_payloads(mdn_loader *loader, const asker *ask, mdn_batch *batch,
+               const uint64_t *keys, uint64_t rows, mdn_target *targets,
+               mdn_error *err)
+{
+    mdn_status st;
+    uint64_t bytes;
+
+    st = measure(loader, batch, keys, rows, &bytes, err);
+    if (st == MDN_OK && ask != NULL)
+        st = mdn_prefetcher_grant(ask->prefetcher, ask->ticket, bytes, err);
+    if (st == MDN_OK)
+        st = aim(loader, batch, rows, targets, err);
+    return st;
+}
+
+static mdn_status
+fill_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
+           const asker *ask, uint64_t number, mdn_batch *batch, mdn_error *err)
 {
     mdn_target targets[MDN_FIELDS_MAX];
-    bool is_last = number + 1 == loader->batch_count;
-    uint64_t rows = is_last ? loader->last_rows : loader->full_rows;
-    uint64_t first = number * loader->opt.batch_size;
+    uint64_t rows = mdn_batch_part(batch, 0)->shape[0];
     uint32_t n = 0;
     uint64_t *keys = data_of(batch, n++);
     int64_t *labels = NULL;
@@ -351,8 +477,9 @@ fill_batch(mdn_loader *loader, const mdn_permutation *permutation,
         labels = data_of(batch, n++);
     if (loader->opt.weights != NULL)
         weights = data_of(batch, n++);
-    fill_keys(&loader->opt, permutation, first, rows, keys, weights);
-    st = aim(loader, batch, keys, rows, targets, err);
+    st = fill_keys(loader, pass, windows, number, keys, weights, err);
+    if (st == MDN_OK)
+        st = allot_payloads(loader, ask, batch, keys, rows, targets, err);
     if (st != MDN_OK)
         return st;
     return mdn_view_fetch(loader->opt.view, keys, rows, targets,
@@ -375,8 +502,8 @@ fail_in_batch(uint64_t number, mdn_error *err)
 }
 
 static mdn_status
-make_batch(mdn_loader *loader, const mdn_permutation *permutation,
-           uint64_t number, mdn_batch **out, mdn_error *err)
+make_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
+           const asker *ask, uint64_t number, mdn_batch **out, mdn_error *err)
 {
     bool is_last = number + 1 == loader->batch_count;
     mdn_batch *batch;
@@ -388,7 +515,7 @@ make_batch(mdn_loader *loader, const mdn_permutation *permutation,
                        loader->part_count, &batch, err);
     if (st != MDN_OK)
         return st;
-    st = fill_batch(loader, permutation, number, batch, err);
+    st = fill_batch(loader, pass, windows, ask, number, batch, err);
     if (st != MDN_OK) {
         fail_in_batch(number, err);
         mdn_batch_release(batch);
@@ -398,27 +525,19 @@ make_batch(mdn_loader *loader, const mdn_permutation *permutation,
     return MDN_OK;
 }
 
-static void
-shuffle(const mdn_loader *loader, uint64_t epoch, mdn_permutation *permutation)
-{
-    if (loader->opt.shuffle && loader->opt.count > 0)
-        mdn_permutation_init(permutation, loader->opt.count, loader->opt.seed,
-                             epoch);
-}
-
 mdn_status
 mdn_loader_fill(mdn_loader *loader, uint64_t epoch, uint64_t batch,
                 mdn_batch **out, mdn_error *err)
 {
-    mdn_permutation permutation;
+    mdn_pass pass;
 
     *out = NULL;
     if (batch >= loader->batch_count)
         return mdn_fail(
             err, MDN_INVALID, "batch %llu was asked for, the epoch has %llu",
             (unsigned long long)batch, (unsigned long long)loader->batch_count);
-    shuffle(loader, epoch, &permutation);
-    return make_batch(loader, &permutation, batch, out, err);
+    begin_pass(loader, epoch, &pass);
+    return make_batch(loader, &pass, NULL, NULL, batch, out, err);
 }
 
 /* ----- an epoch ----- */
@@ -427,27 +546,178 @@ static mdn_status
 fill_ticket(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
 {
     mdn_epoch *epoch = ctx;
+    asker ask = {epoch->prefetcher, ticket};
+    mdn_status st;
 
-    return make_batch(epoch->loader, &epoch->permutation,
-                      epoch->first_batch + ticket, out, err);
+    mdn_ahead_wait(epoch->ahead, ticket);
+    st = make_batch(epoch->loader, &epoch->pass, epoch->windows, &ask,
+                    epoch->first_batch + ticket * epoch->stride, out, err);
+    mdn_ahead_done(epoch->ahead, ticket);
+    return st;
+}
+
+/* Batches first, first + stride, ... below end. */
+static uint64_t
+count_steps(uint64_t first, uint64_t stride, uint64_t end)
+{
+    return first < end ? (end - 1 - first) / stride + 1 : 0;
+}
+
+static mdn_status
+plan_of_window(void *ctx, uint64_t window, uint64_t **out, mdn_error *err)
+{
+    mdn_epoch *epoch = ctx;
+
+    return mdn_buckets_plan(&epoch->loader->buckets, &epoch->pass, window, out,
+                            err);
+}
+
+/* How many batches of this epoch are cut from a window: all of it but a last
+ * one for which our rank has only rows that fill it up. */
+static uint64_t
+uses_of_window(void *ctx, uint64_t window)
+{
+    const mdn_epoch *epoch = ctx;
+    const mdn_loader *loader = epoch->loader;
+    uint64_t first = window * loader->opt.bucket_batches;
+    uint64_t end = first + loader->opt.bucket_batches;
+    uint64_t last = loader->batch_count;
+
+    if (mdn_cut_share(&loader->cut, last - 1).is_fill_up)
+        last--;
+    if (end > last)
+        end = last;
+    return count_steps(epoch->first_batch, epoch->stride, end)
+           - count_steps(epoch->first_batch, epoch->stride, first);
+}
+
+/* A worker is in one window at a time, and so is a consumer that helps; one
+ * more may be between two of its batches. */
+static mdn_status
+new_windows(mdn_epoch *epoch, uint32_t thread_count, mdn_error *err)
+{
+    mdn_windows_options options = {
+        .live_max = thread_count + 2,
+        .ctx = epoch,
+        .plan = plan_of_window,
+        .uses = uses_of_window,
+    };
+
+    if (epoch->loader->opt.bucket_batches == 0)
+        return MDN_OK;
+    return mdn_windows_new(&options, &epoch->windows, err);
+}
+
+uint64_t
+mdn_loader_batch_bytes(const mdn_loader *loader)
+{
+    const mdn_part *parts =
+        loader->batch_count > 1 ? loader->full_parts : loader->last_parts;
+    uint64_t size = 0;
+
+    for (uint32_t i = 0; i < loader->part_count; i++) {
+        const mdn_part *part = &parts[i];
+
+        if (part->shape[0] != MDN_LATER)
+            size += (mdn_part_size(part) + MDN_ALIGNMENT - 1) / MDN_ALIGNMENT
+                    * MDN_ALIGNMENT;
+    }
+    return mdn_pool_block_size(size);
+}
+
+static mdn_status
+check_ahead(const mdn_epoch_options *opt, mdn_error *err)
+{
+    if (opt->partitions == 0)
+        return MDN_OK;
+    if (opt->partitions > MDN_AHEAD_PARTITIONS_MAX
+        && opt->partitions != MDN_AHEAD_OPEN)
+        return mdn_fail(err, MDN_INVALID,
+                        "num_prefetched_partitions must be at most %u, got %u",
+                        MDN_AHEAD_PARTITIONS_MAX, opt->partitions);
+    if (opt->requests != MDN_AHEAD_OPEN
+        && (opt->requests < 1 || opt->requests > MDN_AHEAD_REQUESTS_MAX))
+        return mdn_fail(err, MDN_INVALID,
+                        "parallel_prefetch_requests must be 1 to %u, got %u",
+                        MDN_AHEAD_REQUESTS_MAX, opt->requests);
+    return MDN_OK;
 }
 
 static mdn_status
 check_epoch(const mdn_loader *loader, const mdn_epoch_options *opt,
             mdn_error *err)
 {
+    uint64_t stride = opt->stride > 0 ? opt->stride : 1;
+
     if (opt->thread_count < 1 || opt->thread_count > MDN_LOADER_THREADS_MAX)
         return mdn_fail(err, MDN_INVALID, "threads must be 1 to %d, got %u",
                         MDN_LOADER_THREADS_MAX, opt->thread_count);
     if (opt->depth < 1 || opt->depth > MDN_LOADER_DEPTH_MAX)
         return mdn_fail(err, MDN_INVALID, "prefetch must be 1 to %d, got %u",
                         MDN_LOADER_DEPTH_MAX, opt->depth);
-    if (opt->first_batch > loader->batch_count)
+    if (opt->memory_bytes > 0
+        && opt->memory_bytes < mdn_loader_batch_bytes(loader))
+        return mdn_fail(err, MDN_INVALID,
+                        "a batch takes %llu bytes, and there are %llu for all",
+                        (unsigned long long)mdn_loader_batch_bytes(loader),
+                        (unsigned long long)opt->memory_bytes);
+    if (opt->first_batch > loader->batch_count
+        && opt->first_batch - loader->batch_count >= stride)
         return mdn_fail(err, MDN_INVALID,
                         "first batch %llu was asked for, the epoch has %llu",
                         (unsigned long long)opt->first_batch,
                         (unsigned long long)loader->batch_count);
-    return MDN_OK;
+    return check_ahead(opt, err);
+}
+
+static mdn_status
+read_ahead(mdn_epoch *epoch, const mdn_epoch_options *options,
+           uint64_t ticket_count, mdn_error *err)
+{
+    mdn_loader *loader = epoch->loader;
+    mdn_ahead_options ahead = {
+        .view = loader->opt.view,
+        .samples = &loader->samples,
+        .cut = &loader->cut,
+        .pass = &epoch->pass,
+        .memory = &loader->ahead,
+        .first_batch = epoch->first_batch,
+        .stride = epoch->stride,
+        .ticket_count = ticket_count,
+        .partition_size = loader->opt.partition_size,
+        .window_batches = loader->opt.bucket_batches,
+        .what = MDN_WANT_LABELS,
+        .partitions = options->partitions,
+        .requests = options->requests,
+        .depth = options->depth,
+        .budget_bytes = options->budget_bytes,
+    };
+
+    if (loader->opt.field_count > 0 || loader->opt.bucket_batches > 0)
+        ahead.what |= MDN_WANT_RECORDS;
+    return mdn_ahead_start(&ahead, &epoch->ahead, err);
+}
+
+/* Depth is cut so that what is known of all batches fits; the first half of the
+ * memory is for that when there are payloads, which get what it leaves. */
+static void
+cut_to_memory(const mdn_loader *loader, uint64_t memory_bytes,
+              mdn_prefetcher_options *workers)
+{
+    uint64_t batch = mdn_loader_batch_bytes(loader);
+    uint64_t known = memory_bytes, most;
+
+    if (memory_bytes == 0)
+        return;
+    if (loader->payload_count > 0)
+        known = memory_bytes / 2 > batch ? memory_bytes / 2 : batch;
+    most = known / batch;
+    if (workers->depth > most)
+        workers->depth = (uint32_t)most;
+    if (loader->payload_count > 0)
+        workers->memory_bytes = memory_bytes - workers->depth * batch;
+    if (loader->payload_count > 0 && workers->memory_bytes == 0)
+        workers->memory_bytes = 1; /* batch by batch */
 }
 
 mdn_status
@@ -466,24 +736,38 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
         return mdn_fail_nomem(err, sizeof *epoch);
     epoch->loader = loader;
     epoch->first_batch = options->first_batch;
-    shuffle(loader, options->epoch, &epoch->permutation);
+    epoch->stride = options->stride > 0 ? options->stride : 1;
+    begin_pass(loader, options->epoch, &epoch->pass);
     workers = (mdn_prefetcher_options){
-        .ticket_count = loader->batch_count - options->first_batch,
+        .ticket_count =
+            count_steps(epoch->first_batch, epoch->stride, loader->batch_count),
         .thread_count = options->thread_count,
         .depth = options->depth,
         .ctx = epoch,
         .fill = fill_ticket,
     };
+    cut_to_memory(loader, options->memory_bytes, &workers);
     /* The batches in the window and the one or two the consumer holds. */
     mdn_pool_keep(loader->pool,
-                  (options->depth + 2) * (1 + loader->payload_count));
-    st = mdn_prefetcher_start(&workers, &epoch->prefetcher, err);
+                  (workers.depth + 2) * (1 + loader->payload_count));
+    st = new_windows(epoch, options->thread_count, err);
+    if (st == MDN_OK)
+        st = read_ahead(epoch, options, workers.ticket_count, err);
+    workers.workers_only = epoch->ahead != NULL;
+    if (st == MDN_OK)
+        st = mdn_prefetcher_start(&workers, &epoch->prefetcher, err);
     if (st != MDN_OK) {
-        free(epoch);
+        mdn_epoch_free(epoch);
         return st;
     }
     *out = epoch;
     return MDN_OK;
+}
+
+mdn_ahead_choice
+mdn_loader_ahead(mdn_loader *loader)
+{
+    return mdn_ahead_memory_look(&loader->ahead);
 }
 
 mdn_status
@@ -493,9 +777,17 @@ mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms, mdn_batch **out,
     return mdn_prefetcher_take(epoch->prefetcher, timeout_ms, out, err);
 }
 
+mdn_waits
+mdn_epoch_waits(mdn_epoch *epoch)
+{
+    return mdn_prefetcher_waits(epoch->prefetcher);
+}
+
+/* Workers may be waiting for what is read ahead: so that ends first. */
 void
 mdn_epoch_close(mdn_epoch *epoch)
 {
+    mdn_ahead_close(epoch->ahead);
     mdn_prefetcher_close(epoch->prefetcher);
 }
 
@@ -504,6 +796,9 @@ mdn_epoch_free(mdn_epoch *epoch)
 {
     if (epoch == NULL)
         return;
+    mdn_ahead_close(epoch->ahead);
     mdn_prefetcher_free(epoch->prefetcher);
+    mdn_ahead_free(epoch->ahead);
+    mdn_windows_free(epoch->windows);
     free(epoch);
 }

@@ -8,7 +8,10 @@
  *
  * Blocks of HUGE bytes and more are mapped at that alignment and advised to
  * use huge pages, so that a gather into them misses the TLB less often; the
- * others come from malloc.  Which of the two is known from the size alone. */
+ * others come from malloc.  Which of the two is known from the size alone.
+ *
+ * Lent blocks have a list of their own, in which they stay whether they are out
+ * or idle; the smallest idle one that fits is handed out. */
 #include "prefetch/pool.h"
 
 #include "base/bytes.h"
@@ -24,6 +27,11 @@
 #define FIT_FACTOR 2
 #define FIT_SPARE 4096 /* bytes */
 
+typedef struct {
+    mdn_block block;
+    bool is_out; /* a batch lies in it */
+} lent;
+
 struct mdn_pool {
     pid_t pid; /* of the process that made it */
     atomic_uint_least32_t references;
@@ -33,14 +41,17 @@ struct mdn_pool {
     uint32_t keep_count; /* room in idle */
     uint32_t idle_count; /* <= keep_count */
     mdn_block *idle;     /* oldest first */
+    uint32_t lent_count;
+    uint32_t lent_room;
+    lent *lent;
 };
 
 /* ----- blocks of the system ----- */
 
 /* Sizes in eighths of a power of two: blocks for payloads of varying length
  * are then interchangeable, at a cost of an eighth. */
-static uint64_t
-round_up(uint64_t size_bytes)
+uint64_t
+mdn_pool_block_size(uint64_t size_bytes)
 {
     uint64_t step = MDN_ALIGNMENT;
 
@@ -71,7 +82,7 @@ map_aligned(uint64_t size_bytes)
 static mdn_status
 block_new(uint64_t size_bytes, mdn_block *out, mdn_error *err)
 {
-    uint64_t size = round_up(size_bytes);
+    uint64_t size = mdn_pool_block_size(size_bytes);
 
     *out = (mdn_block){0};
     if (size >= HUGE)
@@ -93,7 +104,13 @@ block_free(mdn_block block)
         free(block.data);
 }
 
-/* ----- the list of idle blocks; the lock is held ----- */
+/* ----- the lists of blocks; the lock is held ----- */
+
+static bool
+fits(uint64_t size, uint64_t asked)
+{
+    return size >= asked && size <= FIT_FACTOR * asked + FIT_SPARE;
+}
 
 static mdn_block
 remove_at(mdn_pool *pool, uint32_t index)
@@ -109,14 +126,56 @@ remove_at(mdn_pool *pool, uint32_t index)
 static mdn_block
 find(mdn_pool *pool, uint64_t size_bytes)
 {
-    uint64_t room = FIT_FACTOR * size_bytes + FIT_SPARE;
-
-    for (uint32_t i = pool->idle_count; i-- > 0;) {
-        uint64_t size = pool->idle[i].size_bytes;
-        if (size >= size_bytes && size <= room)
+    for (uint32_t i = pool->idle_count; i-- > 0;)
+        if (fits(pool->idle[i].size_bytes, size_bytes))
             return remove_at(pool, i);
-    }
     return (mdn_block){0};
+}
+
+static mdn_block
+find_lent(mdn_pool *pool, uint64_t size_bytes)
+{
+    lent *best = NULL;
+
+    for (uint32_t i = 0; i < pool->lent_count; i++) {
+        lent *l = &pool->lent[i];
+
+        if (!l->is_out && fits(l->block.size_bytes, size_bytes)
+            && (best == NULL || l->block.size_bytes < best->block.size_bytes))
+            best = l;
+    }
+    if (best == NULL)
+        return (mdn_block){0};
+    best->is_out = true;
+    return best->block;
+}
+
+/* Where in the list this lent block is, which must be there. */
+static uint32_t
+index_of_lent(const mdn_pool *pool, const void *data)
+{
+    uint32_t i = 0;
+
+    while (i < pool->lent_count && pool->lent[i].block.data != data)
+        i++;
+    assert(i < pool->lent_count);
+    return i;
+}
+
+static mdn_status
+make_room_to_lend(mdn_pool *pool, mdn_error *err)
+{
+    uint64_t room = 2 * (uint64_t)pool->lent_room + 8;
+    lent *list;
+
+    if (pool->lent_count < pool->lent_room)
+        return MDN_OK;
+    list = realloc(pool->lent, room * sizeof *list);
+    if (list == NULL)
+        return mdn_fail_nomem(err, room * sizeof *list);
+    pool->lent = list;
+    pool->lent_room = (uint32_t)room;
+    return MDN_OK;
 }
 
 /* Keep the block; return one to be freed instead, or none. */
@@ -125,7 +184,7 @@ keep(mdn_pool *pool, mdn_block block)
 {
     mdn_block oldest = {0};
 
-    if (pool->closed || pool->keep_count == 0)
+    if (pool->closed || pool->keep_count == 0 || pool->lent_count > 0)
         return block;
     if (pool->idle_count == pool->keep_count)
         oldest = remove_at(pool, 0);
@@ -175,6 +234,7 @@ mdn_pool_release(mdn_pool *pool)
         for (uint32_t i = 0; i < pool->idle_count; i++)
             block_free(pool->idle[i]);
         free(pool->idle);
+        free(pool->lent); /* the blocks are the lender's */
         pthread_mutex_destroy(&pool->lock);
     }
     free(pool);
@@ -198,16 +258,14 @@ mdn_pool_keep(mdn_pool *pool, uint32_t count)
     pthread_mutex_unlock(&pool->lock);
 }
 
-void
-mdn_pool_close(mdn_pool *pool)
+/* One at a time, so that no lock is held while the system takes it back. */
+static void
+free_idle(mdn_pool *pool)
 {
-    if (pool->pid != getpid())
-        return;
     for (;;) {
         mdn_block block = {0};
 
         pthread_mutex_lock(&pool->lock);
-        pool->closed = true;
         if (pool->idle_count > 0)
             block = remove_at(pool, pool->idle_count - 1);
         pthread_mutex_unlock(&pool->lock);
@@ -215,6 +273,59 @@ mdn_pool_close(mdn_pool *pool)
             return;
         block_free(block);
     }
+}
+
+void
+mdn_pool_close(mdn_pool *pool)
+{
+    if (pool->pid != getpid())
+        return;
+    pthread_mutex_lock(&pool->lock);
+    pool->closed = true;
+    pthread_mutex_unlock(&pool->lock);
+    free_idle(pool);
+}
+
+mdn_status
+mdn_pool_lend(mdn_pool *pool, void *data, uint64_t size_bytes, mdn_error *err)
+{
+    mdn_status st;
+
+    if (pool->pid != getpid())
+        return mdn_fail(err, MDN_CLOSED,
+                        "memory is lent to a pool of process %ld",
+                        (long)pool->pid);
+    if (size_bytes == 0 || (uintptr_t)data % MDN_ALIGNMENT != 0)
+        return mdn_fail(err, MDN_INVALID,
+                        "lent memory must be aligned to %d bytes and not be "
+                        "empty, got %llu bytes at %p",
+                        MDN_ALIGNMENT, (unsigned long long)size_bytes, data);
+    pthread_mutex_lock(&pool->lock);
+    st = make_room_to_lend(pool, err);
+    if (st == MDN_OK)
+        pool->lent[pool->lent_count++] =
+            (lent){.block = {data, size_bytes, .is_lent = true}};
+    pthread_mutex_unlock(&pool->lock);
+    if (st == MDN_OK)
+        free_idle(pool);
+    return st;
+}
+
+bool
+mdn_pool_reclaim(mdn_pool *pool, const void *data)
+{
+    bool is_idle;
+    uint32_t i;
+
+    if (pool->pid != getpid())
+        return false;
+    pthread_mutex_lock(&pool->lock);
+    i = index_of_lent(pool, data);
+    is_idle = !pool->lent[i].is_out;
+    if (is_idle)
+        pool->lent[i] = pool->lent[--pool->lent_count];
+    pthread_mutex_unlock(&pool->lock);
+    return is_idle;
 }
 
 mdn_status
@@ -227,7 +338,9 @@ mdn_pool_get(mdn_pool *pool, uint64_t size_bytes, mdn_block *out,
         return mdn_fail_nomem(err, size_bytes);
     if (pool->pid == getpid()) {
         pthread_mutex_lock(&pool->lock);
-        *out = find(pool, size_bytes);
+        *out = find_lent(pool, size_bytes);
+        if (out->data == NULL)
+            *out = find(pool, size_bytes);
         pthread_mutex_unlock(&pool->lock);
     }
     if (out->data != NULL)
@@ -242,9 +355,12 @@ mdn_pool_put(mdn_pool *pool, mdn_block block)
         return;
     if (pool->pid == getpid()) {
         pthread_mutex_lock(&pool->lock);
-        block = keep(pool, block);
+        if (block.is_lent)
+            pool->lent[index_of_lent(pool, block.data)].is_out = false;
+        else
+            block = keep(pool, block);
         pthread_mutex_unlock(&pool->lock);
     }
-    if (block.data != NULL)
+    if (block.data != NULL && !block.is_lent)
         block_free(block);
 }

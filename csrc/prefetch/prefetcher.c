@@ -9,36 +9,78 @@
  * A ticket names its slot, so neither the order of the batches nor the batch
  * at which an error surfaces depends on the timing of threads.  Tickets are
  * claimed in order: when ticket k fails, all before it are filled or being
- * filled, so that no further claim is needed to deliver exactly those. */
+ * filled, so that no further claim is needed to deliver exactly those.
+ *
+ * To put a thread to sleep and to wake it takes some ten microseconds, and on
+ * a busy machine the turns of others.  A batch of 1,024 small records is filled
+ * in forty.  While filling is brief
+ *
+ *     - a consumer whose batch is not there fills one itself, the next that
+ *       nobody has claimed, and sleeps only when all are claimed
+ *     - a worker that found the window full sleeps until half of it is free
+ *
+ * and always: a condition is signalled when somebody sleeps on it, and after
+ * the lock was released.
+ *
+ * Memory is granted in ticket order.  So what was granted and not taken is
+ * before the batch that asks; if that is the next one, it is nothing, and the
+ * batch is granted: no wait for memory is for ever. */
 #include "prefetch/prefetcher.h"
+
+#include "base/clock.h"
 
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
+
+#define BRIEF_NS 250000
+#define NOWHERE UINT64_MAX
 
 typedef struct {
     bool full;
     mdn_status status;
-    mdn_batch *batch; /* one reference when status is MDN_OK */
-    mdn_error error;  /* otherwise */
+    mdn_batch *batch;       /* one reference when status is MDN_OK */
+    uint64_t size_bytes;    /* likewise: of its parts */
+    uint64_t granted_bytes; /* from the claim on, like the next */
+    uint64_t idle_ns;       /* that filling it waited for memory */
+    mdn_error error;        /* when status is not MDN_OK */
 } slot;
+
+/* What threads sleep for, and who is to be woken. */
+enum {
+    WAKE_ROOM = 1,    /* a worker, when the window has moved */
+    WAKE_WORKERS = 2, /* all of them: nothing is left to claim */
+    WAKE_READY = 4,   /* consumers, when it is decided what the next take is */
+    WAKE_GRANTED = 8, /* who waits for memory */
+};
 
 struct mdn_prefetcher {
     mdn_prefetcher_options opt;
     pid_t pid; /* of the process that has the threads */
 
     pthread_mutex_t lock;
-    pthread_cond_t room;   /* the window moved, or stop: workers wait */
-    pthread_cond_t ready;  /* a slot was filled, or stop: consumers wait */
-    pthread_cond_t joined; /* the workers are gone: further closers wait */
+    pthread_cond_t room; /* see WAKE_... */
+    pthread_cond_t ready;
+    pthread_cond_t granted;
+    pthread_cond_t joined;  /* nobody fills any more: closers wait */
+    uint32_t room_sleepers; /* guarded, like all that follows */
+    uint32_t ready_sleepers;
+    uint32_t granted_sleepers;
+    uint32_t wake; /* WAKE_... to be sent when the lock is released */
     uint64_t next_claim;
     uint64_t next_take;
-    bool stop;   /* closing: nothing is claimed or taken any more */
-    bool failed; /* some ticket failed: nothing is claimed any more */
+    uint64_t next_grant;    /* <= next_claim */
+    uint64_t granted_bytes; /* of tickets next_take .. next_grant-1 */
+    uint64_t failed_at;     /* lowest ticket that failed; or NOWHERE */
+    uint64_t mean_ns;       /* of the last few fills; 0: none yet */
+    uint64_t left_at_ns;    /* when the last take returned */
+    mdn_waits waits;
+    bool stop;      /* closing: nothing is claimed or taken any more */
+    bool over;      /* a take has said that it was the last */
+    bool is_helped; /* a consumer is filling */
     bool is_joining;
     bool is_joined;
     uint32_t started_count; /* threads[0 .. started_count-1] exist */
@@ -46,54 +88,259 @@ struct mdn_prefetcher {
     slot slots[]; /* opt.depth of them */
 };
 
-/* ----- workers ----- */
+/* ----- the lock ----- */
+
+static void
+send_wakes(mdn_prefetcher *p, uint32_t wake)
+{
+    if (wake & WAKE_WORKERS)
+        pthread_cond_broadcast(&p->room);
+    else if (wake & WAKE_ROOM)
+        pthread_cond_signal(&p->room);
+    if (wake & WAKE_READY)
+        pthread_cond_broadcast(&p->ready);
+    if (wake & WAKE_GRANTED)
+        pthread_cond_broadcast(&p->granted);
+}
+
+/* Whoever is woken finds the lock free. */
+static void
+unlock(mdn_prefetcher *p)
+{
+    uint32_t wake = p->wake;
+
+    p->wake = 0;
+    pthread_mutex_unlock(&p->lock);
+    if (wake != 0)
+        send_wakes(p, wake);
+}
+
+/* Sleep with the lock held.  False when the time (0: any) is over. */
+static bool
+sleep_on(mdn_prefetcher *p, pthread_cond_t *condition, uint32_t *sleepers,
+         uint64_t until_ns)
+{
+    struct timespec until = {
+        .tv_sec = (time_t)(until_ns / 1000000000u),
+        .tv_nsec = (long)(until_ns % 1000000000u),
+    };
+    int code;
+
+    send_wakes(p, p->wake);
+    p->wake = 0;
+    ++*sleepers;
+    if (until_ns == 0)
+        code = pthread_cond_wait(condition, &p->lock);
+    else
+        code = pthread_cond_timedwait(condition, &p->lock, &until);
+    --*sleepers;
+    return code == 0;
+}
+
+/* ----- the window; the lock is held ----- */
+
+static slot *
+slot_of(mdn_prefetcher *p, uint64_t ticket)
+{
+    return &p->slots[ticket % p->opt.depth];
+}
+
+static uint64_t
+room(const mdn_prefetcher *p)
+{
+    return p->next_take + p->opt.depth - p->next_claim;
+}
 
 static bool
-claim(mdn_prefetcher *p, uint64_t *ticket)
+is_brief(const mdn_prefetcher *p)
 {
-    bool got;
+    return p->mean_ns > 0 && p->mean_ns < BRIEF_NS;
+}
 
-    pthread_mutex_lock(&p->lock);
-    while (!p->stop && !p->failed && p->next_claim < p->opt.ticket_count
-           && p->next_claim == p->next_take + p->opt.depth)
-        pthread_cond_wait(&p->room, &p->lock);
-    got = !p->stop && !p->failed && p->next_claim < p->opt.ticket_count;
-    if (got)
-        *ticket = p->next_claim++;
-    pthread_mutex_unlock(&p->lock);
-    return got;
+/* How much room a worker that sleeps is woken for. */
+static uint64_t
+worthwhile_room(const mdn_prefetcher *p)
+{
+    return is_brief(p) ? (p->opt.depth + UINT64_C(1)) / 2 : 1;
+}
+
+static bool
+anything_to_claim(const mdn_prefetcher *p)
+{
+    return !p->stop && p->failed_at == NOWHERE
+           && p->next_claim < p->opt.ticket_count;
+}
+
+static uint64_t
+claim(mdn_prefetcher *p)
+{
+    uint64_t ticket = p->next_claim++;
+    slot *own = slot_of(p, ticket);
+
+    own->granted_bytes = 0;
+    own->idle_ns = 0;
+    if (p->next_claim == p->opt.ticket_count && p->room_sleepers > 0)
+        p->wake |= WAKE_WORKERS;
+    return ticket;
+}
+
+/* True when waiting longer changes nothing. */
+static bool
+is_decided(const mdn_prefetcher *p)
+{
+    return p->stop || p->next_take == p->opt.ticket_count
+           || p->slots[p->next_take % p->opt.depth].full;
+}
+
+/* ----- filling ----- */
+
+static uint64_t
+size_of(const mdn_batch *batch)
+{
+    uint64_t size = 0;
+
+    for (uint32_t i = 0; i < mdn_batch_part_count(batch); i++)
+        size += mdn_part_size(mdn_batch_part(batch, i));
+    return size;
+}
+
+/* One fill whose thread had to wait for its core is no reason to call all of
+ * them long. */
+static void
+learn(mdn_prefetcher *p, uint64_t fill_ns)
+{
+    if (p->mean_ns > 0 && fill_ns > 4 * p->mean_ns)
+        fill_ns = 4 * p->mean_ns;
+    if (p->mean_ns == 0)
+        p->mean_ns = fill_ns;
+    else
+        p->mean_ns = (7 * p->mean_ns + fill_ns) / 8;
+    p->mean_ns += p->mean_ns == 0;
 }
 
 static void
-publish(mdn_prefetcher *p, uint64_t ticket, const slot *outcome)
+publish(mdn_prefetcher *p, uint64_t ticket, uint64_t ns)
 {
-    pthread_mutex_lock(&p->lock);
-    p->slots[ticket % p->opt.depth] = *outcome;
-    if (outcome->status != MDN_OK) {
-        p->failed = true;
-        pthread_cond_broadcast(&p->room); /* nothing to wait for any more */
+    slot *own = slot_of(p, ticket);
+
+    own->full = true;
+    if (own->status != MDN_OK && ticket < p->failed_at) {
+        p->failed_at = ticket;
+        p->wake |= WAKE_WORKERS | WAKE_GRANTED;
     }
-    if (ticket == p->next_take)
-        pthread_cond_broadcast(&p->ready);
-    pthread_mutex_unlock(&p->lock);
+    assert(own->status != MDN_OK || p->opt.memory_bytes == 0
+           || p->next_grant > ticket);
+    if (ticket == p->next_take && p->ready_sleepers > 0)
+        p->wake |= WAKE_READY;
+    p->waits.idle_ns += own->idle_ns;
+    p->waits.filling_ns += ns - own->idle_ns;
+    learn(p, ns - own->idle_ns);
+}
+
+/* The lock is held before and after.  *at_ns is when the thread became free,
+ * and is again.  Only the filler touches the slot of a claimed ticket. */
+static void
+fill_claimed(mdn_prefetcher *p, uint64_t ticket, uint64_t *at_ns)
+{
+    slot *own = slot_of(p, ticket);
+    uint64_t now;
+
+    unlock(p);
+    own->batch = NULL;
+    own->status = p->opt.fill(p->opt.ctx, ticket, &own->batch, &own->error);
+    assert((own->status == MDN_OK) == (own->batch != NULL));
+    own->size_bytes = own->batch != NULL ? size_of(own->batch) : 0;
+    now = mdn_steady_ns();
+    pthread_mutex_lock(&p->lock);
+    publish(p, ticket, now - *at_ns);
+    *at_ns = now;
+}
+
+static void
+wait_for_room(mdn_prefetcher *p, uint64_t *at_ns)
+{
+    uint64_t now;
+
+    while (anything_to_claim(p) && room(p) < worthwhile_room(p))
+        sleep_on(p, &p->room, &p->room_sleepers, 0);
+    now = mdn_steady_ns();
+    p->waits.idle_ns += now - *at_ns;
+    *at_ns = now;
 }
 
 static void *
 work(void *arg)
 {
     mdn_prefetcher *p = arg;
-    uint64_t ticket;
+    uint64_t at_ns = mdn_steady_ns();
 
-    while (claim(p, &ticket)) {
-        slot outcome = {.full = true};
-
-        outcome.status =
-            p->opt.fill(p->opt.ctx, ticket, &outcome.batch, &outcome.error);
-        assert((outcome.status == MDN_OK) == (outcome.batch != NULL));
-        publish(p, ticket, &outcome);
+    pthread_mutex_lock(&p->lock);
+    while (anything_to_claim(p)) {
+        if (room(p) > 0)
+            fill_claimed(p, claim(p), &at_ns);
+        else
+            wait_for_room(p, &at_ns);
     }
+    unlock(p);
     return NULL;
 }
+
+/* ----- memory ----- */
+
+static bool
+fits(const mdn_prefetcher *p, uint64_t ticket, uint64_t size_bytes)
+{
+    uint64_t all = p->opt.memory_bytes;
+
+    if (p->next_grant != ticket)
+        return false;
+    return p->granted_bytes == 0
+           || (size_bytes <= all && p->granted_bytes <= all - size_bytes);
+}
+
+static bool
+is_unwanted(const mdn_prefetcher *p, uint64_t ticket)
+{
+    return p->stop || ticket > p->failed_at;
+}
+
+static void
+wait_for_grant(mdn_prefetcher *p, uint64_t ticket, uint64_t size_bytes)
+{
+    uint64_t from = mdn_steady_ns();
+
+    while (!is_unwanted(p, ticket) && !fits(p, ticket, size_bytes))
+        sleep_on(p, &p->granted, &p->granted_sleepers, 0);
+    slot_of(p, ticket)->idle_ns = mdn_steady_ns() - from;
+}
+
+mdn_status
+mdn_prefetcher_grant(mdn_prefetcher *p, uint64_t ticket, uint64_t size_bytes,
+                     mdn_error *err)
+{
+    bool granted;
+
+    if (p->opt.memory_bytes == 0)
+        return MDN_OK;
+    pthread_mutex_lock(&p->lock);
+    if (!fits(p, ticket, size_bytes))
+        wait_for_grant(p, ticket, size_bytes);
+    granted = !is_unwanted(p, ticket);
+    if (granted) {
+        slot_of(p, ticket)->granted_bytes = size_bytes;
+        p->granted_bytes += size_bytes;
+        p->next_grant = ticket + 1;
+        if (p->granted_sleepers > 0)
+            p->wake |= WAKE_GRANTED;
+    }
+    unlock(p);
+    if (!granted)
+        return mdn_fail(err, MDN_CANCELLED, "nobody takes batch %llu any more",
+                        (unsigned long long)ticket);
+    return MDN_OK;
+}
+
+/* ----- life cycle ----- */
 
 /* Signals are for the thread that waits in Python: workers block them all, so
  * that a handler never runs on one. */
@@ -113,8 +360,6 @@ start_threads(mdn_prefetcher *p, uint32_t count)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return code;
 }
-
-/* ----- life cycle ----- */
 
 static uint32_t
 useful_threads(const mdn_prefetcher_options *opt)
@@ -146,6 +391,8 @@ init_conditions(mdn_prefetcher *p)
     if (code == 0)
         code = pthread_cond_init(&p->ready, &attr);
     if (code == 0)
+        code = pthread_cond_init(&p->granted, &attr);
+    if (code == 0)
         code = pthread_cond_init(&p->joined, &attr);
     pthread_condattr_destroy(&attr);
     return code;
@@ -167,6 +414,8 @@ mdn_prefetcher_start(const mdn_prefetcher_options *options,
         return mdn_fail_nomem(err, size);
     p->opt = *options;
     p->pid = getpid();
+    p->failed_at = NOWHERE;
+    p->left_at_ns = mdn_steady_ns();
     p->threads = calloc(count + 1, sizeof *p->threads);
     if (p->threads == NULL) {
         free(p);
@@ -178,17 +427,18 @@ mdn_prefetcher_start(const mdn_prefetcher_options *options,
         free(p);
         return mdn_fail_errno(err, code, "prefetch: no lock");
     }
+    *out = p;
     code = start_threads(p, count);
     if (code != 0) {
         uint32_t started = p->started_count;
 
+        *out = NULL;
         mdn_prefetcher_free(p);
         return mdn_fail_errno(err, code,
                               "prefetch: only %u of %u threads could be "
                               "started",
                               started, count);
     }
-    *out = p;
     return MDN_OK;
 }
 
@@ -199,7 +449,7 @@ empty_slots(mdn_prefetcher *p)
     for (uint32_t i = 0; i < p->opt.depth; i++) {
         if (p->slots[i].full && p->slots[i].status == MDN_OK)
             mdn_batch_release(p->slots[i].batch);
-        p->slots[i] = (slot){0};
+        p->slots[i].full = false;
     }
 }
 
@@ -212,23 +462,24 @@ mdn_prefetcher_close(mdn_prefetcher *p)
         return;
     pthread_mutex_lock(&p->lock);
     p->stop = true;
-    pthread_cond_broadcast(&p->room);
-    pthread_cond_broadcast(&p->ready);
+    p->wake |= WAKE_WORKERS | WAKE_READY | WAKE_GRANTED;
     mine = !p->is_joining;
     p->is_joining = true;
     while (!mine && !p->is_joined)
         pthread_cond_wait(&p->joined, &p->lock);
-    pthread_mutex_unlock(&p->lock);
+    unlock(p);
     if (!mine)
         return;
 
     for (uint32_t i = 0; i < p->started_count; i++)
         pthread_join(p->threads[i], NULL);
     pthread_mutex_lock(&p->lock);
+    while (p->is_helped)
+        pthread_cond_wait(&p->joined, &p->lock);
     empty_slots(p);
     p->is_joined = true;
     pthread_cond_broadcast(&p->joined);
-    pthread_mutex_unlock(&p->lock);
+    unlock(p);
 }
 
 void
@@ -238,6 +489,7 @@ mdn_prefetcher_free(mdn_prefetcher *p)
         return;
     mdn_prefetcher_close(p);
     pthread_cond_destroy(&p->joined);
+    pthread_cond_destroy(&p->granted);
     pthread_cond_destroy(&p->ready);
     pthread_cond_destroy(&p->room);
     pthread_mutex_destroy(&p->lock);
@@ -247,34 +499,45 @@ mdn_prefetcher_free(mdn_prefetcher *p)
 
 /* ----- the consumer ----- */
 
-static struct timespec
-deadline_after(uint32_t timeout_ms)
-{
-    struct timespec at;
-
-    clock_gettime(CLOCK_MONOTONIC, &at);
-    at.tv_sec += timeout_ms / 1000;
-    at.tv_nsec += (timeout_ms % 1000) * 1000000L;
-    if (at.tv_nsec >= 1000000000L) {
-        at.tv_sec++;
-        at.tv_nsec -= 1000000000L;
-    }
-    return at;
-}
-
-/* The lock is held.  True when waiting longer changes nothing. */
+/* One at a time, so that fill knows how many threads it has at most.  A helper
+ * must not wait for memory, which it alone would set free. */
 static bool
-is_decided(const mdn_prefetcher *p)
+may_help(const mdn_prefetcher *p)
 {
-    return p->stop || p->next_take == p->opt.ticket_count
-           || p->slots[p->next_take % p->opt.depth].full;
+    return !p->opt.workers_only && is_brief(p) && !p->is_helped
+           && anything_to_claim(p) && room(p) > 0
+           && (p->opt.memory_bytes == 0 || p->next_claim == p->next_take);
 }
 
-/* The lock is held and it is decided. */
-static mdn_status
-take_locked(mdn_prefetcher *p, mdn_batch **out, mdn_error *err)
+static void
+help(mdn_prefetcher *p, uint64_t *at_ns)
 {
-    slot *next = &p->slots[p->next_take % p->opt.depth];
+    p->is_helped = true;
+    fill_claimed(p, claim(p), at_ns);
+    p->is_helped = false;
+    if (p->stop)
+        pthread_cond_broadcast(&p->joined);
+}
+
+/* Until it is decided, or this time.  *at_ns is when that was. */
+static void
+await(mdn_prefetcher *p, uint64_t until_ns, uint64_t *at_ns)
+{
+    while (!is_decided(p) && *at_ns < until_ns) {
+        if (may_help(p)) {
+            help(p, at_ns);
+            continue;
+        }
+        sleep_on(p, &p->ready, &p->ready_sleepers, until_ns);
+        *at_ns = mdn_steady_ns();
+    }
+}
+
+/* It is decided.  Hand over the next batch, and make room. */
+static mdn_status
+hand_over(mdn_prefetcher *p, mdn_batch **out, mdn_error *err)
+{
+    slot *next = slot_of(p, p->next_take);
 
     if (p->stop)
         return mdn_fail(err, MDN_CANCELLED, "the iteration was closed");
@@ -286,34 +549,66 @@ take_locked(mdn_prefetcher *p, mdn_batch **out, mdn_error *err)
         return next->status;
     }
     *out = next->batch;
-    *next = (slot){0};
+    next->full = false;
     p->next_take++;
-    pthread_cond_signal(&p->room);
-    if (is_decided(p))
-        pthread_cond_signal(&p->ready); /* a second consumer may wait */
+    p->granted_bytes -= next->granted_bytes;
+    p->waits.batch_count++;
+    p->waits.row_count += mdn_batch_part(next->batch, 0)->shape[0];
+    p->waits.byte_count += next->size_bytes;
+    if (p->room_sleepers > 0 && room(p) >= worthwhile_room(p))
+        p->wake |= WAKE_ROOM;
+    if (p->granted_sleepers > 0)
+        p->wake |= WAKE_GRANTED;
     return MDN_OK;
+}
+
+/* Several may take at once, so that one can come before another has left. */
+static void
+note_take(mdn_prefetcher *p, uint64_t came_ns, uint64_t left_ns, bool over)
+{
+    if (p->over)
+        return;
+    if (came_ns > p->left_at_ns)
+        p->waits.held_ns += came_ns - p->left_at_ns;
+    p->waits.waited_ns += left_ns - came_ns;
+    p->left_at_ns = left_ns;
+    p->over = over;
 }
 
 mdn_status
 mdn_prefetcher_take(mdn_prefetcher *p, uint32_t timeout_ms, mdn_batch **out,
                     mdn_error *err)
 {
-    struct timespec deadline = deadline_after(timeout_ms);
+    uint64_t came_ns = mdn_steady_ns(), at_ns = came_ns;
     mdn_status st = MDN_TIMEOUT;
-    int code = 0;
 
     *out = NULL;
     if (p->pid != getpid())
         return mdn_fail(err, MDN_CLOSED,
                         "this iteration was begun in process %ld; its threads "
-                        "did not follow the fork: open the dataset and make a "
-                        "loader in this process",
+                        "did not follow the fork: iterate over the loader anew "
+                        "in this process",
                         (long)p->pid);
     pthread_mutex_lock(&p->lock);
-    while (!is_decided(p) && code == 0)
-        code = pthread_cond_timedwait(&p->ready, &p->lock, &deadline);
+    await(p, came_ns + timeout_ms * UINT64_C(1000000), &at_ns);
     if (is_decided(p))
-        st = take_locked(p, out, err);
-    pthread_mutex_unlock(&p->lock);
+        st = hand_over(p, out, err);
+    note_take(p, came_ns, at_ns, *out == NULL && st != MDN_TIMEOUT);
+    if (p->ready_sleepers > 0 && is_decided(p))
+        p->wake |= WAKE_READY; /* a second consumer */
+    unlock(p);
     return st;
+}
+
+mdn_waits
+mdn_prefetcher_waits(mdn_prefetcher *p)
+{
+    mdn_waits waits;
+
+    if (p->pid != getpid()) /* the lock may be held for ever */
+        return p->waits;
+    pthread_mutex_lock(&p->lock);
+    waits = p->waits;
+    unlock(p);
+    return waits;
 }

@@ -9,6 +9,10 @@
  * released when there is no object. */
 PyObject *mdn_py_batch(mdn_py_state *state, mdn_batch *batch);
 
+/* memory.c: a new _core.Memory, which lends to this pool; the pool is retained.
+ */
+PyObject *mdn_py_memory(mdn_py_state *state, mdn_pool *pool);
+
 /* Make a type of the module: one reference, or NULL. */
 PyTypeObject *mdn_py_add_type(PyObject *module, PyType_Spec *spec);
 

@@ -55,6 +55,29 @@ as_uint32(PyObject *object, void *out)
     return 1;
 }
 
+/* "" is as given. */
+static int
+as_shuffle(PyObject *object, void *out)
+{
+    static const struct {
+        const char *name;
+        mdn_shuffle shuffle;
+    } known[] = {{"", MDN_AS_GIVEN},
+                 {"global", MDN_GLOBAL},
+                 {"partition", MDN_PARTITION}};
+
+    for (size_t i = 0; PyUnicode_Check(object) && i < Py_ARRAY_LENGTH(known);
+         i++)
+        if (PyUnicode_CompareWithASCIIString(object, known[i].name) == 0) {
+            *(mdn_shuffle *)out = known[i].shuffle;
+            return 1;
+        }
+    PyErr_Format(PyExc_ValueError,
+                 "shuffle must be \"\", \"global\" or \"partition\", got %R",
+                 object);
+    return 0;
+}
+
 /* The items of a tuple of numbers, to be freed with PyMem_Free. */
 static uint32_t *
 read_fields(PyObject *fields, uint32_t *count)
@@ -127,22 +150,27 @@ make_core(loader_object *self, mdn_view *view, PyObject *fields,
 static PyObject *
 loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"view",    "keys",       "weights",
-                            "fields",  "batch_size", "drop_last",
-                            "shuffle", "seed",       NULL};
+    static char *names[] = {"view",           "keys",           "weights",
+                            "fields",         "batch_size",     "drop_last",
+                            "shuffle",        "seed",           "pass_rows",
+                            "partition_size", "bucket_batches", "bucket_field",
+                            "rank",           "world_size",     NULL};
     PyObject *view_object, *keys, *weights, *fields;
     mdn_loader_options options = {0};
-    int drop_last, shuffle;
     loader_object *self;
     mdn_view *view;
+    int drop_last;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OOO$O!O&ppO&:Loader", names, &view_object, &keys,
-            &weights, &PyTuple_Type, &fields, as_uint64, &options.batch_size,
-            &drop_last, &shuffle, as_uint64, &options.seed))
+            args, kwargs, "OOO$O!O&pO&O&O&O&O&O&O&O&:Loader", names,
+            &view_object, &keys, &weights, &PyTuple_Type, &fields, as_uint64,
+            &options.batch_size, &drop_last, as_shuffle, &options.shuffle,
+            as_uint64, &options.seed, as_uint64, &options.pass_rows, as_uint64,
+            &options.partition_size, as_uint64, &options.bucket_batches,
+            as_uint32, &options.bucket_field, as_uint32, &options.rank,
+            as_uint32, &options.world_size))
         return NULL;
     options.drop_last = drop_last != 0;
-    options.shuffle = shuffle != 0;
     view = mdn_py_view(mdn_py_state_of_type(type), view_object);
     if (view == NULL)
         return NULL;
@@ -175,7 +203,26 @@ loader_dealloc(loader_object *self)
 static Py_ssize_t
 loader_length(loader_object *self)
 {
-    return (Py_ssize_t)mdn_loader_batch_count(self->core);
+    uint64_t count = mdn_loader_batch_count(self->core);
+
+    if (mdn_loader_is_endless(self->core)) {
+        PyErr_SetString(PyExc_TypeError, "a pass that never ends has no "
+                                         "number of batches");
+        return -1;
+    }
+    if (count > PY_SSIZE_T_MAX) {
+        PyErr_Format(PyExc_OverflowError, "%llu batches are too many to count",
+                     (unsigned long long)count);
+        return -1;
+    }
+    return (Py_ssize_t)count;
+}
+
+static PyObject *
+loader_partition_size(loader_object *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(mdn_loader_partition_size(self->core));
 }
 
 static const char *
@@ -212,25 +259,38 @@ loader_parts(loader_object *self, void *unused)
     return parts;
 }
 
-PyDoc_STRVAR(begin_doc,
-             "begin($self, /, *, epoch, first, threads, depth)\n--\n\n"
-             "Start to fill the batches of an epoch, from batch `first` on.");
+static PyObject *
+loader_memory(loader_object *self, void *unused)
+{
+    (void)unused;
+    return mdn_py_memory(mdn_py_state_of_type(Py_TYPE(self)),
+                         mdn_loader_pool(self->core));
+}
+
+PyDoc_STRVAR(
+    begin_doc,
+    "begin($self, /, *, epoch, first, threads, depth, stride, memory)\n"
+    "--\n\n"
+    "Start to fill batches first, first + stride, ... of the pass that "
+    "begins with an epoch.");
 
 static PyObject *
 loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"epoch", "first", "threads", "depth", NULL};
+    static char *names[] = {"epoch",  "first",  "threads", "depth",
+                            "stride", "memory", NULL};
     mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
     PyTypeObject *type = state->epoch_type;
-    mdn_epoch_options options;
+    mdn_epoch_options options = {0};
     epoch_object *epoch;
     mdn_status st;
     mdn_error err;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O&O&O&O&:begin", names, as_uint64, &options.epoch,
-            as_uint64, &options.first_batch, as_uint32, &options.thread_count,
-            as_uint32, &options.depth))
+            args, kwargs, "$O&O&O&O&O&O&:begin", names, as_uint64,
+            &options.epoch, as_uint64, &options.first_batch, as_uint32,
+            &options.thread_count, as_uint32, &options.depth, as_uint64,
+            &options.stride, as_uint64, &options.memory_bytes))
         return NULL;
     if (self->pid != getpid()) {
         mdn_fail(&err, MDN_CLOSED,
@@ -251,6 +311,13 @@ loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
     return (PyObject *)epoch;
 }
 
+static PyObject *
+loader_batch_bytes(loader_object *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(mdn_loader_batch_bytes(self->core));
+}
+
 static PyMethodDef loader_methods[] = {
     {"begin", (PyCFunction)(void (*)(void))loader_begin,
      METH_VARARGS | METH_KEYWORDS, begin_doc},
@@ -258,14 +325,21 @@ static PyMethodDef loader_methods[] = {
 };
 
 static PyGetSetDef loader_getset[] = {
+    {"batch_bytes", (getter)(void (*)(void))loader_batch_bytes, NULL,
+     "What a whole batch takes, less its payloads.", NULL},
     {"parts", (getter)(void (*)(void))loader_parts, NULL,
      "(kind, field index) of each part of a batch.", NULL},
+    {"partition_size", (getter)(void (*)(void))loader_partition_size, NULL,
+     "Samples of a partition.", NULL},
+    {"memory", (getter)(void (*)(void))loader_memory, NULL,
+     "A new Memory: lends memory of others for batches to lie in.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 PyDoc_STRVAR(loader_doc,
              "Loader(view, keys, weights, *, fields, batch_size, drop_last, "
-             "shuffle, seed)\n--\n\n"
+             "shuffle, seed, pass_rows, partition_size, bucket_batches, "
+             "bucket_field, rank, world_size)\n--\n\n"
              "Samples of a view, in an order, cut into batches.");
 
 static PyType_Slot loader_slots[] = {
@@ -328,6 +402,21 @@ epoch_close(epoch_object *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *
+epoch_waits(epoch_object *self, void *unused)
+{
+    mdn_waits waits = mdn_epoch_waits(self->core);
+
+    (void)unused;
+    return Py_BuildValue("(KKKKKKK)", (unsigned long long)waits.batch_count,
+                         (unsigned long long)waits.row_count,
+                         (unsigned long long)waits.byte_count,
+                         (unsigned long long)waits.waited_ns,
+                         (unsigned long long)waits.held_ns,
+                         (unsigned long long)waits.filling_ns,
+                         (unsigned long long)waits.idle_ns);
+}
+
 static void
 epoch_dealloc(epoch_object *self)
 {
@@ -347,12 +436,21 @@ static PyMethodDef epoch_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef epoch_getset[] = {
+    {"waits", (getter)(void (*)(void))epoch_waits, NULL,
+     "Batches, rows and bytes that were taken; nanoseconds that the consumer "
+     "waited and held, and that workers filled and waited for room.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot epoch_slots[] = {
     {Py_tp_doc, "The batches of one epoch, in order; made by Loader.begin."},
     {Py_tp_dealloc, (void *)epoch_dealloc},
     {Py_tp_iter, (void *)PyObject_SelfIter},
     {Py_tp_iternext, (void *)epoch_next},
     {Py_tp_methods, epoch_methods},
+    {Py_tp_getset, epoch_getset},
     {0, NULL},
 };
 

@@ -85,6 +85,8 @@ module_exec(PyObject *module)
         return -1;
     if (mdn_py_add_batch(module, state) < 0)
         return -1;
+    if (mdn_py_add_memory(module, state) < 0)
+        return -1;
     if (mdn_py_add_loader(module, state) < 0)
         return -1;
     return mdn_py_add_orchestrator(module, state);
@@ -107,6 +109,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->epoch_type);
     Py_VISIT(state->batch_type);
     Py_VISIT(state->tensor_type);
+    Py_VISIT(state->memory_type);
     Py_VISIT(state->orchestrator_type);
     Py_VISIT(state->reader_type);
     Py_VISIT(state->keyindex_type);
@@ -129,6 +132,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->epoch_type);
     Py_CLEAR(state->batch_type);
     Py_CLEAR(state->tensor_type);
+    Py_CLEAR(state->memory_type);
     Py_CLEAR(state->orchestrator_type);
     Py_CLEAR(state->reader_type);
     Py_CLEAR(state->keyindex_type);

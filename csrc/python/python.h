@@ -27,6 +27,7 @@ typedef struct {
     PyTypeObject *epoch_type;
     PyTypeObject *batch_type;
     PyTypeObject *tensor_type;
+    PyTypeObject *memory_type;
     PyTypeObject *orchestrator_type;
     PyTypeObject *reader_type;
     PyTypeObject *keyindex_type;
@@ -97,6 +98,7 @@ int mdn_py_add_trainset(PyObject *module,
 int mdn_py_add_keyindex(PyObject *module, mdn_py_state *state);
 int mdn_py_add_loader(PyObject *module, mdn_py_state *state);
 int mdn_py_add_batch(PyObject *module, mdn_py_state *state);
+int mdn_py_add_memory(PyObject *module, mdn_py_state *state);
 int mdn_py_add_orchestrator(PyObject *module, mdn_py_state *state);
 
 #endif

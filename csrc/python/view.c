@@ -329,7 +329,7 @@ view_time_position(mdn_py_view_object *self, PyTypeObject *type,
 }
 
 PyDoc_STRVAR(warm_doc, "warm($self, /)\n--\n\n"
-                       "Populate the mappings of all records ahead of use.");
+                       "Populate the mappings of all samples ahead of use.");
 
 static PyObject *
 view_warm(mdn_py_view_object *self, PyObject *Py_UNUSED(args))

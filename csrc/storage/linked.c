@@ -20,12 +20,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <time.h>
-
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22 /* Linux 5.14; earlier ones answer EINVAL */
-#endif
 
 #define HUGE_SIZE UINT64_C(0x200000)
 #define PAGE UINT64_C(4096)
@@ -112,8 +107,8 @@ fail_page(const mdn_store *store, const mdn_segment *seg, mdn_error *err)
 
 /* Mapping. */
 
-static uint64_t
-span_of(const mdn_store *store, const mdn_link *link)
+uint64_t
+mdn_linked_span(const mdn_store *store, const mdn_link *link)
 {
     uint64_t rows = UINT64_C(1) << store->layout.segment_shift;
 
@@ -128,7 +123,7 @@ map_file(mdn_store *store, const mdn_file *file, uint64_t segment,
         link->what.first_row
         + ((segment - link->what.first_segment) << store->layout.segment_shift);
     uint64_t at = link->what.offset + row * link->what.stride;
-    uint64_t lead = at % HUGE_SIZE, size = lead + span_of(store, link);
+    uint64_t lead = at % HUGE_SIZE, size = lead + mdn_linked_span(store, link);
     uint8_t *base = NULL;
     void *place = NULL;
     mdn_status st = mdn_reserve_add(&store->ranges, size, &base, err);
@@ -201,7 +196,7 @@ segment_at(const mdn_store *store, const void *address)
         const mdn_segment *seg = &store->segments[s];
 
         if (base != NULL && seg->link != NULL && at >= base
-            && (uint64_t)(at - base) < span_of(store, seg->link))
+            && (uint64_t)(at - base) < mdn_linked_span(store, seg->link))
             return seg;
     }
     return NULL;
@@ -246,14 +241,12 @@ sum_rows(void *arg)
 
 /* Read pages in; false if that would raise a signal. */
 static bool
-populate(const uint8_t *from, uint64_t size)
+populate(const mdn_io *io, const uint8_t *from, uint64_t size)
 {
     uint64_t lead = (uint64_t)(uintptr_t)from % PAGE;
 
-    return madvise((void *)(uintptr_t)(from - lead), size + lead,
-                   MADV_POPULATE_READ)
-               == 0
-           || errno != EFAULT;
+    return io->advise(io->self, from - lead, size + lead, MDN_ADVICE_NOW)
+           != -EFAULT;
 }
 
 mdn_status
@@ -272,7 +265,8 @@ mdn_linked_verify(mdn_store *store, uint64_t key, uint64_t rows, uint32_t *crc,
                  .crc = *crc};
     mdn_status st = check_file(store, seg, err);
 
-    if (st == MDN_OK && !populate(s.from, (rows - 1) * s.stride + s.size))
+    if (st == MDN_OK
+        && !populate(store->io, s.from, (rows - 1) * s.stride + s.size))
         st = fail_page(store, seg, err);
     if (st == MDN_OK)
         st = mdn_linked_read(store, sum_rows, &s, err);
@@ -308,16 +302,4 @@ mdn_linked_check(const mdn_view *view, const uint64_t *keys, uint64_t count,
     }
     free(seen);
     return st;
-}
-
-void
-mdn_linked_warm(mdn_store *store, uint64_t segment)
-{
-    const uint8_t *base = mdn_store_records(store, segment);
-    uint64_t lead = (uint64_t)(uintptr_t)base % PAGE;
-    void *from = (void *)(uintptr_t)(base - lead);
-    uint64_t size = span_of(store, store->segments[segment].link) + lead;
-
-    madvise(from, size, MADV_HUGEPAGE);
-    madvise(from, size, MADV_POPULATE_READ);
 }

@@ -38,7 +38,7 @@ mdn_status mdn_linked_read(mdn_store *store, void (*work)(void *arg), void *arg,
 mdn_status mdn_linked_check(const mdn_view *view, const uint64_t *keys,
                             uint64_t count, mdn_error *err);
 
-/* Populate the mapping of a segment.  Advice only. */
-void mdn_linked_warm(mdn_store *store, uint64_t segment);
+/* Bytes from the first to the end of the last record of a segment. */
+uint64_t mdn_linked_span(const mdn_store *store, const mdn_link *link);
 
 #endif

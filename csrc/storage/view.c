@@ -1,13 +1,11 @@
 /* view.c - life and facts of a view, and its columns. */
 #include "storage/linked.h"
+#include "storage/wants.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
-#ifndef MADV_POPULATE_READ
-#define MADV_POPULATE_READ 22 /* Linux 5.14; earlier ones answer EINVAL */
-#endif
+#define WARM_REQUESTS 32
 
 /* One pointer per segment, for the gather. */
 static mdn_status
@@ -252,47 +250,17 @@ mdn_view_columns(mdn_view *view, uint64_t first, uint64_t count,
     return MDN_OK;
 }
 
-/* Records of this view in a segment, in bytes; 0 when that is not known
- * without reading (a full segment with bytes fields). */
-static uint64_t
-committed_bytes(const mdn_view *view, uint64_t segment)
-{
-    const mdn_layout *layout = &view->store->layout;
-
-    if (segment == view->tail.count >> layout->segment_shift)
-        return view->tail.segment_bytes;
-    if (!layout->has[MDN_OFFSETS])
-        return layout->record_size << layout->segment_shift;
-    return 0;
-}
-
 void
 mdn_view_warm(mdn_view *view)
 {
-    mdn_store *store = view->store;
-    const mdn_layout *layout = &store->layout;
-    uint64_t rows = UINT64_C(1) << layout->segment_shift;
+    uint32_t shift = view->store->layout.segment_shift;
 
-    for (uint64_t s = 0; s << layout->segment_shift < view->tail.count; s++) {
-        uint64_t bytes = committed_bytes(view, s);
-        const mdn_link *link = mdn_history_link(view->history, s);
-        void *base;
+    for (uint64_t s = 0; s << shift < view->tail.count; s++) {
+        mdn_spans spans = {0};
 
-        if (link != NULL) {
-            if (mdn_linked_map(store, s, link, NULL) == MDN_OK)
-                mdn_linked_warm(store, s);
-            continue;
-        }
-        if (bytes == 0
-            && mdn_verify_column(view, MDN_OFFSETS, (s + 1) * rows - 1, NULL)
-                   == MDN_OK)
-            bytes = (uint64_t)mdn_store_column(store,
-                                               MDN_OFFSETS)[(s + 1) * rows - 1];
-        if (bytes == 0
-            || mdn_store_map_records(store, s, bytes, NULL) != MDN_OK)
-            continue;
-        base = (void *)(uintptr_t)mdn_store_records(store, s);
-        madvise(base, bytes, MADV_HUGEPAGE);
-        madvise(base, bytes, MADV_POPULATE_READ);
+        if (mdn_wants_segment(view, s, &spans, NULL) == MDN_OK)
+            mdn_spans_bring(&spans, 0, spans.count, view->store->io,
+                            WARM_REQUESTS, NULL);
+        mdn_spans_free(&spans);
     }
 }

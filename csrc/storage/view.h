@@ -85,8 +85,8 @@ uint64_t mdn_view_link_count(const mdn_view *view);
 /* index < mdn_view_link_count; valid as long as the view is. */
 mdn_linked_file mdn_view_link(const mdn_view *view, uint64_t index);
 
-/* Populate the mappings of all records ahead of use (huge pages where the
- * kernel has them).  Advice only: it never fails. */
+/* Populate the mappings of all records and columns ahead of use (huge pages
+ * where the kernel has them).  Advice only: it never fails. */
 void mdn_view_warm(mdn_view *view);
 
 #endif

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.loader.source import Samples
 
 if TYPE_CHECKING:
     from modyn.trainset import TrainingSet
 
-__all__ = ["as_number", "field_indices", "field_names", "read_samples"]
+__all__ = [
+    "ENDLESS",
+    "as_number",
+    "bucket_field",
+    "field_indices",
+    "field_names",
+    "pass_rows",
+    "read_samples",
+]
+
+ENDLESS = 2**64 - 1  # MDN_ENDLESS of csrc/prefetch/cut.h
 
 
 def as_number(name: str, value: int, low: int, high: int) -> int:
@@ -48,18 +60,38 @@ def field_indices(fields: Sequence[str] | None, names: list[str]) -> tuple[int, 
     return tuple(names.index(name) for name in fields)
 
 
-def read_samples(
-    samples: TrainingSet | npt.ArrayLike, weights: npt.ArrayLike | None
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64] | None]:
+def pass_rows(num_samples_to_pass: float | None) -> int:
+    """Return the rows of a pass as the core has them: 0 is one epoch."""
+    if num_samples_to_pass is None:
+        return 0
+    if num_samples_to_pass == math.inf:
+        return ENDLESS
+    # An int, or as_number says that it is none.
+    return as_number("num_samples_to_pass", cast("int", num_samples_to_pass), 1, 2**63 - 1)
+
+
+def bucket_field(bucket_by: str, view: _core.View) -> int:
+    """Return where in the schema the field is whose length decides."""
+    names = field_names(view)
+    if bucket_by not in names:
+        raise ValueError(f"no field {bucket_by!r} in the dataset; it has {', '.join(names)}")
+    index = names.index(bucket_by)
+    kind = view.schema.splitlines()[index].partition(":")[2].strip()
+    if kind != "bytes":
+        raise ValueError(f"bucket_by must name a field of bytes; {bucket_by!r} is {kind}")
+    return index
+
+
+def read_samples(samples: TrainingSet | npt.ArrayLike, weights: npt.ArrayLike | None) -> Samples:
     """Return keys and weights that nobody will change."""
     from modyn.trainset import TrainingSet
 
     if isinstance(samples, TrainingSet):
         if weights is not None:
             raise ValueError("weights cannot be given for a training set, which has its own")
-        return samples.keys, samples.weights
+        return Samples(samples.keys, samples.weights, samples)
     keys = _own_keys(np.asarray(samples))
-    return keys, None if weights is None else _own_weights(np.asarray(weights), len(keys))
+    return Samples(keys, None if weights is None else _own_weights(np.asarray(weights), len(keys)))
 
 
 def _own_keys(array: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:

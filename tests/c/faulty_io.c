@@ -318,6 +318,22 @@ faulty_map(void *self, void *want, uint64_t size, int fd, uint64_t at,
     return refused ? refused : mdn_io_system.map(NULL, want, size, fd, at, out);
 }
 
+static int
+faulty_advise(void *self, const void *at, uint64_t size, mdn_advice advice)
+{
+    int refused = refusal(self, FAULTY_ADVISE);
+
+    return refused ? refused : mdn_io_system.advise(NULL, at, size, advice);
+}
+
+static int
+faulty_resident(void *self, const void *at, uint64_t size, uint8_t *pages)
+{
+    int refused = refusal(self, FAULTY_RESIDENT);
+
+    return refused ? refused : mdn_io_system.resident(NULL, at, size, pages);
+}
+
 const mdn_io *
 faulty_io(faulty *disk)
 {
@@ -340,6 +356,8 @@ faulty_io(faulty *disk)
                         .mkdir = faulty_mkdir,
                         .list = faulty_list,
                         .lock = faulty_lock,
-                        .map = faulty_map};
+                        .map = faulty_map,
+                        .advise = faulty_advise,
+                        .resident = faulty_resident};
     return &disk->io;
 }

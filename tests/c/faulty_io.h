@@ -51,6 +51,8 @@ enum {
     FAULTY_STAT = 8192,
     FAULTY_LIST = 16384,
     FAULTY_START = 32768,
+    FAULTY_ADVISE = 65536,
+    FAULTY_RESIDENT = 131072,
 };
 
 typedef struct {

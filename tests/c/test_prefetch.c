@@ -5,6 +5,7 @@
 #include "prefetch/prefetcher.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -118,6 +119,92 @@ a_block_beyond_all_memory_is_refused(void)
     CHECK(mdn_pool_get(pool, UINT64_MAX, &block, &err) == MDN_NOMEM);
     CHECK(block.data == NULL && block.size_bytes == 0);
     CHECK(mdn_pool_get(pool, UINT64_MAX / 4, &block, &err) == MDN_NOMEM);
+    mdn_pool_release(pool);
+}
+
+/* Memory from outside: the sanitizers would report it if the pool freed it. */
+static _Alignas(MDN_ALIGNMENT) uint8_t outside[4][102400];
+
+static void
+lend(mdn_pool *pool, int index, uint64_t size)
+{
+    CHECK(mdn_pool_lend(pool, outside[index], size, NULL) == MDN_OK);
+}
+
+static void
+lent_memory_is_handed_out_first_and_never_freed(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_block own = get(pool, 50000), a, b, c;
+
+    mdn_pool_put(pool, own);
+    lend(pool, 0, 100000);
+    lend(pool, 1, 60000);
+    a = get(pool, 50000);
+    CHECK(a.data == outside[1]); /* the smaller of the two that fit */
+    b = get(pool, 50000);
+    CHECK(b.data == outside[0]);
+    CHECK(a.is_lent && b.is_lent);
+    c = get(pool, 50000);
+    CHECK(!c.is_lent);
+    mdn_pool_put(pool, c); /* freed: nothing of its own is kept any more */
+    mdn_pool_put(pool, a);
+    a = get(pool, 50000);
+    CHECK(a.data == outside[1]);
+    mdn_pool_put(pool, a);
+    mdn_pool_put(pool, b);
+    mdn_pool_close(pool);
+    mdn_pool_release(pool);
+    memset(outside, 0, sizeof outside);
+}
+
+static void
+lent_memory_far_too_large_is_not_handed_out(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_block block;
+
+    lend(pool, 0, 100000);
+    block = get(pool, 10000);
+    CHECK(!block.is_lent);
+    mdn_pool_put(pool, block);
+    mdn_pool_release(pool);
+}
+
+static void
+only_idle_lent_memory_can_be_reclaimed(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_block block;
+
+    lend(pool, 0, 100000);
+    lend(pool, 1, 50000);
+    lend(pool, 2, 100000);
+    block = get(pool, 40000);
+    CHECK(block.data == outside[1]);
+    CHECK(mdn_pool_reclaim(pool, outside[0]));
+    CHECK(!mdn_pool_reclaim(pool, outside[1]));
+    mdn_pool_close(pool);
+    mdn_pool_put(pool, block);
+    CHECK(mdn_pool_reclaim(pool, outside[1]));
+    block = get(pool, 40000); /* nothing of that size is lent any more */
+    CHECK(!block.is_lent);
+    mdn_pool_put(pool, block);
+    CHECK(mdn_pool_reclaim(pool, outside[2]));
+    mdn_pool_release(pool);
+}
+
+static void
+memory_that_is_not_aligned_is_not_borrowed(void)
+{
+    mdn_pool *pool = new_pool(1);
+
+    CHECK(mdn_pool_lend(pool, outside[0] + 8, 1000, NULL) == MDN_INVALID);
+    CHECK(mdn_pool_lend(pool, outside[0], 0, NULL) == MDN_INVALID);
+    for (int i = 0; i < 100; i++) /* the list grows */
+        CHECK(mdn_pool_lend(pool, outside[0] + 64 * i, 64, NULL) == MDN_OK);
+    for (int i = 0; i < 100; i++)
+        CHECK(mdn_pool_reclaim(pool, outside[0] + 64 * i));
     mdn_pool_release(pool);
 }
 
@@ -255,6 +342,102 @@ a_batch_outlives_the_pool_it_came_from(void)
         pthread_join(threads[i], NULL);
 }
 
+static void
+lent_memory_comes_back_when_the_last_batch_goes(void)
+{
+    mdn_part part = {.dtype = MDN_UINT8, .ndim = 1, .shape = {90000}};
+    mdn_pool *pool = new_pool(4), *ours = mdn_pool_retain(pool);
+    mdn_batch *batch = NULL;
+    pthread_t thread;
+    kept k;
+
+    lend(pool, 3, 100000);
+    CHECK(mdn_batch_new(pool, &part, 1, &batch, NULL) == MDN_OK);
+    CHECK(mdn_batch_part(batch, 0)->data == outside[3]);
+    memset(outside[3], 7, 90000);
+    k = (kept){.batch = batch, .hash = hash(batch)};
+    mdn_pool_close(pool);
+    mdn_pool_release(pool); /* the loader is gone, the lender is not */
+    CHECK(!mdn_pool_reclaim(ours, outside[3]));
+    CHECK(pthread_create(&thread, NULL, check_and_release, &k) == 0);
+    pthread_join(thread, NULL);
+    CHECK(mdn_pool_reclaim(ours, outside[3]));
+    mdn_pool_release(ours);
+}
+
+static void
+a_forked_child_leaves_lent_memory_alone(void)
+{
+    mdn_pool *pool = new_pool(4);
+    mdn_block block, other;
+    int status = -1;
+    pid_t child;
+
+    lend(pool, 0, 50000);
+    lend(pool, 1, 50000);
+    block = get(pool, 40000);
+    child = fork();
+    if (child == 0) {
+        bool right =
+            mdn_pool_get(pool, 40000, &other, NULL) == MDN_OK && !other.is_lent;
+
+        mdn_pool_put(pool, other);
+        mdn_pool_put(pool, block);
+        right = right && !mdn_pool_reclaim(pool, outside[1])
+                && mdn_pool_lend(pool, outside[2], 64, NULL) == MDN_CLOSED;
+        mdn_pool_release(pool);
+        _exit(right ? 0 : 1);
+    }
+    CHECK(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    mdn_pool_put(pool, block);
+    mdn_pool_release(pool);
+}
+
+typedef struct {
+    mdn_pool *pool;
+    pthread_barrier_t *barrier;
+} borrower;
+
+static void *
+borrow_often(void *arg)
+{
+    borrower *b = arg;
+
+    pthread_barrier_wait(b->barrier);
+    for (int i = 0; i < 2000; i++) {
+        mdn_block block = {0};
+
+        CHECK(mdn_pool_get(b->pool, 60000, &block, NULL) == MDN_OK);
+        memset(block.data, i, 64); /* two users of one block would race */
+        mdn_pool_put(b->pool, block);
+    }
+    return NULL;
+}
+
+static void
+threads_never_share_lent_memory(void)
+{
+    mdn_pool *pool = new_pool(4);
+    pthread_barrier_t barrier;
+    pthread_t threads[3];
+    borrower b = {pool, &barrier};
+
+    pthread_barrier_init(&barrier, NULL, 4);
+    for (int i = 0; i < 3; i++)
+        CHECK(pthread_create(&threads[i], NULL, borrow_often, &b) == 0);
+    pthread_barrier_wait(&barrier);
+    for (int i = 0; i < 2000; i++) { /* lent and reclaimed all the time */
+        lend(pool, i % 4, 100000);
+        while (!mdn_pool_reclaim(pool, outside[i % 4]))
+            sched_yield();
+    }
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    pthread_barrier_destroy(&barrier);
+    mdn_pool_release(pool);
+}
+
 /* ----- prefetcher ----- */
 
 /* Fills a batch with its ticket; counts, delays and fails as told. */
@@ -263,11 +446,53 @@ typedef struct {
     uint64_t fail_at; /* UINT64_MAX: never */
     uint64_t depth;
     uint32_t delay_us; /* at most; depends on the ticket */
+    uint64_t memory;   /* to ask for; 0: none is asked for */
+    uint64_t stuck_at; /* a worker waits there for a helper; 0: nowhere */
+    pthread_t consumer;
+    mdn_prefetcher *prefetcher; /* set before the first fill */
     atomic_uint_least64_t taken;
     atomic_uint_least64_t filled;
+    atomic_uint_least64_t helped; /* filled by the consumer */
+    atomic_int_least64_t in_use;  /* bytes granted and not taken */
     atomic_bool window_broken;
+    atomic_bool memory_broken;
     atomic_bool signal_open;
 } source;
+
+/* Some batches take more than half of the memory, a few more than all. */
+static int64_t
+wanted_bytes(const source *s, uint64_t ticket)
+{
+    uint64_t draw = mdn_mix(ticket + 77);
+
+    if (draw % 13 == 0)
+        return (int64_t)(s->memory + draw % 100);
+    return (int64_t)(draw % (s->memory * 2 / 3));
+}
+
+static mdn_status
+ask_for_memory(source *s, uint64_t ticket, mdn_error *err)
+{
+    int64_t size = wanted_bytes(s, ticket), in_use;
+    mdn_status st;
+
+    st = mdn_prefetcher_grant(s->prefetcher, ticket, (uint64_t)size, err);
+    if (st != MDN_OK)
+        return st;
+    in_use = atomic_fetch_add(&s->in_use, size) + size;
+    if (in_use > (int64_t)s->memory && in_use != size)
+        s->memory_broken = true;
+    return MDN_OK;
+}
+
+/* Until the consumer has filled what comes after; a helper that never comes
+ * shows in s->helped. */
+static void
+wait_for_helper(source *s)
+{
+    for (int ms = 0; ms < 20000 && s->helped == 0; ms++)
+        usleep(1000);
+}
 
 static mdn_status
 fill(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
@@ -279,14 +504,20 @@ fill(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
 
     *out = NULL;
     pthread_sigmask(SIG_SETMASK, NULL, &set);
-    if (!sigismember(&set, SIGINT))
+    if (pthread_equal(pthread_self(), s->consumer))
+        s->helped++;
+    else if (!sigismember(&set, SIGINT))
         s->signal_open = true;
+    else if (s->stuck_at > 0 && ticket >= s->stuck_at)
+        wait_for_helper(s);
     if (ticket > s->taken + s->depth)
         s->window_broken = true;
     if (s->delay_us > 0)
         usleep((useconds_t)(mdn_mix(ticket) % s->delay_us));
     if (ticket == s->fail_at)
         return mdn_fail(err, MDN_CORRUPT, "ticket %d", (int)ticket);
+    if (s->memory > 0 && (st = ask_for_memory(s, ticket, err)) != MDN_OK)
+        return st;
     st = mdn_batch_new(s->pool, &part, 1, out, err);
     if (st != MDN_OK)
         return st;
@@ -303,14 +534,15 @@ start(source *s, uint64_t tickets, uint32_t threads, uint32_t depth)
         .ticket_count = tickets,
         .thread_count = threads,
         .depth = depth,
+        .memory_bytes = s->memory,
         .ctx = s,
         .fill = fill,
     };
-    mdn_prefetcher *p = NULL;
 
     s->depth = depth;
-    CHECK(mdn_prefetcher_start(&options, &p, NULL) == MDN_OK);
-    return p;
+    s->consumer = pthread_self();
+    CHECK(mdn_prefetcher_start(&options, &s->prefetcher, NULL) == MDN_OK);
+    return s->prefetcher;
 }
 
 static mdn_status
@@ -331,6 +563,8 @@ next_is(mdn_prefetcher *p, source *s, uint64_t ticket)
     mdn_batch *batch = NULL;
     bool right;
 
+    if (s->memory > 0) /* what the take sets free may be granted at once */
+        s->in_use -= wanted_bytes(s, ticket);
     if (take(p, &batch, NULL) != MDN_OK || batch == NULL)
         return false;
     s->taken++;
@@ -550,6 +784,172 @@ each_batch_goes_to_one_of_many_consumers(void)
     mdn_pool_release(s.pool);
 }
 
+/* ----- who waited for whom ----- */
+
+static uint64_t
+now_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void
+what_was_taken_is_counted_and_no_time_counts_twice(void)
+{
+    source s = {.pool = new_pool(4), .fail_at = UINT64_MAX, .delay_us = 300};
+    uint64_t began = now_ns(), wall;
+    mdn_prefetcher *p = start(&s, 50, 2, 4);
+    mdn_batch *batch = NULL;
+    mdn_waits waits;
+
+    for (uint64_t ticket = 0; ticket < 50; ticket++) {
+        CHECK(next_is(p, &s, ticket));
+        waits = mdn_prefetcher_waits(p);
+        CHECK(waits.batch_count == ticket + 1);
+        CHECK(waits.row_count == 64 * (ticket + 1));
+        CHECK(waits.byte_count == 64 * 8 * (ticket + 1));
+        if (ticket % 8 == 0)
+            usleep(500);
+    }
+    CHECK(take(p, &batch, NULL) == MDN_OK && batch == NULL);
+    mdn_prefetcher_close(p);
+    wall = now_ns() - began;
+    waits = mdn_prefetcher_waits(p);
+    CHECK(waits.batch_count == 50);
+    CHECK(waits.waited_ns + waits.held_ns <= wall);
+    CHECK(waits.held_ns >= 7 * 500 * 1000); /* usleep never sleeps less */
+    CHECK(waits.filling_ns > 0);
+    CHECK(waits.filling_ns + waits.idle_ns <= 3 * wall); /* one may help */
+    usleep(1000);
+    CHECK(take(p, &batch, NULL) == MDN_CANCELLED);
+    CHECK(mdn_prefetcher_waits(p).held_ns == waits.held_ns); /* it was over */
+    mdn_prefetcher_free(p);
+    mdn_pool_release(s.pool);
+}
+
+static void
+workers_without_room_are_idle(void)
+{
+    source s = {.pool = new_pool(2), .fail_at = UINT64_MAX};
+    mdn_prefetcher *p = start(&s, 5000, 1, 1);
+    uint64_t ticket = 0;
+
+    /* However late a worker comes, one day it finds no room. */
+    while (ticket < 5000 && mdn_prefetcher_waits(p).idle_ns == 0) {
+        usleep(200);
+        CHECK(next_is(p, &s, ticket++));
+    }
+    CHECK(ticket < 5000);
+    mdn_prefetcher_free(p);
+    mdn_pool_release(s.pool);
+}
+
+static void
+a_consumer_fills_what_nobody_has_claimed(void)
+{
+    source s = {.pool = new_pool(4), .fail_at = UINT64_MAX, .stuck_at = 50};
+    mdn_prefetcher *p = start(&s, 100, 1, 4);
+
+    for (uint64_t ticket = 0; ticket < 100; ticket++)
+        CHECK(next_is(p, &s, ticket));
+    CHECK(s.helped > 0);
+    CHECK(!s.window_broken);
+    mdn_prefetcher_free(p);
+    mdn_pool_release(s.pool);
+}
+
+/* ----- memory ----- */
+
+static void
+memory_that_was_granted_stays_within_its_bound(void)
+{
+    for (uint32_t threads = 1; threads <= 4; threads++)
+        for (uint32_t pause = 0; pause < 2; pause++) {
+            source s = {.pool = new_pool(8), .memory = 1000};
+            mdn_prefetcher *p;
+
+            s.fail_at = UINT64_MAX;
+            s.delay_us = pause * 100;
+            p = start(&s, 300, threads, 8);
+            for (uint64_t ticket = 0; ticket < 300; ticket++) {
+                if (ticket % 7 == 0)
+                    usleep(300); /* so that workers come to the bound */
+                CHECK(next_is(p, &s, ticket));
+            }
+            CHECK(!s.memory_broken);
+            CHECK(!s.window_broken);
+            CHECK(s.in_use == 0);
+            mdn_prefetcher_free(p);
+            mdn_pool_release(s.pool);
+        }
+}
+
+static void
+a_failure_ends_every_wait_for_memory(void)
+{
+    for (uint64_t fail_at = 0; fail_at < 30; fail_at++) {
+        source s = {.pool = new_pool(8), .memory = 500, .fail_at = fail_at};
+        mdn_batch *batch = NULL;
+        mdn_prefetcher *p;
+        mdn_error err;
+
+        s.delay_us = 50;
+        p = start(&s, 30, 4, 8);
+        for (uint64_t ticket = 0; ticket < fail_at; ticket++)
+            CHECK(next_is(p, &s, ticket));
+        CHECK(take(p, &batch, &err) == MDN_CORRUPT);
+        CHECK(atoi(err.message + strlen("ticket ")) == (int)fail_at);
+        mdn_prefetcher_free(p); /* nobody waits for a grant any more */
+        mdn_pool_release(s.pool);
+    }
+}
+
+static void
+close_ends_every_wait_for_memory(void)
+{
+    for (uint64_t taken = 0; taken < 20; taken++) {
+        source s = {.pool = new_pool(8), .memory = 300};
+        mdn_prefetcher *p;
+
+        s.fail_at = UINT64_MAX;
+        p = start(&s, 1000, 4, 8);
+        for (uint64_t ticket = 0; ticket < taken; ticket++)
+            CHECK(next_is(p, &s, ticket));
+        mdn_prefetcher_free(p);
+        mdn_pool_release(s.pool);
+    }
+}
+
+/* A wake-up that was lost is a hang: the alarm ends it. */
+static void
+no_wake_up_is_lost_at_any_pace(void)
+{
+    for (uint64_t round = 0; round < 150; round++) {
+        uint64_t draw = mdn_mix(round + 1000);
+        source s = {.pool = new_pool(4), .fail_at = UINT64_MAX};
+        uint32_t depth = 1 + (uint32_t)(draw % 9);
+        mdn_prefetcher *p;
+
+        alarm(60);
+        s.memory = draw % 3 == 0 ? 400 : 0;
+        s.delay_us = draw % 5 == 0 ? 400 : (uint32_t)(draw % 2) * 20;
+        p = start(&s, 200, 1 + (uint32_t)(draw >> 20) % 4, depth);
+        for (uint64_t ticket = 0; ticket < 200; ticket++) {
+            uint64_t pace = mdn_mix(draw + ticket) % 40;
+
+            if (pace < 3) /* mostly as fast as it can, sometimes not */
+                usleep((useconds_t)(pace * 100));
+            CHECK(next_is(p, &s, ticket));
+        }
+        CHECK(!s.window_broken && !s.memory_broken);
+        mdn_prefetcher_free(p);
+        mdn_pool_release(s.pool);
+    }
+    alarm(0);
+}
+
 /* What a child can see; its exit status tells the parent. */
 static int
 in_child(mdn_prefetcher *p, mdn_batch *batch, uint64_t expected)
@@ -561,6 +961,8 @@ in_child(mdn_prefetcher *p, mdn_batch *batch, uint64_t expected)
         return 1;
     if (more != NULL || strstr(err.message, "fork") == NULL)
         return 2;
+    if (mdn_prefetcher_waits(p).batch_count != 1)
+        return 4;
     mdn_prefetcher_close(p);
     mdn_prefetcher_free(p);
     if (hash(batch) != expected)
@@ -599,10 +1001,17 @@ main(void)
     RUN(a_full_pool_frees_its_oldest_block);
     RUN(a_closed_pool_keeps_nothing_but_still_serves);
     RUN(a_block_beyond_all_memory_is_refused);
+    RUN(lent_memory_is_handed_out_first_and_never_freed);
+    RUN(lent_memory_far_too_large_is_not_handed_out);
+    RUN(only_idle_lent_memory_can_be_reclaimed);
+    RUN(memory_that_is_not_aligned_is_not_borrowed);
     RUN(parts_are_aligned_and_apart);
     RUN(payloads_get_their_memory_later);
     RUN(sizes_beyond_counting_are_refused);
     RUN(a_batch_outlives_the_pool_it_came_from);
+    RUN(lent_memory_comes_back_when_the_last_batch_goes);
+    RUN(a_forked_child_leaves_lent_memory_alone);
+    RUN(threads_never_share_lent_memory);
     RUN(the_order_is_the_same_for_all_threads_and_depths);
     RUN(nothing_at_all_ends_at_once);
     RUN(an_error_surfaces_after_exactly_the_batches_before_it);
@@ -611,6 +1020,13 @@ main(void)
     RUN(a_wait_ends_with_its_time);
     RUN(many_may_close_while_others_wait);
     RUN(each_batch_goes_to_one_of_many_consumers);
+    RUN(what_was_taken_is_counted_and_no_time_counts_twice);
+    RUN(workers_without_room_are_idle);
+    RUN(a_consumer_fills_what_nobody_has_claimed);
+    RUN(memory_that_was_granted_stays_within_its_bound);
+    RUN(a_failure_ends_every_wait_for_memory);
+    RUN(close_ends_every_wait_for_memory);
+    RUN(no_wake_up_is_lost_at_any_pace);
     RUN(a_forked_child_is_refused_and_does_not_hang);
     return check_report("test_prefetch");
 }

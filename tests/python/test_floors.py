@@ -37,7 +37,7 @@ ONLY_IN = {
 SYSTEM_CALLS = """
     open openat creat close read pread preadv write pwrite pwritev lseek fsync fdatasync sync
     sync_file_range truncate ftruncate fallocate posix_fallocate flock lockf fcntl rename renameat
-    link symlink unlink unlinkat remove mkdir rmdir stat fstat lstat mmap mremap
+    link symlink unlink unlinkat remove mkdir rmdir stat fstat lstat mmap mremap madvise mincore
     opendir readdir closedir scandir
     fopen fdopen freopen fread fwrite fclose fflush fseek fgets fputs
 """.split()
@@ -49,6 +49,8 @@ ALLOWED_CALLS = (
     {("base/io.c", call): "it is the table of system calls" for call in SYSTEM_CALLS}
     | {
         ("prefetch/pool.c", "mmap"): "memory of its own, at the alignment of huge pages",
+        ("prefetch/pool.c", "madvise"): "likewise",
+        ("storage/timesort.c", "madvise"): "likewise",
         ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
     }
     | {("base/guard.c", call): "the guard of mappings that somebody cuts" for call in SIGNAL_CALLS}
@@ -153,7 +155,10 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.loader.arguments",
     "modyn.loader.batch",
     "modyn.loader.batches",
+    "modyn.loader.pinned",
     "modyn.loader.plan",
+    "modyn.loader.process",
+    "modyn.loader.source",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.policies")
 # What takes long to import, or is an extra, comes in inside the function that needs it.
@@ -161,6 +166,7 @@ HEAVY = {"torch", "torchmetrics", "pandas", "plotly", "matplotlib", "psycopg", "
 HEAVY |= {"pyarrow", "datasets", "watchdog"}
 # These are themselves imported only inside functions, which test_import.py checks.
 HEAVY_ALLOWED = {
+    "modyn.loader.torch_dataset": "what DataLoader takes derives from IterableDataset",
     "modyn.models.mlp": "a torch module is a class that derives from torch.nn.Module",
 }
 

@@ -318,7 +318,7 @@ BAD: list[Bad] = [
     ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
     ({"seed": 2**64}, ValueError, "seed must be at most"),
     ({"epoch": -1}, ValueError, "epoch must be at least 0, got -1"),
-    ({"shuffle": True}, ValueError, 'shuffle must be "global" or False, got True'),
+    ({"shuffle": True}, ValueError, 'shuffle must be "global", "partition" or False, got'),
     ({"shuffle": "local"}, ValueError, "shuffle must be .* got 'local'"),
     ({"fields": ["x", "y"]}, ValueError, "no field 'y' in the dataset; it has x, text, n, b"),
     ({"fields": "x"}, TypeError, "sequence of names, got the string 'x'"),
@@ -358,8 +358,22 @@ def test_the_core_refuses_what_the_face_lets_no_one_pass(dataset):
         "fields": (0,),
         "batch_size": 2,
         "drop_last": False,
-        "shuffle": False,
+        "shuffle": "",
         "seed": 0,
+        "pass_rows": 0,
+        "partition_size": 0,
+        "bucket_batches": 0,
+        "bucket_field": 0,
+        "rank": 0,
+        "world_size": 1,
+    }
+    begin: dict[str, Any] = {
+        "epoch": 0,
+        "first": 0,
+        "threads": 1,
+        "depth": 1,
+        "stride": 1,
+        "memory": 0,
     }
     loader = core(dataset.view, keys, None, **good)
 
@@ -381,13 +395,15 @@ def test_the_core_refuses_what_the_face_lets_no_one_pass(dataset):
         core(dataset.view, keys, None, **(good | {"batch_size": 0}))
     for bad in ({"threads": 0}, {"depth": 0}, {"first": 3}, {"threads": 1025}, {"depth": 10**6}):
         with pytest.raises(ValueError, match=r"must be|was asked for"):
-            loader.begin(**({"epoch": 0, "first": 0, "threads": 1, "depth": 1} | bad))
+            loader.begin(**(begin | bad))
+    with pytest.raises(ValueError, match=r"a batch takes \d+ bytes, and there are 1 for all"):
+        loader.begin(**(begin | {"memory": 1}))
     with pytest.raises(TypeError):
         modyn._core.Batch()
     with pytest.raises(TypeError):
         modyn._core.Epoch()
     with pytest.raises(IndexError, match="part 99 of 3"):
-        next(loader.begin(epoch=0, first=0, threads=1, depth=1)).part(99)
+        next(loader.begin(**begin)).part(99)
 
 
 # Memory and threads ------------------------------------------------------------------------------
@@ -660,7 +676,7 @@ def test_ctrl_c_ends_a_wait(tmp_path):
     assert process.returncode == 0, err
 
 
-def test_a_forked_child_is_refused_and_ends(path):
+def test_a_forked_child_begins_anew_and_ends(path):
     out = run(
         """
         dataset = modyn.Dataset.open(sys.argv[1])
@@ -672,13 +688,14 @@ def test_a_forked_child_is_refused_and_ends(path):
         child = os.fork()
         if child == 0:
             signal.alarm(30)
-            for act in (lambda: next(iterator), lambda: iter(loader)):
-                try:
-                    act()
-                    os._exit(1)
-                except ClosedError as error:
-                    if "fork" not in str(error):
-                        os._exit(2)
+            try:
+                next(iterator)
+                os._exit(1)
+            except ClosedError as error:
+                if "fork" not in str(error):
+                    os._exit(2)
+            if [len(batch) for batch in loader] != [10] * 100:
+                os._exit(5)
             iterator.close()
             if int(batch.numpy("n").sum()) != sum_before:
                 os._exit(3)

@@ -28,10 +28,19 @@ class Permutation:
     """A keyed permutation of range(count): `permutation[i]` is its i-th element."""
 
     def __init__(self, count: int, *, seed: int, epoch: int) -> None:
-        base = draw(stream(seed, STREAM_SHUFFLE), epoch)
+        self._key(count, draw(stream(seed, STREAM_SHUFFLE), epoch))
+
+    @classmethod
+    def by(cls, count: int, word: int) -> "Permutation":
+        """The permutation that a random word chooses."""
+        made = cls.__new__(cls)
+        made._key(count, word)
+        return made
+
+    def _key(self, count: int, word: int) -> None:
         self.count = count
         self.side = max(32, isqrt(count - 1) + 1)
-        self.keys = [draw(base, r) >> 32 for r in range(6)]
+        self.keys = [draw(word, r) >> 32 for r in range(6)]
 
     def __len__(self) -> int:
         return self.count
