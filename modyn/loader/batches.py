@@ -9,6 +9,7 @@ from modyn import _core
 from modyn.loader.ahead import Source
 from modyn.loader.batch import Batch, Parts
 from modyn.loader.pinned import Lender
+from modyn.loader.state import Progress
 from modyn.loader.waits import Tally, Waits
 
 __all__ = ["Batches", "Filled"]
@@ -38,16 +39,23 @@ class Batches:
     They are released when it is exhausted, closed, or no longer referred to.
     """
 
-    def __init__(self, stage: Source, core: _core.Epoch, tally: Tally) -> None:
+    def __init__(self, stage: Source, core: _core.Epoch, progress: Progress, tally: Tally) -> None:
         self._stage = stage  # the last one; each closes the one before it
         self._core = core  # the first one, which keeps the account
+        self._progress = progress
         tally.follow(self, lambda: Waits.of(core.waits))
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        return next(self._stage)
+        try:
+            batch = next(self._stage)
+        except StopIteration:
+            self._progress.ended()
+            raise
+        self._progress.delivered()
+        return batch
 
     @property
     def waits(self) -> Waits:

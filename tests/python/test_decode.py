@@ -571,7 +571,7 @@ def test_processes_outlast_an_iteration_and_end_with_the_loader(dataset):
         dataset, decode={"n": decoders.process_of}, decode_workers=2, decode_processes=True
     )
 
-    children = [some._decoding.children]
+    children = [some._process.decoding.children]
 
     first = {int(pid) for batch in some for pid in batch["n"]}
     assert eventually(lambda: len(children[0].idle()) == len(first))
