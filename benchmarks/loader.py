@@ -24,8 +24,8 @@ The last batch of every contender in every repetition is hashed and compared wit
 which is computed from the keys alone.
 
 Rivals come with `pip install --no-deps -r benchmarks/rivals.txt`; one that is not installed is
-named and left out.  Every workload runs in a process of its own.  `python -m benchmarks.page` makes
-docs/performance.md from what --json writes.
+named and left out.  Every workload runs in a process of its own.  `python -m benchmarks.page`
+makes docs/performance.md from what --json writes.
 """
 
 from __future__ import annotations
