@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 import modyn
 from benchmarks.appending import SCHEMA, batch_of
-from benchmarks.loader import read_in_again
+from benchmarks.loading.cache import forget as read_in_again
 from benchmarks.machine import mapping_state
 from benchmarks.measure import Outcome, Seconds, Settings, Stopwatch, in_turns
 

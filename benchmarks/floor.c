@@ -38,6 +38,13 @@ floor_reserve(size_t size, int writable)
     return start;
 }
 
+/* Give up what was reserved there, mapped files included. */
+void
+floor_release(void *start, size_t size)
+{
+    munmap(start, size);
+}
+
 /* Map a file there, read-only, populated with huge pages where there are. */
 int
 floor_map(void *at, const char *path, size_t size)
@@ -85,6 +92,110 @@ floor_gather_plain(const char *base, const uint64_t *keys, size_t count,
         memcpy(label + i * 4, record, 4);
         memcpy(dense + i * 52, record + 4, 52);
         memcpy(cat + i * 104, record + 56, 104);
+    }
+}
+
+/* Records as they lie, not split: what a rival that delivers rows has to do. */
+void
+floor_gather_rows(const char *base, const uint64_t *keys, size_t count,
+                  char *out)
+{
+    for (size_t i = 0; i < count; i++)
+        memcpy(out + i * RECORD, base + keys[i] * RECORD, RECORD);
+}
+
+/* Have the page cache hold a file in pages of 4 KiB: what random reads leave
+ * there.  Every `stride`th page from number `first` on, so that some threads
+ * share the waiting. */
+int
+floor_read_small(const char *path, size_t size, size_t first, size_t stride)
+{
+    char page[4096];
+    int fd = open(path, O_RDONLY);
+
+    if (fd < 0)
+        return -1;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+    for (size_t at = first * 4096; at < size; at += stride * 4096)
+        if (pread(fd, page, sizeof page, (off_t)at) < 0) {
+            close(fd);
+            return -1;
+        }
+    close(fd);
+    return 0;
+}
+
+/* A table of arbitrary 64-bit ids: one cache line holds five of them and where
+ * their records are, found by multiplying, and the next line where one is full.
+ * `table` is aligned to 64 bytes, all zeros, of `lines` + 64 lines. */
+typedef struct {
+    uint64_t ids[5];
+    uint32_t rows[5];
+    uint32_t count;
+} line;
+
+static size_t
+line_of(uint64_t id, size_t lines)
+{
+    id ^= id >> 32;
+    id *= UINT64_C(0x9E3779B97F4A7C15);
+    id ^= id >> 29;
+    return (size_t)(((__uint128_t)id * lines) >> 64);
+}
+
+void
+floor_index_build(void *table, size_t lines, const uint64_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        line *at = (line *)table + line_of(ids[i], lines);
+
+        while (at->count == 5)
+            at++;
+        at->ids[at->count] = ids[i];
+        at->rows[at->count++] = (uint32_t)i;
+    }
+}
+
+static uint32_t
+look(const line *table, size_t lines, uint64_t id)
+{
+    for (const line *at = table + line_of(id, lines);; at++)
+        for (uint32_t i = 0; i < 5; i++)
+            if (at->ids[i] == id)
+                return at->rows[i];
+}
+
+/* Ids that are all there: line, then record, then copy, each ahead of the next.
+ */
+void
+floor_index_gather(const void *table, size_t lines, const char *base,
+                   const uint64_t *ids, size_t count, char *label, char *dense,
+                   char *cat)
+{
+    uint32_t rows[64];
+
+    for (size_t i = 0; i < count + AHEAD; i++) {
+        if (i < count)
+            __builtin_prefetch((const line *)table + line_of(ids[i], lines), 0,
+                               3);
+        if (i >= AHEAD / 2 && i - AHEAD / 2 < count) {
+            size_t found = i - AHEAD / 2;
+            uint32_t row = look(table, lines, ids[found]);
+            const char *record = base + (size_t)row * RECORD;
+
+            rows[found % 64] = row;
+            __builtin_prefetch(record, 0, 3);
+            __builtin_prefetch(record + 64, 0, 3);
+            __builtin_prefetch(record + 128, 0, 3);
+        }
+        if (i >= AHEAD) {
+            size_t done = i - AHEAD;
+            const char *record = base + (size_t)rows[done % 64] * RECORD;
+
+            memcpy(label + done * 4, record, 4);
+            memcpy(dense + done * 52, record + 4, 52);
+            memcpy(cat + done * 104, record + 56, 104);
+        }
     }
 }
 

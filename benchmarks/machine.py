@@ -38,10 +38,19 @@ def compile_floor(directory: str | None = None) -> ctypes.CDLL:
     size, pointer = ctypes.c_size_t, ctypes.c_void_p
     floor.floor_reserve.argtypes = [size, ctypes.c_int]
     floor.floor_reserve.restype = pointer
+    floor.floor_release.argtypes = [pointer, size]
+    floor.floor_release.restype = None
     floor.floor_map.argtypes = [pointer, ctypes.c_char_p, size]
     for gather in (floor.floor_gather, floor.floor_gather_plain):
         gather.argtypes = [pointer, pointer, size, pointer, pointer, pointer]
         gather.restype = None
+    floor.floor_gather_rows.argtypes = [pointer, pointer, size, pointer]
+    floor.floor_gather_rows.restype = None
+    floor.floor_read_small.argtypes = [ctypes.c_char_p, size, size, size]
+    floor.floor_index_build.argtypes = [pointer, size, pointer, size]
+    floor.floor_index_build.restype = None
+    floor.floor_index_gather.argtypes = [pointer, size, pointer, pointer, size, *[pointer] * 3]
+    floor.floor_index_gather.restype = None
     floor.floor_alu.argtypes = [ctypes.c_uint64]
     floor.floor_alu.restype = ctypes.c_uint64
     return floor

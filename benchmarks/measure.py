@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,20 @@ class Settings:
         return quick if self.quick else full
 
 
+@dataclass(frozen=True)
+class Bar:
+    """What is asked for: that one contender is at least so many times as fast as another.
+
+    A floor is to be reached by the median; a rival is to be left behind in every
+    repetition (`always`).
+    """
+
+    of: str
+    to: str
+    least: float
+    always: bool = False
+
+
 @dataclass
 class Outcome:
     """A line: seconds of every contender in every repetition, and what else was seen."""
@@ -49,38 +64,64 @@ class Outcome:
     checked: int = 0
     facts: dict[str, Any] = field(default_factory=dict)
     missing: str = ""  # why there is nothing to see yet
+    case: str = ""  # what tells this line from others of its workload
+    bars: list[Bar] = field(default_factory=list)  # beside the one for ours to the floor
+    kinds: dict[str, str] = field(default_factory=dict)  # "ours", "floor" or "rival"
+    shares: dict[str, float] = field(default_factory=dict)  # of the work, where not all of it
 
-    def ratio(self, name: str, *, by: str = "wall") -> dict[str, float]:
+    def ratio(self, name: str, *, by: str = "wall", to: str = "") -> dict[str, float]:
         """Compare with the floor, repetition by repetition: its seconds to ours."""
         table: dict[str, list[float]] = getattr(self, by)
-        return spread([a / b for a, b in zip(table[self.floor], table[name], strict=True)])
+        return spread([a / b for a, b in zip(table[to or self.floor], table[name], strict=True)])
+
+    def verdict(self, bar: Bar) -> dict[str, Any]:
+        """Hold a bar against what was seen."""
+        seen = self.ratio(bar.of, to=bar.to)
+        met = seen["min" if bar.always else "median"] >= bar.least
+        return {**asdict(bar), "seen": seen, "met": met}
 
     def as_json(self) -> dict[str, Any]:
         if self.missing:
             return {"name": self.name, "bar": self.bar, "missing": self.missing}
         return {
             "name": self.name,
+            "case": self.case,
             "bar": self.bar,
             "floor": self.floor,
             "ours": self.ours,
             "repetitions": len(self.wall[self.floor]),
             "rate": {name: self.rate(name) for name in self.wall},
+            "rate_range": {name: self.rate_range(name) for name in self.wall},
             "unit": f"{self.unit}/s",
             "ratio_to_floor": {name: self.ratio(name) for name in self.wall},
             "ratio_to_floor_by_processor": {
                 name: self.ratio(name, by="busy") for name in self.busy
             },
+            "ours_to": {name: self.ratio(self.ours, to=name) for name in self.wall},
             "met": self.met,
+            "bars": [self.verdict(bar) for bar in self.bars],
+            "kinds": self.kinds,
+            "shares": {name: significant(share) for name, share in self.shares.items()},
             "checked": self.checked,
             **self.facts,
         }
 
     def rate(self, name: str) -> float:
-        return round(self.work / statistics.median(self.wall[name]), 1)
+        return significant(self.work / statistics.median(self.wall[name]))
+
+    def rate_range(self, name: str) -> list[float]:
+        seconds = self.wall[name]
+        return [significant(self.work / max(seconds)), significant(self.work / min(seconds))]
 
     @property
     def met(self) -> bool:
         return self.ratio(self.ours)["median"] >= self.bar
+
+
+def significant(value: float) -> float:
+    """Round to three digits, and to one after the point at least."""
+    digits = 1 if value == 0 else max(1, 2 - math.floor(math.log10(abs(value))))
+    return round(value, digits)
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -138,7 +179,7 @@ def touch_memory(size: int) -> None:
 
 
 def print_outcome(outcome: Outcome) -> None:
-    print(f"\n{outcome.name}")
+    print(f"\n{outcome.name}" + (f", {outcome.case}" if outcome.case else ""))
     if outcome.missing:
         print(f"    not there yet: {outcome.missing}")
         return

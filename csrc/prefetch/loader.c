@@ -640,13 +640,13 @@ uses_of_window(void *ctx, uint64_t window)
            - count_steps(epoch->first_batch, epoch->stride, first);
 }
 
-/* A worker is in one window at a time; one more may be between two of its
- * batches. */
+/* A worker is in one window at a time, and so is a consumer that helps; one
+ * more may be between two of its batches. */
 static mdn_status
 new_windows(mdn_epoch *epoch, uint32_t thread_count, mdn_error *err)
 {
     mdn_windows_options options = {
-        .live_max = thread_count + 1,
+        .live_max = thread_count + 2,
         .ctx = epoch,
         .plan = plan_of_window,
         .uses = uses_of_window,

@@ -65,7 +65,7 @@ struct mdn_prefetcher {
     pthread_cond_t room; /* see WAKE_... */
     pthread_cond_t ready;
     pthread_cond_t granted;
-    pthread_cond_t joined;  /* workers and helpers are gone: closers wait */
+    pthread_cond_t joined;  /* nobody fills any more: closers wait */
     uint32_t room_sleepers; /* guarded, like all that follows */
     uint32_t ready_sleepers;
     uint32_t granted_sleepers;
@@ -78,9 +78,9 @@ struct mdn_prefetcher {
     uint64_t mean_ns;       /* of the last few fills; 0: none yet */
     uint64_t left_at_ns;    /* when the last take returned */
     mdn_waits waits;
-    bool stop;        /* closing: nothing is claimed or taken any more */
-    bool over;        /* a take has said that it was the last */
-    uint32_t helpers; /* consumers that are filling */
+    bool stop;      /* closing: nothing is claimed or taken any more */
+    bool over;      /* a take has said that it was the last */
+    bool is_helped; /* a consumer is filling */
     bool is_joining;
     bool is_joined;
     uint32_t started_count; /* threads[0 .. started_count-1] exist */
@@ -427,17 +427,18 @@ mdn_prefetcher_start(const mdn_prefetcher_options *options,
         free(p);
         return mdn_fail_errno(err, code, "prefetch: no lock");
     }
+    *out = p;
     code = start_threads(p, count);
     if (code != 0) {
         uint32_t started = p->started_count;
 
+        *out = NULL;
         mdn_prefetcher_free(p);
         return mdn_fail_errno(err, code,
                               "prefetch: only %u of %u threads could be "
                               "started",
                               started, count);
     }
-    *out = p;
     return MDN_OK;
 }
 
@@ -473,7 +474,7 @@ mdn_prefetcher_close(mdn_prefetcher *p)
     for (uint32_t i = 0; i < p->started_count; i++)
         pthread_join(p->threads[i], NULL);
     pthread_mutex_lock(&p->lock);
-    while (p->helpers > 0)
+    while (p->is_helped)
         pthread_cond_wait(&p->joined, &p->lock);
     empty_slots(p);
     p->is_joined = true;
@@ -498,22 +499,23 @@ mdn_prefetcher_free(mdn_prefetcher *p)
 
 /* ----- the consumer ----- */
 
-/* A helper must not wait for memory, which it alone would set free. */
+/* One at a time, so that fill knows how many threads it has at most.  A helper
+ * must not wait for memory, which it alone would set free. */
 static bool
 may_help(const mdn_prefetcher *p)
 {
-    return !p->opt.workers_only && is_brief(p) && anything_to_claim(p)
-           && room(p) > 0
+    return !p->opt.workers_only && is_brief(p) && !p->is_helped
+           && anything_to_claim(p) && room(p) > 0
            && (p->opt.memory_bytes == 0 || p->next_claim == p->next_take);
 }
 
 static void
 help(mdn_prefetcher *p, uint64_t *at_ns)
 {
-    p->helpers++;
+    p->is_helped = true;
     fill_claimed(p, claim(p), at_ns);
-    p->helpers--;
-    if (p->stop && p->helpers == 0)
+    p->is_helped = false;
+    if (p->stop)
         pthread_cond_broadcast(&p->joined);
 }
 

@@ -26,14 +26,16 @@ typedef struct {
     uint64_t memory_bytes; /* that mdn_prefetcher_grant gives; 0: any amount */
     bool workers_only;     /* fill may wait: not on a thread that takes */
     void *ctx;             /* borrowed; must outlive the prefetcher */
-    /* Called by several threads at once, for different tickets: by workers, and
-     * by whoever takes when filling takes less time than being woken, unless
-     * this is for workers only.  Gives one reference, or a failure. */
+    /* Called by thread_count + 1 threads at once, for different tickets: by
+     * workers, and by one that takes when filling takes less time than being
+     * woken, unless this is for workers only.  Gives one reference, or a
+     * failure. */
     mdn_status (*fill)(void *ctx, uint64_t ticket, mdn_batch **out,
                        mdn_error *err);
 } mdn_prefetcher_options;
 
-/* MDN_NOMEM, or MDN_IO when no thread can be had. */
+/* MDN_NOMEM, or MDN_IO when no thread can be had.  *out is set before fill is
+ * called. */
 mdn_status mdn_prefetcher_start(const mdn_prefetcher_options *options,
                                 mdn_prefetcher **out, mdn_error *err);
 

@@ -406,6 +406,8 @@ static PyMethodDef view_methods[] = {
     {"time_position", (PyCFunction)(void (*)(void))view_time_position,
      WITH_TYPE, time_position_doc},
     {"erased", (PyCFunction)view_erased, METH_VARARGS, erased_doc},
+    {"bring", (PyCFunction)(void (*)(void))mdn_py_view_bring, WITH_TYPE,
+     mdn_py_view_bring_doc},
     {"warm", (PyCFunction)view_warm, METH_NOARGS, warm_doc},
     {"links", (PyCFunction)view_links, METH_NOARGS, links_doc},
     {0},

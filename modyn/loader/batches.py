@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from modyn import _core
+from modyn.loader.ahead import Source
 from modyn.loader.batch import Batch, Parts
 from modyn.loader.waits import Tally, Waits
 
-__all__ = ["Batches"]
+__all__ = ["Batches", "Filled"]
+
+
+class Filled:
+    """The first stage: batches as the worker threads of the core fill them."""
+
+    def __init__(self, core: _core.Epoch, parts: Parts) -> None:
+        self._core = core
+        self._parts = parts
+
+    def __next__(self) -> Batch:
+        return Batch(next(self._core), self._parts)
+
+    def close(self) -> None:
+        self._core.close()
 
 
 class Batches:
@@ -18,16 +33,16 @@ class Batches:
     They are released when it is exhausted, closed, or no longer referred to.
     """
 
-    def __init__(self, core: _core.Epoch, parts: Parts, tally: Tally) -> None:
-        self._core = core
-        self._parts = parts
+    def __init__(self, stage: Source, core: _core.Epoch, tally: Tally) -> None:
+        self._stage = stage  # the last one; each closes the one before it
+        self._core = core  # the first one, which keeps the account
         tally.follow(self, lambda: Waits.of(core.waits))
 
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> Batch:
-        return Batch(next(self._core), self._parts)
+    def __next__(self) -> Any:
+        return next(self._stage)
 
     @property
     def waits(self) -> Waits:
@@ -36,7 +51,7 @@ class Batches:
 
     def close(self) -> None:
         """Stop and join the worker threads; any number of times."""
-        self._core.close()
+        self._stage.close()
 
     def __enter__(self) -> Self:
         return self

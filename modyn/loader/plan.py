@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.loader.ahead import Source
 from modyn.loader.arguments import (
     ENDLESS,
     as_number,
@@ -19,7 +20,9 @@ from modyn.loader.arguments import (
     read_samples,
 )
 from modyn.loader.batch import Parts
-from modyn.loader.batches import Batches
+from modyn.loader.batches import Batches, Filled
+from modyn.loader.decode import Collate, Decode, Decoding
+from modyn.loader.staging import Chosen, Staging, chosen
 from modyn.loader.waits import Tally, Waits
 
 if TYPE_CHECKING:
@@ -87,6 +90,17 @@ class Loader:
         is the same samples for every world size, which must divide `batch_size`.
         All have the same number of batches: a last one with fewer samples than
         processes is filled up with the first samples of the pass.
+    num_prefetched_partitions : int or "auto"
+        Partitions, in the order of the pass, whose samples are read from disk
+        ahead of the one in use; 0: none.  "auto": none when they are in memory;
+        else as many as take half a second to be read, at most 8.
+    parallel_prefetch_requests : int or "auto"
+        Reads under way at a time, 1 to 1024.  "auto": 8, 32 and 128 take turns at
+        the first partitions, for two seconds at most, and the fewest that come
+        close to the best are kept.  `chosen` says what was found.
+    memory_budget : int, optional
+        Bytes of what was read ahead and is not used yet, never more; by default
+        half of what is available when the loader is made.
 
     Raises
     ------
@@ -135,6 +149,13 @@ class Loader:
         bucket_batches: int = 64,
         rank: int | None = None,
         world_size: int | None = None,
+        num_prefetched_partitions: int | Literal["auto"] = "auto",
+        parallel_prefetch_requests: int | Literal["auto"] = "auto",
+        memory_budget: int | None = None,
+        decode: Decode | None = None,
+        decode_workers: int = 2,
+        decode_processes: bool = False,
+        collate: Collate | None = None,
     ) -> None:
         if shuffle is not False and shuffle not in ("global", "partition"):
             raise ValueError(f'shuffle must be "global", "partition" or False, got {shuffle!r}')
@@ -148,6 +169,9 @@ class Loader:
         window = as_number("bucket_batches", bucket_batches, 1, 2**32)
         if partition_size is not None:
             partition_size = as_number("partition_size", partition_size, 1, 2**63 - 1)
+        self._staging = Staging.of(
+            num_prefetched_partitions, parallel_prefetch_requests, memory_budget
+        )
         self.set_epoch(epoch)
         self._core = _core.Loader(
             view,
@@ -166,6 +190,9 @@ class Loader:
             world_size=self._world_size,
         )
         self._parts = Parts.of(self._core, names)
+        self._decoding = Decoding.of(
+            decode, decode_workers, decode_processes, collate, tuple(self._parts.fields)
+        )
         self._tally = Tally()
 
     def __len__(self) -> int:
@@ -187,6 +214,11 @@ class Loader:
         self._epoch = as_number("epoch", epoch, 0, 2**64 - 1)
 
     @property
+    def chosen(self) -> Chosen | None:
+        """What the pass that began last reads ahead, and why; None before the first."""
+        return chosen(self._core)
+
+    @property
     def waits(self) -> Waits:
         """What all iterations delivered so far, and who waited for whom."""
         return self._tally.total()
@@ -203,11 +235,23 @@ class Loader:
         """
         stride = as_number("stride", stride, 1, 2**63 - 1)
         beyond = 2**63 - 1 if self._pass_rows == ENDLESS else len(self) + stride - 1
+        first = as_number("first", first, 0, beyond)
         core = self._core.begin(
             epoch=self._epoch,
-            first=as_number("first", first, 0, beyond),
+            first=first,
             threads=self._threads,
             depth=self._prefetch,
             stride=stride,
+            partitions=self._staging.partitions,
+            requests=self._staging.requests,
+            budget=self._staging.budget,
         )
-        return Batches(core, self._parts, self._tally)
+        stage = self._stages(Filled(core, self._parts), first, stride)
+        return Batches(stage, core, self._tally)
+
+    def _stages(self, filled: Filled, first: int, stride: int) -> Source:
+        """Return the last of the stages that batches pass on their way to the loop."""
+        stage: Source = filled
+        if self._decoding is not None:
+            stage = self._decoding.begin(stage, depth=self._prefetch, first=first, stride=stride)
+        return stage

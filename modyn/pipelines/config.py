@@ -100,7 +100,7 @@ def parse(text: bytes, *, name: str = "pipeline.yaml") -> PipelineConfig:
         dataset_id=file.data.dataset_id,
         trigger=file.trigger.settings,
         selection=file.selection_strategy.settings(),
-        training=file.training.settings(),
+        training=file.training_settings(),
         evaluation=file.evaluation.settings() if file.evaluation else None,
     )
 

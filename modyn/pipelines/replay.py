@@ -243,18 +243,35 @@ class Replay:
         recipe = Recipe(
             parent=parent,
             training_set=chosen.digest,
-            training=self._description["training"],
+            training=self._training_of(row.trigger),
             model=self._description["model"],
             seed=self._pipeline.training_seed,
             dataset=self._pipeline.dataset.uuid,
         )
         key = recipe.key()
         if key not in self._store:
-            trained = train(self._job(chosen, recipe), self._progress, self._clock)
+            job = self._job(chosen, recipe, row.trigger)
+            trained = train(job, self._progress, self._clock)
+            self._note_workers(job)
             with self._clock.stage("store"):
                 self._store.put(recipe, trained)
         facts = self._store.facts(key)
         self._ledger.train(_training_row(row, key, parent, facts), self._clock.take())
+
+    def _training_of(self, trigger: int) -> dict[str, Any]:
+        """Return what of the settings decides a trigger's training: its own number of samples."""
+        described = dict(self._description["training"])
+        if described.pop("num_samples_to_pass", None) is not None:
+            to_pass = self._pipeline.training.samples_to_pass(trigger)
+            described |= {} if to_pass is None else {"num_samples_to_pass": [to_pass]}
+        return described
+
+    def _note_workers(self, job: Job) -> None:
+        """Add what the loader's threads did meanwhile to the clock."""
+        if isinstance(job.batches, Loader):
+            waits = job.batches.waits
+            self._clock.add("fill", waits.workers_filling)
+            self._clock.add("room", waits.workers_waiting)
 
     def _parent(self, trigger: int) -> str | None:
         """Return the model that a trigger's training goes on from: the newest before it."""
@@ -284,19 +301,23 @@ class Replay:
             dataset_uuid=chosen.dataset_uuid,
         )
 
-    def _job(self, chosen: TrainingSet, recipe: Recipe) -> Job:
+    def _job(self, chosen: TrainingSet, recipe: Recipe, trigger: int) -> Job:
         training = self._pipeline.training
         dataset = self._pipeline.dataset
         seed = recipe.draw(chosen.choice())
+        to_pass = training.samples_to_pass(trigger)
+        rows = len(chosen) if to_pass is None else to_pass
         loader = Loader(
             dataset,
             chosen,
             batch_size=training.batch_size,
-            shuffle="global" if training.shuffle else False,
+            shuffle="global" if training.shuffle is True else training.shuffle,
+            partition_size=training.partition_size,
+            num_samples_to_pass=to_pass,
             seed=seed,
             threads=training.dataloader_workers,
             prefetch=PREFETCH if training.batch_size > SMALL_BATCH else 4 * PREFETCH,
-            drop_last=training.drop_last_batch and len(chosen) >= training.batch_size,
+            drop_last=training.drop_last_batch and rows >= training.batch_size,
         )
         return Job(
             training=training,
@@ -304,6 +325,7 @@ class Replay:
             fields=tuple(dataset.schema),
             batches=loader,
             samples=len(chosen),
+            to_pass=to_pass,
             seed=seed,
             parent=None if recipe.parent is None else self._store.load(recipe.parent),
         )

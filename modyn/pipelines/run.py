@@ -7,12 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from modyn.loader import Waits
 from modyn.pipelines import ledger, rundir, strict_yaml
 from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
-from modyn.pipelines.ledger import Content, EvaluationRow, WindowRow
+from modyn.pipelines.ledger import Content, EvaluationRow, TrainingRow, WindowRow
 from modyn.pipelines.table import Table
 
 STAGES = ("policy", "select", "write", "load", "train", "store", "evaluate")
+WORKERS = ("fill", "room")  # of the loader's threads, beside the stages load and train
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Run:
         names = [
             *("trigger", "first", "position", "first_timestamp", "last_timestamp", "candidates"),
             *("samples", "digest", "model", "epochs", "batches", "final_loss"),
-            *(f"seconds_{stage}" for stage in STAGES),
+            *(f"seconds_{stage}" for stage in (*STAGES, *WORKERS)),
         ]
         rows = []
         for row in self._content.transitions:
@@ -85,7 +87,7 @@ class Run:
                     *(row.last_timestamp, row.candidates, row.samples, row.digest),
                     *((training.model, training.epochs) if training else (None, 0)),
                     *((training.batches, training.final_loss) if training else (0, None)),
-                    *(seconds.get((row.trigger, stage), 0.0) for stage in STAGES),
+                    *(seconds.get((row.trigger, stage), 0.0) for stage in (*STAGES, *WORKERS)),
                 )
             )
         return Table.of(names, rows)
@@ -181,7 +183,25 @@ class Run:
     @cached_property
     def seconds(self) -> dict[str, float]:
         """Seconds by stage: policy, select, write, load, train, store, evaluate."""
-        total = dict.fromkeys(STAGES, 0.0)
+        spent = self._spent
+        return {stage: seconds for stage, seconds in spent.items() if stage not in WORKERS}
+
+    @cached_property
+    def waits(self) -> Waits:
+        """Who waited for whom in all trainings: the loop for batches, or workers for room."""
+        spent = self._spent
+        return Waits(
+            batches=self.totals["batches"],
+            rows=self.totals["samples_trained"],
+            consumer_waited=spent["load"],
+            consumer_held=spent["train"],
+            workers_filling=spent["fill"],
+            workers_waiting=spent["room"],
+        )
+
+    @cached_property
+    def _spent(self) -> dict[str, float]:
+        total = dict.fromkeys((*STAGES, *WORKERS), 0.0)
         for row in self._content.timings:
             total[row.stage] = total.get(row.stage, 0.0) + row.seconds
         return total
@@ -195,10 +215,18 @@ class Run:
             "triggers": len(self._content.transitions),
             "trainings": len(trainings),
             "samples": sum(row.samples for row in trainings),
-            "samples_trained": sum(row.samples * row.epochs for row in trainings),
+            "samples_trained": sum(map(self._samples_passed, trainings)),
             "batches": sum(row.batches for row in trainings),
             "evaluations": len(self._content.evaluations),
         }
+
+    def _samples_passed(self, row: TrainingRow) -> int:
+        """Return how many samples a training went through, each as often as it came."""
+        training = self._content.identity["config"]["training"]
+        listed = training.get("num_samples_to_pass") or ()
+        if row.trigger >= len(listed):
+            return row.samples * row.epochs
+        return min(int(listed[row.trigger]), row.batches * int(training["batch_size"]))
 
     @cached_property
     def _windows(self) -> list[WindowRow]:

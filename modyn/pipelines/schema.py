@@ -6,6 +6,7 @@ into the frozen record of `settings` (or the policy) that the rest of modyn work
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -112,6 +113,24 @@ def _moment(value: Any) -> Any:
     if isinstance(value, str):
         microseconds(value)
     return value
+
+
+def _shuffle(value: Any) -> Any:
+    if not isinstance(value, bool) and value != "partition":
+        raise ValueError(f"should be true, false or 'partition', got {value!r:.60}")
+    return value
+
+
+def number_or_auto(least: int) -> AfterValidator:
+    """Accept an integer of at least this, or the word that leaves the choice to modyn."""
+
+    def check(value: Any) -> Any:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if value != "auto" and not (is_number and least <= value <= INT64_MAX):
+            raise ValueError(f"should be 'auto' or an integer from {least}, got {value!r:.60}")
+        return value
+
+    return AfterValidator(check)
 
 
 T = TypeVar("T")
@@ -251,13 +270,16 @@ class Checkpointing(Section):
 class Training(Section):
     """How models are trained.
 
-    `num_prefetched_partitions` and `parallel_prefetch_requests` are accepted: the loader always
-    prefetches and needs no such setting.
+    `shuffle: true` permutes the whole training set, `partition` as described at
+    `settings.Training`; then `maximum_keys_in_memory` of the selection strategy, where the file
+    has it and no `partition_size`, is the size of a partition, as it is where these names come
+    from.
     """
 
     batch_size: Count
     use_previous_model: bool
-    shuffle: bool
+    shuffle: Annotated[Any, AfterValidator(_shuffle)]
+    partition_size: Count | None = None
     initial_model: Annotated[Literal["random", "pretrained"], only("random")] = "random"
     gpus: Annotated[int, only(0, 1)] = 1
     dataloader_workers: Annotated[int, Field(ge=1, le=1024)] = 2
@@ -265,9 +287,9 @@ class Training(Section):
     optimization_criterion: Criterion
     checkpointing: Checkpointing | None = None
     epochs_per_trigger: Count = 1
-    num_samples_to_pass: Annotated[list[int] | None, only(None)] = None
-    num_prefetched_partitions: Index = 1
-    parallel_prefetch_requests: Count = 1
+    num_samples_to_pass: NonEmpty[Count] | None = None
+    num_prefetched_partitions: Annotated[Any, number_or_auto(0)] = "auto"
+    parallel_prefetch_requests: Annotated[Any, number_or_auto(1)] = "auto"
     device: Device = "cpu"
     amp: Annotated[bool, only(False)] = False
     grad_scaler_config: Annotated[JsonValue, only(None)] = None
@@ -283,8 +305,10 @@ class Training(Section):
         return settings.Training(
             batch_size=self.batch_size,
             epochs_per_trigger=self.epochs_per_trigger,
+            num_samples_to_pass=tuple(self.num_samples_to_pass or ()) or None,
             use_previous_model=self.use_previous_model,
             shuffle=self.shuffle,
+            partition_size=self.partition_size,
             drop_last_batch=self.drop_last_batch,
             device=self.device,
             seed=self.seed,
@@ -293,6 +317,8 @@ class Training(Section):
             lr_scheduler=scheduler.settings() if scheduler else None,
             record_loss_every=self.record_loss_every,
             dataloader_workers=self.dataloader_workers,
+            num_prefetched_partitions=self.num_prefetched_partitions,
+            parallel_prefetch_requests=self.parallel_prefetch_requests,
         )
 
 
@@ -336,8 +362,8 @@ class Strategy(Section):
     """What all selection strategies have in common.
 
     `maximum_keys_in_memory`, `processor_type` and `storage_backend` are accepted: selection runs
-    in bounded memory over the dataset's own columns.  Weights are used wherever a strategy gives
-    any.
+    in bounded memory over the dataset's own columns (see `Training` for partitions).  Weights are
+    used wherever a strategy gives any.
     """
 
     maximum_keys_in_memory: Count = 1_000_000
@@ -621,3 +647,11 @@ class File(Section):
     trigger: Trigger
     selection_strategy: SelectionStrategy
     evaluation: Evaluation | None = None
+
+    def training_settings(self) -> settings.Training:
+        """Return the section `training`, with what it takes from the selection strategy."""
+        training, strategy = self.training.settings(), self.selection_strategy
+        stated = "maximum_keys_in_memory" in strategy.model_fields_set
+        if training.shuffle != "partition" or training.partition_size is not None or not stated:
+            return training
+        return replace(training, partition_size=strategy.maximum_keys_in_memory)

@@ -2,7 +2,8 @@
 
 Values of one file come in through `modyn.pipelines.config`, which checks shapes and names; the
 records check what must hold however they were made.  A field marked with SPEED changes how fast
-a run goes and nothing that it computes, so it takes no part in the identity of a run.
+a run goes and nothing that it computes, so it takes no part in the identity of a run.  A field
+marked with OPTIONAL takes part only where it is set: it came later than the first runs.
 """
 
 import re
@@ -15,6 +16,7 @@ from modyn.pipelines.metrics import Metric
 from modyn.pipelines.windows import BetweenTwoTriggersEvalStrategy, Strategy
 
 SPEED = {"speed": True}
+OPTIONAL = {"optional": True}
 _DEVICE = re.compile(r"cpu|cuda:[0-9]{1,3}")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z0-9_]+)*")
 
@@ -159,11 +161,21 @@ class Training:
         Samples per batch.
     epochs_per_trigger : int
         Passes over the training set.
+    num_samples_to_pass : tuple of int, optional
+        Samples that the i-th trigger trains on, instead of whole passes: fewer or more than its
+        training set has, which is gone through again and again.  Later triggers fall back to
+        `epochs_per_trigger`.
     use_previous_model : bool
         Go on with the last trigger's weights and optimizer state, or start with fresh weights.
-    shuffle, drop_last_batch : bool
-        Permute the whole training set in each epoch; leave out a last batch that is not full
-        (a training set smaller than one batch is one batch all the same).
+    shuffle : bool or "partition"
+        Permute the whole training set in each epoch; or go through its partitions in an order
+        drawn for each epoch, with the samples of each permuted, which is faster where the
+        dataset is larger than memory.
+    partition_size : int, optional
+        Samples of a partition where `shuffle` is "partition"; by default what a schema gives.
+    drop_last_batch : bool
+        Leave out a last batch that is not full (what is smaller than one batch is one batch all
+        the same).
     device : str
         "cpu" or "cuda:N".
     seed : int, optional
@@ -174,12 +186,17 @@ class Training:
         Record the loss of every n-th batch; 0 records none.
     dataloader_workers : int
         Threads that fill batches.
+    num_prefetched_partitions, parallel_prefetch_requests : int or "auto"
+        Partitions that are brought into memory ahead of the loop, and how many requests at a
+        time bring them; 0 partitions: none are.
     """
 
     batch_size: int
     epochs_per_trigger: int = 1
+    num_samples_to_pass: tuple[int, ...] | None = field(default=None, metadata=OPTIONAL)
     use_previous_model: bool = False
-    shuffle: bool = True
+    shuffle: bool | Literal["partition"] = True
+    partition_size: int | None = field(default=None, metadata=OPTIONAL)
     drop_last_batch: bool = True
     device: str = "cpu"
     seed: int | None = None
@@ -188,18 +205,46 @@ class Training:
     lr_scheduler: LrScheduler | None = None
     record_loss_every: int = 0
     dataloader_workers: int = field(default=2, metadata=SPEED)
+    num_prefetched_partitions: int | Literal["auto"] = field(default="auto", metadata=SPEED)
+    parallel_prefetch_requests: int | Literal["auto"] = field(default="auto", metadata=SPEED)
 
     def __post_init__(self) -> None:
         _at_least(1, batch_size=self.batch_size, epochs_per_trigger=self.epochs_per_trigger)
         _at_least(1, dataloader_workers=self.dataloader_workers)
         _at_least(0, record_loss_every=self.record_loss_every, seed=self.seed or 0)
+        if self.num_prefetched_partitions != "auto":
+            _at_least(0, num_prefetched_partitions=self.num_prefetched_partitions)
+        if self.parallel_prefetch_requests != "auto":
+            _at_least(1, parallel_prefetch_requests=self.parallel_prefetch_requests)
         check_device(self.device)
+        self._check_passes()
         names = [optimizer.name for optimizer in self.optimizers]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"optimizers need different names, at least one; got {names}")
         for name in self.lr_scheduler.optimizers if self.lr_scheduler else ():
             if name not in names:
                 raise ValueError(f"lr_scheduler names the optimizer {name!r}; there are {names}")
+
+    def _check_passes(self) -> None:
+        if self.num_samples_to_pass is not None:
+            if not self.num_samples_to_pass:
+                raise ValueError("num_samples_to_pass needs at least one entry")
+            for i, samples in enumerate(self.num_samples_to_pass):
+                _at_least(1, **{f"num_samples_to_pass[{i}]": samples})
+        if self.shuffle != "partition" and not isinstance(self.shuffle, bool):
+            raise ValueError(f"shuffle must be true, false or 'partition', got {self.shuffle!r}")
+        if self.partition_size is not None:
+            _at_least(1, partition_size=self.partition_size)
+            if self.shuffle != "partition":
+                raise ValueError(
+                    f"partition_size {self.partition_size} needs shuffle 'partition', "
+                    f"got {self.shuffle!r}"
+                )
+
+    def samples_to_pass(self, trigger: int) -> int | None:
+        """Return how many samples a trigger trains on; None: whole epochs."""
+        listed = self.num_samples_to_pass or ()
+        return listed[trigger] if trigger < len(listed) else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,8 +356,12 @@ def describe(value: Any) -> Any:
     {'class': 'Criterion', 'name': 'MSELoss', 'config': {}}
     """
     if is_dataclass(value) and not isinstance(value, type):
-        kept = [f.name for f in fields(value) if f.compare and not f.metadata.get("speed")]
-        settings = {name: describe(getattr(value, name)) for name in kept}
+        kept = [f for f in fields(value) if f.compare and not f.metadata.get("speed")]
+        settings = {
+            f.name: describe(getattr(value, f.name))
+            for f in kept
+            if not (f.metadata.get("optional") and getattr(value, f.name) == f.default)
+        }
         return {"class": type(value).__name__, **settings}
     if isinstance(value, Mapping):
         return {str(key): describe(entry) for key, entry in value.items()}

@@ -115,6 +115,9 @@ class Job:
         Its size.
     seed : int
         Below 2**63.
+    to_pass : int, optional
+        Samples to train on; then `batches` are those of so many, which is one round of them.
+        Whole epochs if None.
     parent : StoredModel, optional
         Where to go on from.
     """
@@ -125,7 +128,20 @@ class Job:
     batches: Batches
     samples: int
     seed: int
+    to_pass: int | None = None
     parent: StoredModel | None = None
+
+    @property
+    def rounds(self) -> int:
+        """How often all of `batches` are trained on."""
+        return self.training.epochs_per_trigger if self.to_pass is None else 1
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs begin."""
+        if self.to_pass is None:
+            return self.training.epochs_per_trigger
+        return -(-self.to_pass // self.samples)
 
 
 @contextmanager
@@ -208,23 +224,23 @@ class _Loop:
         self._optimizers = [_optimizer(o, self._model) for o in job.training.optimizers]
         if job.parent is not None and job.parent.optimizer:
             _load_optimizers(self._optimizers, job.parent.optimizer)
-        self._total = len(job.batches) * job.training.epochs_per_trigger
+        self._total = len(job.batches) * job.rounds
         self._scheduler = self._make_scheduler(job.training.lr_scheduler)
-        self._done = 0
+        self._done = 0  # batches
+        self._passed = 0  # samples
+        self._final_loss: float | None = None  # the mean over the last epoch
         self._losses: list[tuple[int, float | None]] = []
 
     def run(self, watch: Watch | None) -> StoredModel:
-        epochs = self._job.training.epochs_per_trigger
-        final_loss = None
-        for epoch in range(epochs):
+        for epoch, batches in enumerate(self._epochs()):
             if watch is not None:
-                watch.epoch(epoch, epochs)
-            final_loss = self._epoch(epoch, watch)
+                watch.epoch(epoch, self._job.epochs)
+            self._epoch(batches, watch)
         facts = Facts(
-            epochs=epochs,
+            epochs=self._job.epochs,
             batches=self._done,
             samples=self._job.samples,
-            final_loss=final_loss,
+            final_loss=self._final_loss,
             losses=self._losses,
         )
         keep = self._job.training.use_previous_model
@@ -234,28 +250,47 @@ class _Loop:
             facts=facts,
         )
 
-    def _epoch(self, epoch: int, watch: Watch | None) -> float | None:
-        """Train on all batches once and return the mean loss."""
+    def _epochs(self) -> Iterator[Iterator[Batch]]:
+        """Yield the batches of each epoch.
+
+        Where so many samples are passed there is one round of batches.  A batch with samples of
+        two epochs belongs to the first.
+        """
+        batches: Iterator[Batch] = iter(())
+        for epoch in range(self._job.epochs):
+            if epoch < self._job.rounds:
+                self._job.batches.set_epoch(epoch)
+                batches = iter(self._job.batches)
+            end = math.inf if self._job.to_pass is None else (epoch + 1) * self._job.samples
+            yield self._loaded(batches, end)
+
+    def _loaded(self, batches: Iterator[Batch], end: float) -> Iterator[Batch]:
+        """Yield batches until `end` samples were passed, and clock the wait for each."""
+        while self._passed < end:
+            with self._clock.stage("load"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            self._passed += len(batch)
+            yield batch
+
+    def _epoch(self, batches: Iterator[Batch], watch: Watch | None) -> None:
+        """Train on these batches and keep their mean loss."""
         import torch
 
         total = torch.zeros((), dtype=torch.float64, device=self._device)
         seen = 0
-        self._job.batches.set_epoch(epoch)
-        batches = iter(self._job.batches)
-        while True:
-            with self._clock.stage("load"):
-                batch = next(batches, None)
-            if batch is None:
-                break
+        for batch in batches:
             with self._clock.stage("train"):
                 total += self._step(batch).double() * len(batch)
             seen += len(batch)
             if watch is not None:
                 watch.batch(self._done, self._total)
         with self._clock.stage("train"):
-            if self._scheduler is not None and self._every("epoch") and seen:
+            if self._scheduler is not None and self._every("epoch") and self._done:
                 self._scheduler.step()
-            return _finite(total.item() / seen) if seen else None
+            if seen:
+                self._final_loss = _finite(total.item() / seen)
 
     def _step(self, batch: Batch) -> "torch.Tensor":
         """Train on a batch and return its loss."""
@@ -299,7 +334,7 @@ class _Loop:
             return None
         numbers = {
             "MODYN_NUM_BATCHES": max(self._total, 1),
-            "MODYN_NUM_EPOCHS": self._job.training.epochs_per_trigger,
+            "MODYN_NUM_EPOCHS": self._job.epochs,
         }
         names = [optimizer.name for optimizer in self._job.training.optimizers]
         optimizer = self._optimizers[names.index(settings.optimizers[0])]

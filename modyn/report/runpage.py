@@ -39,6 +39,9 @@ def _head(page: Page, run: Run) -> None:
         (f"{totals['samples_trained']:,}", "samples trained, over all epochs"),
         (duration(sum(run.seconds.values())), "in all stages"),
     ]
+    if run.waits.seconds:
+        share = _share(run.waits.consumer_waited, run.waits.seconds)
+        tiles.append((share, "of training waited for data"))
     for series in facts.series_of(run)[:1]:
         for metric in series.metrics:
             value = facts.number(facts.score(run, series, metric, ACTIVE))
@@ -101,6 +104,8 @@ def _triggers(page: Page, run: Run) -> None:
     page.heading("Seconds per stage", level=3)
     page.figures([(figures.costs(run), "Seconds of each stage per trigger")], height=300)
     page.table(_stage_table(run))
+    if run.waits.seconds:
+        page.paragraph(f"While training, {run.waits}.")
     page.table(_trigger_table(run), folded="All triggers as a table")
 
 

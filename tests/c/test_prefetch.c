@@ -449,7 +449,7 @@ typedef struct {
     uint64_t memory;   /* to ask for; 0: none is asked for */
     uint64_t stuck_at; /* a worker waits there for a helper; 0: nowhere */
     pthread_t consumer;
-    mdn_prefetcher *_Atomic prefetcher;
+    mdn_prefetcher *prefetcher; /* set before the first fill */
     atomic_uint_least64_t taken;
     atomic_uint_least64_t filled;
     atomic_uint_least64_t helped; /* filled by the consumer */
@@ -476,8 +476,6 @@ ask_for_memory(source *s, uint64_t ticket, mdn_error *err)
     int64_t size = wanted_bytes(s, ticket), in_use;
     mdn_status st;
 
-    while (s->prefetcher == NULL)
-        usleep(10); /* the first worker may be faster than start */
     st = mdn_prefetcher_grant(s->prefetcher, ticket, (uint64_t)size, err);
     if (st != MDN_OK)
         return st;
@@ -540,13 +538,11 @@ start(source *s, uint64_t tickets, uint32_t threads, uint32_t depth)
         .ctx = s,
         .fill = fill,
     };
-    mdn_prefetcher *p = NULL;
 
     s->depth = depth;
     s->consumer = pthread_self();
-    CHECK(mdn_prefetcher_start(&options, &p, NULL) == MDN_OK);
-    s->prefetcher = p;
-    return p;
+    CHECK(mdn_prefetcher_start(&options, &s->prefetcher, NULL) == MDN_OK);
+    return s->prefetcher;
 }
 
 static mdn_status

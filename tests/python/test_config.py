@@ -195,6 +195,39 @@ def test_a_file_with_the_least_that_is_needed_has_defaults():
     assert found.order == "time"
 
 
+def test_the_loaders_settings_come_through():
+    more = (
+        "shuffle: partition\n  num_samples_to_pass: [50, 7]\n"
+        "  num_prefetched_partitions: 0\n  parallel_prefetch_requests: auto\n"
+    )
+
+    found = parsed(MINIMAL.replace("shuffle: true\n", more)).training
+
+    assert found == Training(
+        batch_size=10,
+        shuffle="partition",
+        num_samples_to_pass=(50, 7),
+        num_prefetched_partitions=0,
+        parallel_prefetch_requests="auto",
+    )
+    assert [found.samples_to_pass(trigger) for trigger in range(4)] == [50, 7, None, None]
+
+
+@pytest.mark.parametrize(
+    ("shuffle", "expected"),
+    [
+        ("true", None),
+        ("false", None),
+        ("partition", 1000),
+        ("partition\n  partition_size: 60", 60),
+    ],
+)
+def test_keys_in_memory_are_a_partition_where_partitions_are_shuffled(shuffle, expected):
+    found = parsed(FULL.replace("shuffle: True", f"shuffle: {shuffle}"))
+
+    assert found.training.partition_size == expected
+
+
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
@@ -230,8 +263,30 @@ def test_warm_up_triggers_wrap_the_selection():
         ("batch_size: 96\n  drop", "batchsize: 96\n  drop", "training.batchsize: unknown key; "),
         ("batch_size: 96\n  drop", "batchsize: 96\n  drop", "did you mean 'batch_size'?"),
         ("batch_size: 96\n  drop", "drop", "training.batch_size: this key is required"),
-        ("shuffle: True", "shuffle: 'yes'", "training.shuffle: should be a valid boolean, got 'ye"),
-        ("shuffle: True", "shuffle: yes", "training.shuffle: should be a valid boolean, got 'ye"),
+        (
+            "shuffle: True",
+            "shuffle: 'yes'",
+            "training.shuffle: should be true, false or 'partition'",
+        ),
+        (
+            "shuffle: True",
+            "shuffle: yes",
+            "shuffle: should be true, false or 'partition', got 'yes'",
+        ),
+        ("shuffle: True", "shuffle: 1", "shuffle: should be true, false or 'partition', got 1"),
+        (
+            "shuffle: True",
+            "shuffle: True\n  partition_size: 5",
+            "training: partition_size 5 needs shuffle 'partition', got True",
+        ),
+        ("partitions: 1", "partitions: -1", "should be 'auto' or an integer from 0, got -1"),
+        ("partitions: 1", "partitions: true", "should be 'auto' or an integer from 0, got True"),
+        ("requests: 1", "requests: 0", "should be 'auto' or an integer from 1, got 0"),
+        (
+            "requests: 1",
+            "requests: many",
+            "parallel_prefetch_requests: should be 'auto' or an inte",
+        ),
         ("batch_size: 96\n  d", "batch_size: '9'\n  d", "training.batch_size: should be a valid i"),
         ("batch_size: 96\n  d", "batch_size: 0\n  d", "training.batch_size: should be greater"),
         ("epochs_per_trigger: 2", "epochs_per_trigger: 0", "training.epochs_per_trigger: should"),
@@ -248,7 +303,17 @@ def test_warm_up_triggers_wrap_the_selection():
         ("amp: False", "amp: True", "training.amp: True is not supported yet"),
         ("gpus: 1", "gpus: 2", "training.gpus: 2 is not supported yet; available: 0, 1"),
         ("random\n", "pretrained\n", "training.initial_model: 'pretrained' is not supported yet"),
-        ("seed: 42", "num_samples_to_pass: [5]", "num_samples_to_pass: [5] is not supported yet"),
+        ("seed: 42", "num_samples_to_pass: []", "num_samples_to_pass: list should have at least 1"),
+        (
+            "seed: 42",
+            "num_samples_to_pass: [5, 0]",
+            "num_samples_to_pass[1]: should be greater than",
+        ),
+        (
+            "seed: 42",
+            "num_samples_to_pass: 5",
+            "training.num_samples_to_pass: should be a valid li",
+        ),
         ('device: "cpu"\n  amp', "device: gpu\n  amp", "training.device: device must be 'cpu' or"),
         ("id: MLP", "id: ResNet18", "model.id: unknown model (one of your own is an import path"),
         ("PyTorchFullModel", "BinaryFullModel", "'BinaryFullModel' is not supported yet"),

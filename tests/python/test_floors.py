@@ -155,6 +155,7 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.loader.batch",
     "modyn.loader.batches",
     "modyn.loader.plan",
+    "modyn.loader.staging",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.policies")
 # What takes long to import, or is an extra, comes in inside the function that needs it.

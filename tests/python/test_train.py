@@ -14,7 +14,7 @@ from torch import nn
 from modyn.errors import ConfigError
 from modyn.models.mlp import MLP
 from modyn.pipelines.build import fitted, maker, model_of
-from modyn.pipelines.models import StoredModel
+from modyn.pipelines.models import Recipe, StoredModel
 from modyn.pipelines.settings import (
     Criterion,
     LrScheduler,
@@ -510,6 +510,139 @@ def test_settings_are_described_as_plain_values():
         "module": "model",
         "config": {},
     }
-    assert "dataloader_workers" not in found  # changes the speed only
+    for name in ("dataloader_workers", "num_prefetched_partitions", "parallel_prefetch_requests"):
+        assert name not in found  # changes the speed only
     with pytest.raises(TypeError, match="a setting must be a plain value, got Linear"):
         describe({"x": linear()})
+
+
+def test_what_decides_a_training_has_the_key_it_always_had():
+    """Runs of before these settings existed go on, and find their models."""
+    training = Training(
+        batch_size=32,
+        epochs_per_trigger=2,
+        dataloader_workers=7,
+        lr_scheduler=LrScheduler(name="StepLR", step_every="epoch", config={"step_size": 1}),
+    )
+
+    def recipe(training: Training) -> Recipe:
+        return Recipe(
+            parent=None,
+            training_set="ab",
+            training=describe(training),
+            model=describe(Model(id="MLP")),
+            seed=1,
+            dataset="d",
+        )
+
+    key = "4f070d5081f7946d9cf8d8008733a160bc4e12fc1dba4d2e798cbd95932b7240"
+    assert recipe(training).key() == key
+    assert recipe(training).draw("c") == 5827514225642507221
+    fast = replace(training, num_prefetched_partitions=3, parallel_prefetch_requests=9)
+    assert recipe(fast).key() == key
+    for change in ({"shuffle": "partition"}, {"num_samples_to_pass": (5,)}):
+        assert recipe(replace(training, **change)).key() != key
+    partitions = replace(training, shuffle="partition")
+    assert recipe(partitions).key() != recipe(replace(partitions, partition_size=9)).key()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_samples_to_pass": ()}, "num_samples_to_pass needs at least one entry"),
+        ({"num_samples_to_pass": (3, 0)}, r"num_samples_to_pass\[1\] must be at least 1, got 0"),
+        ({"shuffle": "global"}, "shuffle must be true, false or 'partition', got 'global'"),
+        ({"partition_size": 0, "shuffle": "partition"}, "partition_size must be at least 1, got 0"),
+        ({"partition_size": 8}, "partition_size 8 needs shuffle 'partition', got True"),
+        ({"num_prefetched_partitions": -1}, "num_prefetched_partitions must be at least 0, got -1"),
+        ({"parallel_prefetch_requests": 0}, "parallel_prefetch_requests must be at least 1, got 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        Training(batch_size=1, **changes)
+
+
+# So many samples instead of whole epochs ---------------------------------------------------------
+
+
+@dataclass
+class ArrayPass(ArrayBatches):
+    """The batches of one pass: the rows of epochs 0, 1, ... one after the other."""
+
+    rows: int = 0
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.size)
+
+    def __iter__(self) -> Iterator[ArrayBatch]:
+        assert self.epochs == [0]
+        order = np.arange(self.rows) % len(self.labels)
+        for first in range(0, self.rows, self.size):
+            at = order[first : first + self.size]
+            yield ArrayBatch({"dense": self.x[at]}, self.labels[at])
+
+
+def heard_of(passed: Job) -> tuple[StoredModel, list[tuple[int, ...]]]:
+    """Train, and return what a watch heard."""
+    heard: list[tuple[int, ...]] = []
+
+    class Watch:
+        def epoch(self, index: int, epochs: int) -> None:
+            heard.append((index, epochs))
+
+        def batch(self, done: int, total: int) -> None:
+            heard[-1] += (done,)
+            assert total == len(passed.batches)
+
+    return train(passed, Watch()), heard
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "expected"),
+    [
+        (200, 50, [(0, 1, 1, 2, 3, 4)]),
+        (130, 50, [(0, 1, 1, 2, 3)]),
+        (500, 100, [(0, 3, 1, 2), (1, 3, 3, 4), (2, 3, 5)]),
+        (450, 150, [(0, 3, 1, 2), (1, 3, 3), (2, 3)]),  # the second batch is of two epochs
+        (900, 450, [(0, 5, 1), (1, 5), (2, 5, 2), (3, 5), (4, 5)]),
+    ],
+)
+def test_so_many_samples_are_trained_on(rand, rows, size, expected):
+    x, labels = two_blobs(rand)
+    batches = ArrayPass(x, labels, size, rows=rows)
+
+    stored, heard = heard_of(job(batches, to_pass=rows, epochs_per_trigger=9))
+
+    assert heard == expected
+    assert stored.facts.batches == -(-rows // size)
+    assert stored.facts.epochs == -(-rows // 200)
+    assert stored.facts.samples == 200
+    assert stored.facts.final_loss is not None
+
+
+@pytest.mark.parametrize("step_every", ["batch", "epoch"])
+def test_the_scheduler_knows_how_long_so_many_samples_take(rand, step_every):
+    x, labels = two_blobs(rand)
+    many = {"batch": "MODYN_NUM_BATCHES", "epoch": "MODYN_NUM_EPOCHS"}[step_every]
+    count = {"batch": 8, "epoch": 3}[step_every]  # 500 rows of 200 samples in batches of 64
+
+    def trained(steps: str | int) -> dict[str, torch.Tensor]:
+        config = {"start_factor": 1.0, "end_factor": 0.0, "total_iters": steps}
+        scheduler = LrScheduler(name="LinearLR", step_every=step_every, config=config)
+        batches = ArrayPass(x, labels, 64, rows=500)
+        return train(job(batches, to_pass=500, lr_scheduler=scheduler)).weights
+
+    assert same(trained(many), trained(count))
+    assert not same(trained(many), trained(count + 1))
+
+
+def test_one_epoch_is_as_many_samples(rand):
+    x, labels = two_blobs(rand)
+
+    one = train(job(ArrayPass(x, labels, 50, rows=200), to_pass=200))
+    two = train(job(ArrayPass(x, labels, 50, rows=400), to_pass=400))
+    again = train(job(ArrayPass(x, labels, 50, rows=200), to_pass=200, parent=one))
+
+    assert one.facts.epochs == 1
+    assert same(two.weights, again.weights)  # plain SGD has no state

@@ -1,0 +1,115 @@
+"""What is read from disk ahead of the batches: settings, and what "auto" made of them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from modyn import _core
+from modyn.loader.arguments import as_number
+
+__all__ = ["Chosen", "Staging"]
+
+PARTITIONS_MAX = 1024
+REQUESTS_MAX = 1024
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a loader reads ahead, and why; it never changes which samples come.
+
+    Attributes
+    ----------
+    num_prefetched_partitions : int
+        Partitions that are read ahead of the one in use; 0: none.
+    parallel_prefetch_requests : int
+        Reads under way at a time.
+    why : str
+        In words.
+    tried : tuple of (int, float)
+        Numbers of requests that were tried, and bytes per second with each.
+    """
+
+    num_prefetched_partitions: int
+    parallel_prefetch_requests: int
+    why: str
+    tried: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Staging:
+    """How much may be read ahead; None is to be chosen while it runs."""
+
+    partitions: int | None
+    requests: int | None
+    budget: int  # bytes of what was read and is not used yet
+
+    @classmethod
+    def of(
+        cls,
+        num_prefetched_partitions: int | Literal["auto"],
+        parallel_prefetch_requests: int | Literal["auto"],
+        memory_budget: int | None,
+    ) -> Staging:
+        """Return the settings, checked."""
+        if memory_budget is None:
+            budget = _available_memory() // 2
+        else:
+            budget = as_number("memory_budget", memory_budget, 0, 2**63 - 1)
+        return cls(
+            _number_or_auto(
+                "num_prefetched_partitions", num_prefetched_partitions, 0, PARTITIONS_MAX
+            ),
+            _number_or_auto(
+                "parallel_prefetch_requests", parallel_prefetch_requests, 1, REQUESTS_MAX
+            ),
+            budget,
+        )
+
+
+def _number_or_auto(name: str, value: int | str, low: int, high: int) -> int | None:
+    if value == "auto":
+        return None
+    if isinstance(value, str):
+        raise ValueError(f'{name} must be a number or "auto", got {value!r}')
+    return as_number(name, value, low, high)
+
+
+def _available_memory() -> int:
+    """Return bytes that the system, and the group we are in, can still give."""
+    available = 2**63 - 1
+    with suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):
+        limit = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+        available = min(available, max(limit - used, 0))
+    return available
+
+
+def chosen(core: _core.Loader) -> Chosen | None:
+    """Return what the pass that began last reads ahead; None before the first."""
+    state, partitions, requests, tried, seconds, size = core.ahead
+    if state == "":
+        return None
+    return Chosen(partitions, requests, _why(state, requests, dict(tried), seconds, size), tried)
+
+
+def _why(state: str, requests: int, rates: dict[int, float], seconds: float, size: int) -> str:
+    if state == "off":
+        return "no partitions were asked for"
+    if state == "given":
+        return "as asked for"
+    if state == "resident":
+        return "what a sample of the pass needs is in memory"
+    if state == "probing":
+        return "not known yet: the first partitions are being read to find out"
+    tried = ", ".join(f"{rate / 1e9:.2f} GB/s with {n}" for n, rate in rates.items())
+    rate = rates.get(requests, 0.0)
+    each = f"; a partition of {size / 1e6:.0f} MB takes {size / rate:.2f} s" if rate else ""
+    return f"in {seconds:.1f} s of reading the first partitions: {tried}{each}"
