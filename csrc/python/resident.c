@@ -1,6 +1,8 @@
-/* resident.c - bringing samples into memory, for modyn._core.View. */
+/* resident.c - samples in memory: brought there, or copied, for
+ * modyn._core.View. */
 #include "python/view.h"
 
+#include "storage/hugecopy.h"
 #include "storage/verify.h"
 #include "storage/wants.h"
 
@@ -79,4 +81,92 @@ mdn_py_view_bring(mdn_py_view_object *self, PyTypeObject *type,
     result = bring_spans(self->core, &spans, (uint32_t)requests);
     mdn_spans_free(&spans);
     return result;
+}
+
+/* Keys first .. end-1 from two arguments; -1 and an exception. */
+static int
+read_range(mdn_view *view, PyObject *const *args, uint64_t *first,
+           uint64_t *end)
+{
+    unsigned long long a = PyLong_AsUnsignedLongLong(args[0]), b;
+
+    if (PyErr_Occurred())
+        return -1;
+    b = PyLong_AsUnsignedLongLong(args[1]);
+    if (PyErr_Occurred())
+        return -1;
+    if (a >= b || b > mdn_view_count(view)) {
+        PyErr_Format(PyExc_ValueError,
+                     "keys %llu to %llu (exclusive) are none of %llu", a, b,
+                     (unsigned long long)mdn_view_count(view));
+        return -1;
+    }
+    *first = a;
+    *end = b;
+    return 0;
+}
+
+const char mdn_py_view_copy_size_doc[] =
+    "copy_size($self, first, end, /)\n--\n\n"
+    "Bytes that hugepages(first, end, ...) takes.";
+
+PyObject *
+mdn_py_view_copy_size(mdn_py_view_object *self, PyTypeObject *type,
+                      PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames)
+{
+    uint64_t first, end, bytes;
+    mdn_status st;
+    mdn_error err;
+
+    if (nargs != 2 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "copy_size(first, end)");
+        return NULL;
+    }
+    if (read_range(self->core, args, &first, &end) < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    st = mdn_hugecopy_size(self->core, first, end, &bytes, &err);
+    Py_END_ALLOW_THREADS
+    if (st != MDN_OK)
+        return mdn_py_raise(mdn_py_state_of_type(type), &err);
+    return PyLong_FromUnsignedLongLong(bytes);
+}
+
+const char mdn_py_view_hugepages_doc[] =
+    "hugepages($self, first, end, threads, /)\n--\n\n"
+    "A view whose records of keys first .. end-1 are in huge pages of its own,\n"
+    "verified; it shows what this one shows.";
+
+PyObject *
+mdn_py_view_hugepages(mdn_py_view_object *self, PyTypeObject *type,
+                      PyObject *const *args, Py_ssize_t nargs,
+                      PyObject *kwnames)
+{
+    mdn_py_state *state = mdn_py_state_of_type(type);
+    PyThreadState *thread;
+    mdn_pulse pulse = {.ask = mdn_py_check_signals, .ctx = &thread};
+    unsigned long threads;
+    uint64_t first, end;
+    mdn_view *copy;
+    mdn_status st;
+    mdn_error err;
+
+    if (nargs != 3 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "hugepages(first, end, threads)");
+        return NULL;
+    }
+    threads = PyLong_AsUnsignedLong(args[2]);
+    if (PyErr_Occurred() || read_range(self->core, args, &first, &end) < 0)
+        return NULL;
+    thread = PyEval_SaveThread();
+    st = mdn_hugecopy_new(self->core, first, end,
+                          threads > UINT32_MAX ? UINT32_MAX : (uint32_t)threads,
+                          &pulse, &copy, &err);
+    PyEval_RestoreThread(thread);
+    if (st == MDN_CALLBACK)
+        return NULL; /* its exception is set */
+    if (st != MDN_OK)
+        return mdn_py_raise(state, &err);
+    return mdn_py_view_new(state, copy);
 }

@@ -21,5 +21,13 @@ PyObject *mdn_py_view_bring(mdn_py_view_object *self, PyTypeObject *type,
                             PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames);
 extern const char mdn_py_view_bring_doc[];
+PyObject *mdn_py_view_copy_size(mdn_py_view_object *self, PyTypeObject *type,
+                                PyObject *const *args, Py_ssize_t nargs,
+                                PyObject *kwnames);
+extern const char mdn_py_view_copy_size_doc[];
+PyObject *mdn_py_view_hugepages(mdn_py_view_object *self, PyTypeObject *type,
+                                PyObject *const *args, Py_ssize_t nargs,
+                                PyObject *kwnames);
+extern const char mdn_py_view_hugepages_doc[];
 
 #endif

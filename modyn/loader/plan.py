@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy.typing as npt
@@ -22,7 +23,7 @@ from modyn.loader.arguments import (
 from modyn.loader.batch import Parts
 from modyn.loader.batches import Batches, Filled
 from modyn.loader.decode import Collate, Decode, Decoding
-from modyn.loader.staging import Chosen, Staging, chosen
+from modyn.loader.staging import Chosen, Staging, chosen, memory_of, resident_view
 from modyn.loader.waits import Tally, Waits
 
 if TYPE_CHECKING:
@@ -98,9 +99,14 @@ class Loader:
         Reads under way at a time, 1 to 1024.  "auto": 8, 32 and 128 take turns at
         the first partitions, for two seconds at most, and the fewest that come
         close to the best are kept.  `chosen` says what was found.
+    resident : "hugepages", optional
+        Copy the records from the smallest to the largest key into huge pages,
+        when the loader is made; they are verified there, and stay until the
+        loader and its batches under way are gone.
     memory_budget : int, optional
-        Bytes of what was read ahead and is not used yet, never more; by default
-        half of what is available when the loader is made.
+        Bytes of the resident copy, and of what was read ahead and is not used
+        yet, never more; by default half of what is available when the loader is
+        made.
 
     Raises
     ------
@@ -151,6 +157,7 @@ class Loader:
         world_size: int | None = None,
         num_prefetched_partitions: int | Literal["auto"] = "auto",
         parallel_prefetch_requests: int | Literal["auto"] = "auto",
+        resident: Literal["hugepages"] | None = None,
         memory_budget: int | None = None,
         decode: Decode | None = None,
         decode_workers: int = 2,
@@ -169,9 +176,10 @@ class Loader:
         window = as_number("bucket_batches", bucket_batches, 1, 2**32)
         if partition_size is not None:
             partition_size = as_number("partition_size", partition_size, 1, 2**63 - 1)
-        self._staging = Staging.of(
-            num_prefetched_partitions, parallel_prefetch_requests, memory_budget
-        )
+        budget = memory_of(memory_budget)
+        self._staging = Staging.of(num_prefetched_partitions, parallel_prefetch_requests, budget)
+        view, taken = resident_view(view, keys, resident, budget=budget, threads=self._threads)
+        self._staging = replace(self._staging, budget=budget - taken)
         self.set_epoch(epoch)
         self._core = _core.Loader(
             view,

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 from modyn import _core
 from modyn.loader.arguments import as_number
 
-__all__ = ["Chosen", "Staging"]
+__all__ = ["Chosen", "Staging", "chosen", "memory_of", "resident_view"]
 
 PARTITIONS_MAX = 1024
 REQUESTS_MAX = 1024
@@ -51,13 +54,9 @@ class Staging:
         cls,
         num_prefetched_partitions: int | Literal["auto"],
         parallel_prefetch_requests: int | Literal["auto"],
-        memory_budget: int | None,
+        budget: int,
     ) -> Staging:
         """Return the settings, checked."""
-        if memory_budget is None:
-            budget = _available_memory() // 2
-        else:
-            budget = as_number("memory_budget", memory_budget, 0, 2**63 - 1)
         return cls(
             _number_or_auto(
                 "num_prefetched_partitions", num_prefetched_partitions, 0, PARTITIONS_MAX
@@ -75,6 +74,42 @@ def _number_or_auto(name: str, value: int | str, low: int, high: int) -> int | N
     if isinstance(value, str):
         raise ValueError(f'{name} must be a number or "auto", got {value!r}')
     return as_number(name, value, low, high)
+
+
+def memory_of(memory_budget: int | None) -> int:
+    """Return the bytes that a loader may take: half of what there is, or as given."""
+    if memory_budget is None:
+        return _available_memory() // 2
+    return as_number("memory_budget", memory_budget, 0, 2**63 - 1)
+
+
+def resident_view(
+    view: _core.View,
+    keys: npt.NDArray[np.uint64],
+    resident: Literal["hugepages"] | None,
+    *,
+    budget: int,
+    threads: int,
+) -> tuple[_core.View, int]:
+    """Return a view that has its records in memory, if so asked, and what that takes.
+
+    It has those from the smallest to the largest of the keys.
+    """
+    if resident is None:
+        return view, 0
+    if resident != "hugepages":
+        raise ValueError(f'resident must be "hugepages" or None, got {resident!r}')
+    there = keys if keys.max(initial=0) < view.count else keys[keys < view.count]
+    if not len(there):
+        return view, 0
+    first, end = int(there.min()), int(there.max()) + 1
+    size = view.copy_size(first, end)
+    if size > budget:
+        raise ValueError(
+            f'resident="hugepages" takes {size} bytes for the records of keys {first} to '
+            f"{end - 1}, and memory_budget allows {budget}"
+        )
+    return view.hugepages(first, end, threads), size
 
 
 def _available_memory() -> int:

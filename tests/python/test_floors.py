@@ -52,6 +52,8 @@ ALLOWED_CALLS = (
         ("prefetch/pool.c", "madvise"): "likewise",
         ("storage/timesort.c", "madvise"): "likewise",
         ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
+        ("storage/reserve.c", "mremap"): "memory of its own takes the place of such a mapping",
+        ("storage/reserve.c", "madvise"): "likewise",
     }
     | {("base/guard.c", call): "the guard of mappings that somebody cuts" for call in SIGNAL_CALLS}
 )

@@ -300,3 +300,88 @@ next(batches)
         child.kill()
 
     assert (out, errors) == ("7\n", "")
+
+
+# resident="hugepages" ---------------------------------------------------------------------------
+
+
+def anonymous_memory():
+    """Return the bytes of memory of its own that this process has in use."""
+    with open("/proc/self/status") as status:
+        facts = dict(line.split(":", 1) for line in status)
+    return int(facts["RssAnon"].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("first", [0, 7000])
+def test_a_resident_loader_gives_the_same_batches(dataset, rand, first):
+    keys = np.random.default_rng(rand.seed).integers(first, COUNT, 3000)
+    plan = {"batch_size": 128, "shuffle": "global", "seed": rand.seed}
+    loader = modyn.Loader(dataset, keys, resident="hugepages", **plan)
+
+    assert content(loader) == content(modyn.Loader(dataset, keys, **plan))
+
+
+def test_a_resident_loader_needs_its_budget(dataset):
+    with pytest.raises(ValueError, match=r"takes (\d+) bytes .* memory_budget allows 1000"):
+        modyn.Loader(
+            dataset, np.arange(COUNT), batch_size=1, resident="hugepages", memory_budget=1000
+        )
+    with pytest.raises(ValueError, match="resident must be"):
+        modyn.Loader(dataset, [1], batch_size=1, resident="yes")
+
+
+def test_a_resident_loader_takes_keys_that_are_not_there(dataset):
+    loader = modyn.Loader(dataset, [1, COUNT, 2], batch_size=2, resident="hugepages")
+    with pytest.raises(KeyError, match=str(COUNT)):
+        content(loader)
+    none = modyn.Loader(dataset, [], batch_size=2, resident="hugepages")
+    beyond = modyn.Loader(dataset, [2**63], batch_size=2, resident="hugepages")
+
+    assert content(none) == []
+    with pytest.raises(KeyError):
+        content(beyond)
+
+
+def test_memory_of_a_resident_loader_goes_with_its_last_user(tmp_path):
+    size = 64 << 20
+    with modyn.Dataset.create(tmp_path / "d", schema={"x": "uint8[4096]"}) as dataset:
+        rows = size // 4096
+        x = np.ones((rows, 4096), np.uint8)
+        dataset.append({"x": x}, labels=np.arange(rows), timestamps=np.arange(rows))
+        before = anonymous_memory()
+        loader = modyn.Loader(dataset, np.arange(rows), batch_size=8, resident="hugepages")
+        during = anonymous_memory()
+        batches = iter(loader)
+        batch = next(batches)
+        del loader
+        held = anonymous_memory()
+        batches.close()
+        del batches
+        after = anonymous_memory()
+
+    assert during - before >= size
+    assert held - before >= size  # the batches under way use it
+    assert after - before < size // 2
+    assert (batch.numpy("x") == 1).all()
+
+
+def test_a_resident_loader_keeps_what_is_erased_later(dataset, path):
+    loader = modyn.Loader(dataset, np.arange(100), batch_size=50, resident="hugepages")
+    with modyn.Dataset.open(path, mode="w") as writer:
+        writer.erase([7], reason="test")
+        writer.compact()
+    dataset.refresh()
+
+    assert [key for keys, _, _ in content(loader) for key in keys] == list(range(100))
+    after = modyn.Loader(dataset, np.arange(100), batch_size=50, resident="hugepages")
+    with pytest.raises(KeyError, match="7"):
+        content(after)
+
+
+def test_damage_is_told_when_a_resident_loader_is_made(path):
+    file = path / "000000.seg"
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    with modyn.Dataset.open(path) as damaged, pytest.raises(CorruptError, match=r"000000|key"):
+        modyn.Loader(damaged, np.arange(COUNT), batch_size=8, resident="hugepages")
