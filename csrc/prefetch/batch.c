@@ -168,6 +168,19 @@ mdn_batch_part(const mdn_batch *batch, uint32_t part)
     return &batch->parts[part];
 }
 
+uint32_t
+mdn_batch_block_count(const mdn_batch *batch)
+{
+    return 1 + batch->part_count;
+}
+
+mdn_block
+mdn_batch_block(const mdn_batch *batch, uint32_t block)
+{
+    assert(block <= batch->part_count);
+    return batch->blocks[block];
+}
+
 uint64_t
 mdn_part_size(const mdn_part *part)
 {

@@ -47,6 +47,10 @@ void mdn_batch_release(mdn_batch *batch); /* accepts NULL */
 uint32_t mdn_batch_part_count(const mdn_batch *batch);
 /* part < part_count; valid as long as the batch is. */
 const mdn_part *mdn_batch_part(const mdn_batch *batch, uint32_t part);
+/* Block 0 holds all parts of known size, block 1 + i part i whose length came
+ * later; without data where there is none.  The block remains the batch's. */
+uint32_t mdn_batch_block_count(const mdn_batch *batch);
+mdn_block mdn_batch_block(const mdn_batch *batch, uint32_t block);
 /* Bytes of a part that has its memory. */
 uint64_t mdn_part_size(const mdn_part *part);
 

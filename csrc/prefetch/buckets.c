@@ -11,9 +11,10 @@
  */
 #include "prefetch/buckets.h"
 
-#include "base/bytes.h"
+#include "base/random.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
 
 #define DIGITS 256
@@ -63,11 +64,52 @@ sort_positions(const uint64_t *positions, uint64_t rows, uint64_t *words,
     return words;
 }
 
-mdn_status
-mdn_buckets_sort(mdn_view *view, const mdn_samples *samples,
-                 const mdn_pass *pass, uint32_t field, uint64_t first,
-                 uint64_t rows, uint64_t **out, mdn_error *err)
+uint64_t
+mdn_buckets_window(const mdn_buckets *buckets, uint64_t batch)
 {
+    return batch / buckets->window_batches;
+}
+
+uint64_t
+mdn_buckets_first_row(const mdn_buckets *buckets, uint64_t window)
+{
+    return window * buckets->window_batches * buckets->cut->batch_size;
+}
+
+uint64_t
+mdn_buckets_rows(const mdn_buckets *buckets, uint64_t window)
+{
+    uint64_t most = buckets->window_batches * buckets->cut->batch_size;
+    uint64_t left = mdn_cut_rows(buckets->cut) - window * most;
+
+    return left < most ? left : most;
+}
+
+uint64_t
+mdn_buckets_batch(const mdn_buckets *buckets, const mdn_pass *pass,
+                  uint64_t batch)
+{
+    uint64_t window = mdn_buckets_window(buckets, batch);
+    uint64_t first = window * buckets->window_batches;
+    uint64_t whole =
+        mdn_buckets_rows(buckets, window) / buckets->cut->batch_size;
+    mdn_deal order;
+    uint64_t word;
+
+    if (pass->shuffle == MDN_AS_GIVEN || batch - first >= whole)
+        return batch;
+    word = mdn_draw(mdn_stream(pass->seed, MDN_STREAM_WINDOWS), pass->epoch);
+    mdn_deal_init(&order, whole);
+    mdn_deal_by(&order, mdn_draw(word, window));
+    return first + mdn_deal_at(&order, batch - first);
+}
+
+mdn_status
+mdn_buckets_plan(const mdn_buckets *buckets, const mdn_pass *pass,
+                 uint64_t window, uint64_t **out, mdn_error *err)
+{
+    uint64_t first = mdn_buckets_first_row(buckets, window);
+    uint64_t rows = mdn_buckets_rows(buckets, window);
     uint64_t *positions = malloc(rows * sizeof *positions);
     uint64_t *words = malloc(rows * sizeof *words);
     int64_t *offsets = malloc((rows + 1) * sizeof *offsets);
@@ -79,8 +121,9 @@ mdn_buckets_sort(mdn_view *view, const mdn_samples *samples,
         st = mdn_fail_nomem(err, 3 * rows * sizeof *words);
     else {
         mdn_pass_positions(pass, first, rows, positions);
-        mdn_lookup_at(samples, positions, rows, words, NULL);
-        st = mdn_view_offsets(view, words, rows, field, offsets, err);
+        mdn_lookup_at(buckets->samples, positions, rows, words, NULL);
+        st = mdn_view_offsets(buckets->view, words, rows, buckets->field,
+                              offsets, err);
     }
     if (st == MDN_OK)
         *out = sort_positions(positions, rows, words, offsets);

@@ -12,7 +12,6 @@
 #include "prefetch/loader.h"
 
 #include "base/bytes.h"
-#include "base/random.h"
 #include "prefetch/buckets.h"
 #include "prefetch/windows.h"
 #include "storage/wants.h"
@@ -28,8 +27,8 @@ struct mdn_loader {
     mdn_samples samples;
     mdn_cut cut;
     uint64_t batch_count;
-    uint64_t window_rows; /* of every window but the last; 0: no buckets */
-    mdn_pool *pool;       /* one reference */
+    mdn_buckets buckets; /* unless opt.bucket_batches is 0 */
+    mdn_pool *pool;      /* one reference */
     mdn_ahead_memory ahead;
     bool has_ahead; /* it is made */
     uint32_t *fields;
@@ -39,6 +38,12 @@ struct mdn_loader {
     mdn_part *full_parts; /* shapes of every batch but the last */
     mdn_part *last_parts;
 };
+
+/* Where a batch asks for the memory of its payloads. */
+typedef struct {
+    mdn_prefetcher *prefetcher;
+    uint64_t ticket;
+} asker;
 
 struct mdn_epoch {
     mdn_loader *loader; /* borrowed; must outlive the epoch */
@@ -131,7 +136,7 @@ plan_batches(mdn_loader *loader)
     if (opt->partition_size == 0)
         opt->partition_size =
             mdn_loader_usual_partition(mdn_view_schema(opt->view));
-    loader->samples = (mdn_samples){opt->keys, opt->weights, opt->count};
+    loader->samples = mdn_samples_of(opt->keys, opt->weights, opt->count);
     loader->cut = (mdn_cut){
         .rows = opt->pass_rows > 0 ? opt->pass_rows : opt->count,
         .batch_size = opt->batch_size,
@@ -140,96 +145,35 @@ plan_batches(mdn_loader *loader)
         .drop_last = opt->drop_last,
     };
     loader->batch_count = mdn_cut_batch_count(&loader->cut);
-    loader->window_rows = opt->bucket_batches * opt->batch_size;
+    loader->buckets = (mdn_buckets){
+        .view = opt->view,
+        .samples = &loader->samples,
+        .cut = &loader->cut,
+        .field = opt->bucket_field,
+        .window_batches = opt->bucket_batches,
+    };
 }
 
-static uint32_t
-assign_roles(mdn_loader *loader)
-{
-    const mdn_schema *schema = mdn_view_schema(loader->opt.view);
-    mdn_part_role *roles = loader->roles;
-    uint32_t n = 0;
-
-    roles[n++] = (mdn_part_role){MDN_PART_KEYS, 0};
-    if (mdn_view_has_labels(loader->opt.view))
-        roles[n++] = (mdn_part_role){MDN_PART_LABELS, 0};
-    if (loader->opt.weights != NULL)
-        roles[n++] = (mdn_part_role){MDN_PART_WEIGHTS, 0};
-    for (uint32_t i = 0; i < loader->opt.field_count; i++) {
-        uint32_t field = loader->fields[i];
-
-        if (schema->fields[field].dtype == MDN_BYTES) {
-            roles[n++] = (mdn_part_role){MDN_PART_PAYLOADS, field};
-            roles[n++] = (mdn_part_role){MDN_PART_OFFSETS, field};
-            loader->payload_count++;
-        } else
-            roles[n++] = (mdn_part_role){MDN_PART_FIELD, field};
-    }
-    return n;
-}
-
-static mdn_part
-part_of_field(const mdn_field *field, uint64_t rows)
-{
-    mdn_part part = {.dtype = field->dtype, .ndim = field->ndim + 1};
-
-    part.shape[0] = rows;
-    for (uint32_t i = 0; i < field->ndim; i++)
-        part.shape[i + 1] = field->shape[i];
-    return part;
-}
-
-static mdn_part
-part_of_role(const mdn_schema *schema, mdn_part_role role, uint64_t rows)
-{
-    mdn_part part = {.ndim = 1, .shape = {rows}};
-
-    switch (role.kind) { /* no default: -Wswitch rejects a missing case */
-    case MDN_PART_KEYS: part.dtype = MDN_UINT64; break;
-    case MDN_PART_LABELS: part.dtype = MDN_INT64; break;
-    case MDN_PART_WEIGHTS: part.dtype = MDN_FLOAT64; break;
-    case MDN_PART_FIELD:
-        return part_of_field(&schema->fields[role.field], rows);
-    case MDN_PART_PAYLOADS:
-        part.dtype = MDN_UINT8;
-        part.shape[0] = MDN_LATER;
-        break;
-    case MDN_PART_OFFSETS:
-        part.dtype = MDN_INT64;
-        part.shape[0] = rows + 1;
-        break;
-    }
-    return part;
-}
-
-static void
-shape_parts(const mdn_loader *loader, uint64_t rows, mdn_part *parts)
-{
-    const mdn_schema *schema = mdn_view_schema(loader->opt.view);
-
-    for (uint32_t i = 0; i < loader->part_count; i++)
-        parts[i] = part_of_role(schema, loader->roles[i], rows);
-}
-
-/* Rows of a batch, as they are for every one but the last, and for that. */
+/* Of every batch but the last, and of that. */
 static void
 shape_batches(mdn_loader *loader)
 {
-    uint64_t last = loader->batch_count;
+    const mdn_schema *schema = mdn_view_schema(loader->opt.view);
+    uint64_t rows = loader->cut.batch_size / loader->cut.world_size;
+    uint64_t count = loader->batch_count;
 
-    shape_parts(loader, loader->cut.batch_size / loader->cut.world_size,
-                loader->full_parts);
-    shape_parts(loader,
-                last > 0 ? mdn_cut_share(&loader->cut, last - 1).count : 0,
-                loader->last_parts);
+    mdn_parts_shape(schema, loader->roles, loader->part_count, rows,
+                    loader->full_parts);
+    rows = count > 0 ? mdn_cut_share(&loader->cut, count - 1).count : 0;
+    mdn_parts_shape(schema, loader->roles, loader->part_count, rows,
+                    loader->last_parts);
 }
 
-/* Three parts of a sample, and at most two for each field. */
 static mdn_status
 allocate(mdn_loader *loader, mdn_error *err)
 {
     uint64_t field_count = loader->opt.field_count;
-    uint64_t part_max = 3 + 2 * field_count;
+    uint64_t part_max = MDN_PARTS_FOR(field_count);
 
     loader->fields = calloc(field_count + 1, sizeof *loader->fields);
     loader->roles = calloc(part_max, sizeof *loader->roles);
@@ -267,7 +211,11 @@ mdn_loader_new(const mdn_loader_options *options, mdn_loader **out,
         loader->fields[i] = options->fields[i];
     loader->opt.fields = loader->fields;
     plan_batches(loader);
-    loader->part_count = assign_roles(loader);
+    loader->part_count =
+        mdn_parts_assign(options->view, options->weights != NULL,
+                         loader->fields, options->field_count, loader->roles);
+    for (uint32_t i = 0; i < loader->part_count; i++)
+        loader->payload_count += loader->roles[i].kind == MDN_PART_PAYLOADS;
     shape_batches(loader);
     *out = loader;
     return MDN_OK;
@@ -370,29 +318,20 @@ mdn_loader_rows(const mdn_loader *loader, uint64_t epoch, uint64_t first,
     mdn_lookup_rows(&loader->samples, &pass, first, count, keys, NULL);
 }
 
-/* Rows of a window of buckets. */
-static uint64_t
-rows_of_window(const mdn_loader *loader, uint64_t window)
-{
-    uint64_t left = mdn_cut_rows(&loader->cut) - window * loader->window_rows;
-
-    return left < loader->window_rows ? left : loader->window_rows;
-}
-
 void
 mdn_loader_span(const mdn_loader *loader, uint64_t batch, uint64_t *first,
                 uint64_t *end)
 {
     uint64_t window;
 
-    if (loader->window_rows > 0) {
-        window = batch / loader->opt.bucket_batches;
-        *first = window * loader->window_rows;
-        *end = *first + rows_of_window(loader, window);
+    if (loader->opt.bucket_batches == 0) {
+        *first = batch * loader->cut.batch_size;
+        *end = *first + mdn_cut_batch_rows(&loader->cut, batch);
         return;
     }
-    *first = batch * loader->cut.batch_size;
-    *end = *first + mdn_cut_batch_rows(&loader->cut, batch);
+    window = mdn_buckets_window(&loader->buckets, batch);
+    *first = mdn_buckets_first_row(&loader->buckets, window);
+    *end = *first + mdn_buckets_rows(&loader->buckets, window);
 }
 
 /* ----- filling ----- */
@@ -404,45 +343,18 @@ data_of(mdn_batch *batch, uint32_t part)
     return mdn_batch_part(batch, part)->data;
 }
 
-static mdn_status
-plan_window(const mdn_loader *loader, const mdn_pass *pass, uint64_t window,
-            uint64_t **out, mdn_error *err)
-{
-    return mdn_buckets_sort(
-        loader->opt.view, &loader->samples, pass, loader->opt.bucket_field,
-        window * loader->window_rows, rows_of_window(loader, window), out, err);
-}
-
-/* Which of the batches that a window is cut into comes as batch `number`: the
- * whole ones change places. */
-static uint64_t
-draw_batch(const mdn_loader *loader, const mdn_pass *pass, uint64_t number)
-{
-    uint64_t window = number / loader->opt.bucket_batches;
-    uint64_t first = window * loader->opt.bucket_batches;
-    uint64_t whole = rows_of_window(loader, window) / loader->cut.batch_size;
-    mdn_permutation order;
-    uint64_t word;
-
-    if (pass->shuffle == MDN_AS_GIVEN || number - first >= whole)
-        return number;
-    word = mdn_draw(mdn_stream(pass->seed, MDN_STREAM_WINDOWS), pass->epoch);
-    mdn_permutation_init_by(&order, whole, mdn_draw(word, window));
-    return first + mdn_permutation_at(&order, number - first);
-}
-
 /* Keys and weights of a batch that is cut from the plan of its window. */
 static void
 fill_sorted(const mdn_loader *loader, const mdn_pass *pass, uint64_t number,
             const uint64_t *plan, uint64_t *keys, double *weights)
 {
-    uint64_t batch = draw_batch(loader, pass, number);
-    uint64_t window = number / loader->opt.bucket_batches;
-    mdn_share share = mdn_cut_share(&loader->cut, batch);
+    const mdn_buckets *buckets = &loader->buckets;
+    uint64_t window = mdn_buckets_window(buckets, number);
+    mdn_share share =
+        mdn_cut_share(&loader->cut, mdn_buckets_batch(buckets, pass, number));
 
-    mdn_lookup_at(&loader->samples,
-                  plan + (share.first - window * loader->window_rows),
-                  share.count, keys, weights);
+    plan += share.first - mdn_buckets_first_row(buckets, window);
+    mdn_lookup_at(&loader->samples, plan, share.count, keys, weights);
 }
 
 static mdn_status
@@ -450,13 +362,13 @@ fill_from_window(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
                  uint64_t number, uint64_t *keys, double *weights,
                  mdn_error *err)
 {
-    uint64_t window = number / loader->opt.bucket_batches;
+    uint64_t window = mdn_buckets_window(&loader->buckets, number);
     const uint64_t *plan = NULL;
     uint64_t *own = NULL;
     mdn_status st;
 
     if (windows == NULL) {
-        st = plan_window(loader, pass, window, &own, err);
+        st = mdn_buckets_plan(&loader->buckets, pass, window, &own, err);
         plan = own;
     } else
         st = mdn_windows_get(windows, window, &plan, err);
@@ -474,7 +386,7 @@ fill_keys(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
 {
     mdn_share share = mdn_cut_share(&loader->cut, number);
 
-    if (loader->window_rows > 0 && !share.is_fill_up)
+    if (loader->opt.bucket_batches > 0 && !share.is_fill_up)
         return fill_from_window(loader, pass, windows, number, keys, weights,
                                 err);
     mdn_lookup_rows(&loader->samples, pass, share.first, share.count, keys,
@@ -482,10 +394,34 @@ fill_keys(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
     return MDN_OK;
 }
 
+/* Where the payloads of each sample end; gives the bytes of all fields. */
+static mdn_status
+measure(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys,
+        uint64_t rows, uint64_t *bytes, mdn_error *err)
+{
+    *bytes = 0;
+    for (uint32_t i = 0; i < loader->part_count; i++) {
+        mdn_part_role role = loader->roles[i];
+        int64_t *offsets;
+        mdn_status st;
+
+        if (role.kind != MDN_PART_PAYLOADS)
+            continue;
+        offsets = data_of(batch, i + 1);
+        st = mdn_view_offsets(loader->opt.view, keys, rows, role.field, offsets,
+                              err);
+        if (st != MDN_OK)
+            return st;
+        *bytes +=
+            mdn_pool_block_size(offsets[rows] ? (uint64_t)offsets[rows] : 1);
+    }
+    return MDN_OK;
+}
+
 /* What mdn_view_fetch is to fill; fields of bytes get their memory here. */
 static mdn_status
-aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
-    mdn_target *targets, mdn_error *err)
+aim(mdn_loader *loader, mdn_batch *batch, uint64_t rows, mdn_target *targets,
+    mdn_error *err)
 {
     uint32_t n = 0;
 
@@ -500,10 +436,6 @@ aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
         if (role.kind != MDN_PART_PAYLOADS)
             continue;
         offsets = data_of(batch, i + 1);
-        st = mdn_view_offsets(loader->opt.view, keys, rows, role.field, offsets,
-                              err);
-        if (st != MDN_OK)
-            return st;
         st = mdn_batch_allot(batch, i, (uint64_t)offsets[rows], err);
         if (st != MDN_OK)
             return st;
@@ -512,9 +444,26 @@ aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
     return MDN_OK;
 }
 
+/* The memory of the payloads: nobody else waits for it without an asker. */
+static mdn_status
+allot_payloads(mdn_loader *loader, const asker *ask, mdn_batch *batch,
+               const uint64_t *keys, uint64_t rows, mdn_target *targets,
+               mdn_error *err)
+{
+    mdn_status st;
+    uint64_t bytes;
+
+    st = measure(loader, batch, keys, rows, &bytes, err);
+    if (st == MDN_OK && ask != NULL)
+        st = mdn_prefetcher_grant(ask->prefetcher, ask->ticket, bytes, err);
+    if (st == MDN_OK)
+        st = aim(loader, batch, rows, targets, err);
+    return st;
+}
+
 static mdn_status
 fill_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
-           uint64_t number, mdn_batch *batch, mdn_error *err)
+           const asker *ask, uint64_t number, mdn_batch *batch, mdn_error *err)
 {
     mdn_target targets[MDN_FIELDS_MAX];
     uint64_t rows = mdn_batch_part(batch, 0)->shape[0];
@@ -530,7 +479,7 @@ fill_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
         weights = data_of(batch, n++);
     st = fill_keys(loader, pass, windows, number, keys, weights, err);
     if (st == MDN_OK)
-        st = aim(loader, batch, keys, rows, targets, err);
+        st = allot_payloads(loader, ask, batch, keys, rows, targets, err);
     if (st != MDN_OK)
         return st;
     return mdn_view_fetch(loader->opt.view, keys, rows, targets,
@@ -554,7 +503,7 @@ fail_in_batch(uint64_t number, mdn_error *err)
 
 static mdn_status
 make_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
-           uint64_t number, mdn_batch **out, mdn_error *err)
+           const asker *ask, uint64_t number, mdn_batch **out, mdn_error *err)
 {
     bool is_last = number + 1 == loader->batch_count;
     mdn_batch *batch;
@@ -566,7 +515,7 @@ make_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
                        loader->part_count, &batch, err);
     if (st != MDN_OK)
         return st;
-    st = fill_batch(loader, pass, windows, number, batch, err);
+    st = fill_batch(loader, pass, windows, ask, number, batch, err);
     if (st != MDN_OK) {
         fail_in_batch(number, err);
         mdn_batch_release(batch);
@@ -588,7 +537,7 @@ mdn_loader_fill(mdn_loader *loader, uint64_t epoch, uint64_t batch,
             err, MDN_INVALID, "batch %llu was asked for, the epoch has %llu",
             (unsigned long long)batch, (unsigned long long)loader->batch_count);
     begin_pass(loader, epoch, &pass);
-    return make_batch(loader, &pass, NULL, batch, out, err);
+    return make_batch(loader, &pass, NULL, NULL, batch, out, err);
 }
 
 /* ----- an epoch ----- */
@@ -597,10 +546,11 @@ static mdn_status
 fill_ticket(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
 {
     mdn_epoch *epoch = ctx;
+    asker ask = {epoch->prefetcher, ticket};
     mdn_status st;
 
     mdn_ahead_wait(epoch->ahead, ticket);
-    st = make_batch(epoch->loader, &epoch->pass, epoch->windows,
+    st = make_batch(epoch->loader, &epoch->pass, epoch->windows, &ask,
                     epoch->first_batch + ticket * epoch->stride, out, err);
     mdn_ahead_done(epoch->ahead, ticket);
     return st;
@@ -618,7 +568,8 @@ plan_of_window(void *ctx, uint64_t window, uint64_t **out, mdn_error *err)
 {
     mdn_epoch *epoch = ctx;
 
-    return plan_window(epoch->loader, &epoch->pass, window, out, err);
+    return mdn_buckets_plan(&epoch->loader->buckets, &epoch->pass, window, out,
+                            err);
 }
 
 /* How many batches of this epoch are cut from a window: all of it but a last
@@ -652,9 +603,26 @@ new_windows(mdn_epoch *epoch, uint32_t thread_count, mdn_error *err)
         .uses = uses_of_window,
     };
 
-    if (epoch->loader->window_rows == 0)
+    if (epoch->loader->opt.bucket_batches == 0)
         return MDN_OK;
     return mdn_windows_new(&options, &epoch->windows, err);
+}
+
+uint64_t
+mdn_loader_batch_bytes(const mdn_loader *loader)
+{
+    const mdn_part *parts =
+        loader->batch_count > 1 ? loader->full_parts : loader->last_parts;
+    uint64_t size = 0;
+
+    for (uint32_t i = 0; i < loader->part_count; i++) {
+        const mdn_part *part = &parts[i];
+
+        if (part->shape[0] != MDN_LATER)
+            size += (mdn_part_size(part) + MDN_ALIGNMENT - 1) / MDN_ALIGNMENT
+                    * MDN_ALIGNMENT;
+    }
+    return mdn_pool_block_size(size);
 }
 
 static mdn_status
@@ -687,6 +655,12 @@ check_epoch(const mdn_loader *loader, const mdn_epoch_options *opt,
     if (opt->depth < 1 || opt->depth > MDN_LOADER_DEPTH_MAX)
         return mdn_fail(err, MDN_INVALID, "prefetch must be 1 to %d, got %u",
                         MDN_LOADER_DEPTH_MAX, opt->depth);
+    if (opt->memory_bytes > 0
+        && opt->memory_bytes < mdn_loader_batch_bytes(loader))
+        return mdn_fail(err, MDN_INVALID,
+                        "a batch takes %llu bytes, and there are %llu for all",
+                        (unsigned long long)mdn_loader_batch_bytes(loader),
+                        (unsigned long long)opt->memory_bytes);
     if (opt->first_batch > loader->batch_count
         && opt->first_batch - loader->batch_count >= stride)
         return mdn_fail(err, MDN_INVALID,
@@ -719,9 +693,31 @@ read_ahead(mdn_epoch *epoch, const mdn_epoch_options *options,
         .budget_bytes = options->budget_bytes,
     };
 
-    if (loader->opt.field_count > 0 || loader->window_rows > 0)
+    if (loader->opt.field_count > 0 || loader->opt.bucket_batches > 0)
         ahead.what |= MDN_WANT_RECORDS;
     return mdn_ahead_start(&ahead, &epoch->ahead, err);
+}
+
+/* Depth is cut so that what is known of all batches fits; the first half of the
+ * memory is for that when there are payloads, which get what it leaves. */
+static void
+cut_to_memory(const mdn_loader *loader, uint64_t memory_bytes,
+              mdn_prefetcher_options *workers)
+{
+    uint64_t batch = mdn_loader_batch_bytes(loader);
+    uint64_t known = memory_bytes, most;
+
+    if (memory_bytes == 0)
+        return;
+    if (loader->payload_count > 0)
+        known = memory_bytes / 2 > batch ? memory_bytes / 2 : batch;
+    most = known / batch;
+    if (workers->depth > most)
+        workers->depth = (uint32_t)most;
+    if (loader->payload_count > 0)
+        workers->memory_bytes = memory_bytes - workers->depth * batch;
+    if (loader->payload_count > 0 && workers->memory_bytes == 0)
+        workers->memory_bytes = 1; /* batch by batch */
 }
 
 mdn_status
@@ -750,9 +746,10 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
         .ctx = epoch,
         .fill = fill_ticket,
     };
+    cut_to_memory(loader, options->memory_bytes, &workers);
     /* The batches in the window and the one or two the consumer holds. */
     mdn_pool_keep(loader->pool,
-                  (options->depth + 2) * (1 + loader->payload_count));
+                  (workers.depth + 2) * (1 + loader->payload_count));
     st = new_windows(epoch, options->thread_count, err);
     if (st == MDN_OK)
         st = read_ahead(epoch, options, workers.ticket_count, err);

@@ -11,17 +11,9 @@
  *     mdn_loader_free      after its epochs; batches stay valid
  *
  * Row r of a pass is the sample at a position that pass.h tells; batch b is
- * rows of it, shared by ranks, as cut.h tells.  With buckets, each
- * bucket_batches batches are a window, whose rows are sorted by the length of a
- * field before they are cut; the whole batches of a window come in an order of
- * their own, unless the samples come as given.  The rows of a window are the
- * same ones as without.  The parts of each batch are
- *
- *     keys (uint64), labels (int64, if the view has them), weights (float64, if
- *     given), then field by field, as asked for: one part for a fixed field
- *     (rows, then the shape of the field); two for bytes: the payloads back to
- *     back (uint8) and rows + 1 offsets into them (int64)
- */
+ * rows of it, shared by ranks, as cut.h tells, or, with buckets, of rows that
+ * were sorted by length within a window, as buckets.h tells; parts.h has what
+ * is in it. */
 #ifndef MDN_PREFETCH_LOADER_H
 #define MDN_PREFETCH_LOADER_H
 
@@ -29,6 +21,7 @@
 #include "prefetch/ahead.h"
 #include "prefetch/batch.h"
 #include "prefetch/cut.h"
+#include "prefetch/parts.h"
 #include "prefetch/pass.h"
 #include "prefetch/prefetcher.h"
 #include "storage/view.h"
@@ -77,20 +70,6 @@ uint64_t mdn_loader_usual_partition(const mdn_schema *schema);
 /* Where the memory of its batches comes from; borrowed. */
 mdn_pool *mdn_loader_pool(const mdn_loader *loader);
 
-typedef enum {
-    MDN_PART_KEYS,
-    MDN_PART_LABELS,
-    MDN_PART_WEIGHTS,
-    MDN_PART_FIELD,
-    MDN_PART_PAYLOADS,
-    MDN_PART_OFFSETS,
-} mdn_part_kind;
-
-typedef struct {
-    mdn_part_kind kind;
-    uint32_t field; /* index into the schema, for the last three kinds */
-} mdn_part_role;
-
 /* What the parts of each batch are. */
 uint32_t mdn_loader_part_count(const mdn_loader *loader);
 mdn_part_role mdn_loader_part_role(const mdn_loader *loader, uint32_t part);
@@ -118,12 +97,20 @@ typedef struct {
     uint64_t stride;       /* from one batch to the next; 0: 1 */
     uint32_t thread_count; /* 1 .. MDN_LOADER_THREADS_MAX */
     uint32_t depth;        /* 1 .. MDN_LOADER_DEPTH_MAX batches ahead */
+    /* What these batches may take, filled or being filled, until they are
+     * taken: fewer of them are ahead then.  At least mdn_loader_batch_bytes; 0:
+     * any. A batch with payloads for which all of it is too little comes alone.
+     */
+    uint64_t memory_bytes;
     /* Reading ahead (ahead.h); partitions 0: none, and the others are nothing.
      * It changes no batch. */
     uint32_t partitions;   /* .. MDN_AHEAD_PARTITIONS_MAX; MDN_AHEAD_OPEN */
     uint32_t requests;     /* 1 .. MDN_AHEAD_REQUESTS_MAX; MDN_AHEAD_OPEN */
     uint64_t budget_bytes; /* of what is read in and not used yet */
 } mdn_epoch_options;
+
+/* What a whole batch takes, less the payloads of its fields of bytes. */
+uint64_t mdn_loader_batch_bytes(const mdn_loader *loader);
 
 /* Start the workers on batches first_batch, first_batch + stride, ...  With a
  * stride as many loaders as that share a pass; those that begin beyond its last

@@ -4,6 +4,7 @@
 
 #include "prefetch/pass.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* A training set: both arrays borrowed, of count items; weights may be NULL. */
@@ -11,14 +12,19 @@ typedef struct {
     const uint64_t *keys;
     const double *weights;
     uint64_t count;
+    bool is_range; /* keys[i] is keys[0] + i: they need not be looked up */
 } mdn_samples;
+
+/* Looks at the keys as far as they are a range. */
+mdn_samples mdn_samples_of(const uint64_t *keys, const double *weights,
+                           uint64_t count);
 
 /* Of rows first .. first+rows-1 of a pass over these samples; weights NULL:
  * only the keys. */
 void mdn_lookup_rows(const mdn_samples *samples, const mdn_pass *pass,
                      uint64_t first, uint64_t rows, uint64_t *keys,
                      double *weights);
-/* Of samples at these positions. */
+/* Of samples at these positions, which may be in the memory of the keys. */
 void mdn_lookup_at(const mdn_samples *samples, const uint64_t *positions,
                    uint64_t count, uint64_t *keys, double *weights);
 

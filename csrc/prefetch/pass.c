@@ -14,6 +14,7 @@
 #include "base/random.h"
 
 #include <assert.h>
+#include <stdbool.h>
 
 static uint64_t
 smaller(uint64_t a, uint64_t b)
@@ -29,12 +30,12 @@ turn_to(const mdn_pass *pass, uint64_t epoch, mdn_turn *turn)
     *turn = pass->first; /* the sides stay */
     if (pass->shuffle == MDN_GLOBAL) {
         order = mdn_stream(pass->seed, MDN_STREAM_SHUFFLE);
-        mdn_permutation_rekey(&turn->outer, mdn_draw(order, epoch));
+        mdn_permutation_rekey(&turn->positions, mdn_draw(order, epoch));
     } else if (pass->shuffle == MDN_PARTITION) {
         order = mdn_stream(pass->seed, MDN_STREAM_PARTITIONS);
-        mdn_permutation_rekey(&turn->outer, mdn_draw(order, epoch));
+        mdn_deal_by(&turn->partitions, mdn_draw(order, epoch));
         turn->short_at =
-            mdn_permutation_find(&turn->outer, pass->partition_count - 1);
+            mdn_deal_find(&turn->partitions, pass->partition_count - 1);
         turn->word = mdn_draw(mdn_stream(pass->seed, MDN_STREAM_WITHIN), epoch);
     }
 }
@@ -53,11 +54,11 @@ mdn_pass_init(mdn_pass *pass, uint64_t count, mdn_shuffle shuffle,
     pass->short_size =
         count - (pass->partition_count - 1) * pass->partition_size;
     if (shuffle == MDN_GLOBAL)
-        mdn_permutation_init_by(&pass->first.outer, count, 0);
+        mdn_permutation_init_by(&pass->first.positions, count, 0);
     if (shuffle == MDN_PARTITION) {
-        mdn_permutation_init_by(&pass->first.outer, pass->partition_count, 0);
-        mdn_permutation_init_by(&pass->inner[0], pass->partition_size, 0);
-        mdn_permutation_init_by(&pass->inner[1], pass->short_size, 0);
+        mdn_deal_init(&pass->first.partitions, pass->partition_count);
+        mdn_deal_init(&pass->inner[0], pass->partition_size);
+        mdn_deal_init(&pass->inner[1], pass->short_size);
     }
     turn_to(pass, epoch, &pass->first);
 }
@@ -86,13 +87,15 @@ run_within(const mdn_pass *pass, const mdn_turn *turn, uint64_t row,
            uint64_t size, uint64_t *out)
 {
     uint64_t begin, place = place_of(pass, turn, row, &begin);
-    uint64_t partition = mdn_permutation_at(&turn->outer, place);
+    uint64_t partition = mdn_deal_at(&turn->partitions, place);
     uint64_t base = partition * pass->partition_size;
-    mdn_permutation inner = pass->inner[place == turn->short_at];
-    uint64_t run = smaller(size, inner.count - (row - begin));
+    bool is_short = place == turn->short_at;
+    uint64_t end = is_short ? pass->short_size : pass->partition_size;
+    uint64_t run = smaller(size, end - (row - begin));
+    mdn_deal inner = pass->inner[is_short];
 
-    mdn_permutation_rekey(&inner, mdn_draw(turn->word, partition));
-    mdn_permutation_range(&inner, row - begin, run, out);
+    mdn_deal_by(&inner, mdn_draw(turn->word, partition));
+    mdn_deal_range(&inner, row - begin, run, out);
     for (uint64_t i = 0; i < run; i++)
         out[i] += base;
     return run;
@@ -108,7 +111,9 @@ rows_of_epoch(const mdn_pass *pass, const mdn_turn *turn, uint64_t row,
         for (uint64_t i = 0; i < size; i++)
             out[i] = row + i;
         break;
-    case MDN_GLOBAL: mdn_permutation_range(&turn->outer, row, size, out); break;
+    case MDN_GLOBAL:
+        mdn_permutation_range(&turn->positions, row, size, out);
+        break;
     case MDN_PARTITION:
         for (uint64_t done = 0; done < size;)
             done += run_within(pass, turn, row + done, size - done, out + done);

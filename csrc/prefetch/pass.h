@@ -17,25 +17,26 @@
 #ifndef MDN_PREFETCH_PASS_H
 #define MDN_PREFETCH_PASS_H
 
-#include "base/permutation.h"
+#include "base/deal.h"
 
 #include <stdint.h>
 
 typedef enum { MDN_AS_GIVEN, MDN_GLOBAL, MDN_PARTITION } mdn_shuffle;
 
-/* The order of one epoch. */
+/* The order of one epoch: of all positions, or of partitions, the last of
+ * which comes in place short_at; inside partition p the draw of word at p. */
 typedef struct {
-    mdn_permutation outer; /* of positions, or of partitions */
-    uint64_t short_at;     /* where the last partition comes */
-    uint64_t word;         /* what is drawn inside partitions */
+    mdn_permutation positions;
+    mdn_deal partitions;
+    uint64_t short_at, word;
 } mdn_turn;
 
 typedef struct {
     mdn_shuffle shuffle;
     uint64_t count, partition_size, partition_count, short_size;
     uint64_t seed, epoch;
-    mdn_permutation inner[2]; /* of a partition, of the last: sides only */
-    mdn_turn first;           /* of `epoch` */
+    mdn_deal inner[2]; /* of a partition, of the last: for any word */
+    mdn_turn first;    /* of `epoch` */
 } mdn_pass;
 
 /* count <= MDN_PERMUTATION_MAX; partition_size >= 1. */

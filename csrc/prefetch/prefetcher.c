@@ -586,8 +586,8 @@ mdn_prefetcher_take(mdn_prefetcher *p, uint32_t timeout_ms, mdn_batch **out,
     if (p->pid != getpid())
         return mdn_fail(err, MDN_CLOSED,
                         "this iteration was begun in process %ld; its threads "
-                        "did not follow the fork: open the dataset and make a "
-                        "loader in this process",
+                        "did not follow the fork: iterate over the loader anew "
+                        "in this process",
                         (long)p->pid);
     pthread_mutex_lock(&p->lock);
     await(p, came_ns + timeout_ms * UINT64_C(1000000), &at_ns);

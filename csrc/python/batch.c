@@ -423,6 +423,27 @@ batch_part(batch_object *self, PyObject *arg)
     return tensor_new(state, self->core, (uint32_t)index);
 }
 
+static PyObject *
+batch_blocks(batch_object *self, void *unused)
+{
+    PyObject *blocks = PyList_New(0);
+
+    (void)unused;
+    for (uint32_t i = 0; blocks && i < mdn_batch_block_count(self->core); i++) {
+        mdn_block block = mdn_batch_block(self->core, i);
+        PyObject *item;
+
+        if (block.data == NULL)
+            continue;
+        item = Py_BuildValue("(IKO)", i, (unsigned long long)block.size_bytes,
+                             block.is_lent ? Py_True : Py_False);
+        if (item == NULL || PyList_Append(blocks, item) < 0)
+            Py_CLEAR(blocks);
+        Py_XDECREF(item);
+    }
+    return blocks;
+}
+
 /* The keys come first in every batch. */
 static Py_ssize_t
 batch_length(batch_object *self)
@@ -445,10 +466,19 @@ static PyMethodDef batch_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+static PyGetSetDef batch_getset[] = {
+    {"blocks", (getter)(void (*)(void))batch_blocks, NULL,
+     "(number, bytes, whether it is lent) of the blocks of memory it lies in: 0 "
+     "of all\nparts of known size, 1 + i of part i with the payloads of a field.",
+     NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
 static PyType_Slot batch_slots[] = {
     {Py_tp_doc, "The samples of one training step, in arrays."},
     {Py_tp_dealloc, (void *)batch_dealloc},
     {Py_tp_methods, batch_methods},
+    {Py_tp_getset, batch_getset},
     {Py_sq_length, (void *)batch_length},
     {0, NULL},
 };

@@ -307,7 +307,7 @@ loader_memory(loader_object *self, void *unused)
 
 PyDoc_STRVAR(
     begin_doc,
-    "begin($self, /, *, epoch=0, first=0, threads, depth, stride=1, "
+    "begin($self, /, *, epoch=0, first=0, threads, depth, stride=1, memory=0, "
     "partitions=0, requests=0, budget=0)\n"
     "--\n\n"
     "Start to fill batches first, first + stride, ... of the pass that "
@@ -326,9 +326,9 @@ as_open_uint32(PyObject *object, void *out)
 static PyObject *
 loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"epoch",    "first",  "threads",
-                            "depth",    "stride", "partitions",
-                            "requests", "budget", NULL};
+    static char *names[] = {"epoch",  "first",  "threads",    "depth",
+                            "stride", "memory", "partitions", "requests",
+                            "budget", NULL};
     mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
     PyTypeObject *type = state->epoch_type;
     mdn_epoch_options options = {0};
@@ -337,11 +337,11 @@ loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
     mdn_error err;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "|$O&O&O&O&O&O&O&O&:begin", names, as_uint64,
+            args, kwargs, "|$O&O&O&O&O&O&O&O&O&:begin", names, as_uint64,
             &options.epoch, as_uint64, &options.first_batch, as_uint32,
             &options.thread_count, as_uint32, &options.depth, as_uint64,
-            &options.stride, as_open_uint32, &options.partitions,
-            as_open_uint32, &options.requests, as_uint64,
+            &options.stride, as_uint64, &options.memory_bytes, as_open_uint32,
+            &options.partitions, as_open_uint32, &options.requests, as_uint64,
             &options.budget_bytes))
         return NULL;
     if (self->pid != getpid()) {
@@ -365,6 +365,13 @@ loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
     return (PyObject *)epoch;
 }
 
+static PyObject *
+loader_batch_bytes(loader_object *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(mdn_loader_batch_bytes(self->core));
+}
+
 static PyMethodDef loader_methods[] = {
     {"begin", (PyCFunction)(void (*)(void))loader_begin,
      METH_VARARGS | METH_KEYWORDS, begin_doc},
@@ -372,6 +379,8 @@ static PyMethodDef loader_methods[] = {
 };
 
 static PyGetSetDef loader_getset[] = {
+    {"batch_bytes", (getter)(void (*)(void))loader_batch_bytes, NULL,
+     "What a whole batch takes, less its payloads.", NULL},
     {"parts", (getter)(void (*)(void))loader_parts, NULL,
      "(kind, field index) of each part of a batch.", NULL},
     {"ahead", (getter)(void (*)(void))loader_ahead, NULL,

@@ -249,8 +249,9 @@ copy_piece(void *ctx, uint64_t piece, mdn_error *err)
 
 /* ----- (4) ----- */
 
-/* A row that was erased and removed in the meantime stays unverified, and is
- * refused to who asks for it. */
+/* A row that was erased in the meantime and removed stays unverified, and is
+ * refused to who asks for it; as is one that was erased before, of which
+ * nothing may be left where a block is one record. */
 static mdn_status
 verify_piece(void *ctx, uint64_t piece, mdn_error *err)
 {
@@ -260,6 +261,8 @@ verify_piece(void *ctx, uint64_t piece, mdn_error *err)
     mdn_status st = MDN_OK;
 
     for (; key < end && key <= w->last; key = ((key >> shift) + 1) << shift) {
+        if (shift == 0 && mdn_view_erased(w->view, key))
+            continue;
         st = mdn_verify_record(w->view, key, err);
         if (st != MDN_OK && st != MDN_NO_KEY)
             return st;

@@ -194,26 +194,33 @@ look_again(mdn_store *store, mdn_error *err)
         st = mdn_history_extend(before, store->io, store->path, &layout,
                                 &manifest.tail, &now, err);
     if (st == MDN_OK) {
-        mdn_history_release(store->now);
-        store->now = now;
+        mdn_history *old = store->now;
+
+        store->now = now; /* first: a fork may come between */
+        mdn_history_release(old);
     }
     mdn_schema_free(schema);
     mdn_manifest_close(&manifest);
     return st;
 }
 
-/* Let the bits of a history live as long as the store. */
+/* Let the bits of a history live as long as the store.  The list is copied, not
+ * moved, so that a fork at any moment finds one in place. */
 static mdn_status
 keep(mdn_store *store, mdn_history *history, mdn_error *err)
 {
     uint64_t count = store->kept_count;
-    mdn_history **kept =
-        realloc(store->kept, (count + 1) * sizeof *store->kept);
+    mdn_history **old = store->kept;
+    mdn_history **kept = malloc((count + 1) * sizeof *kept);
 
     if (kept == NULL)
-        return mdn_fail_nomem(err, (count + 1) * sizeof *store->kept);
+        return mdn_fail_nomem(err, (count + 1) * sizeof *kept);
+    if (count > 0)
+        memcpy(kept, old, count * sizeof *kept);
+    kept[count] = mdn_history_retain(history);
     store->kept = kept;
-    store->kept[store->kept_count++] = mdn_history_retain(history);
+    store->kept_count = count + 1;
+    free(old);
     return MDN_OK;
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
+from modyn.loader.source import Samples
 
 if TYPE_CHECKING:
     from modyn.trainset import TrainingSet
@@ -22,7 +23,6 @@ __all__ = [
     "field_indices",
     "field_names",
     "pass_rows",
-    "rank_of",
     "read_samples",
 ]
 
@@ -82,31 +82,16 @@ def bucket_field(bucket_by: str, view: _core.View) -> int:
     return index
 
 
-def rank_of(rank: int | None, world_size: int | None) -> tuple[int, int]:
-    """Return which of how many processes this is."""
-    if (rank is None) != (world_size is None):
-        raise ValueError("rank and world_size are given together, or neither of them")
-    if rank is None or world_size is None:
-        return 0, 1
-    world_size = as_number("world_size", world_size, 1, 2**32 - 1)
-    rank = as_number("rank", rank, 0, 2**32 - 1)
-    if rank >= world_size:
-        raise ValueError(f"rank must be less than world_size, {world_size}, got {rank}")
-    return rank, world_size
-
-
-def read_samples(
-    samples: TrainingSet | npt.ArrayLike, weights: npt.ArrayLike | None
-) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64] | None]:
+def read_samples(samples: TrainingSet | npt.ArrayLike, weights: npt.ArrayLike | None) -> Samples:
     """Return keys and weights that nobody will change."""
     from modyn.trainset import TrainingSet
 
     if isinstance(samples, TrainingSet):
         if weights is not None:
             raise ValueError("weights cannot be given for a training set, which has its own")
-        return samples.keys, samples.weights
+        return Samples(samples.keys, samples.weights, samples)
     keys = _own_keys(np.asarray(samples))
-    return keys, None if weights is None else _own_weights(np.asarray(weights), len(keys))
+    return Samples(keys, None if weights is None else _own_weights(np.asarray(weights), len(keys)))
 
 
 def _own_keys(array: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from modyn import _core
 from modyn.loader.ahead import Source
 from modyn.loader.batch import Batch, Parts
+from modyn.loader.pinned import Lender
+from modyn.loader.state import Progress
 from modyn.loader.waits import Tally, Waits
 
 __all__ = ["Batches", "Filled"]
@@ -16,12 +19,17 @@ __all__ = ["Batches", "Filled"]
 class Filled:
     """The first stage: batches as the worker threads of the core fill them."""
 
-    def __init__(self, core: _core.Epoch, parts: Parts) -> None:
+    def __init__(self, core: _core.Epoch, parts: Parts, lender: Lender | None = None) -> None:
         self._core = core
         self._parts = parts
+        self._lender = lender
+        self.read_waits: Callable[[], Waits] = lambda: Waits.of(core.waits)
 
     def __next__(self) -> Batch:
-        return Batch(next(self._core), self._parts)
+        core = next(self._core)
+        if self._lender is not None:
+            self._lender.look_at(core)
+        return Batch(core, self._parts)
 
     def close(self) -> None:
         self._core.close()
@@ -33,21 +41,27 @@ class Batches:
     They are released when it is exhausted, closed, or no longer referred to.
     """
 
-    def __init__(self, stage: Source, core: _core.Epoch, tally: Tally) -> None:
+    def __init__(self, stage: Source, progress: Progress, tally: Tally) -> None:
         self._stage = stage  # the last one; each closes the one before it
-        self._core = core  # the first one, which keeps the account
-        tally.follow(self, lambda: Waits.of(core.waits))
+        self._progress = progress
+        tally.follow(self, stage.read_waits)
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        return next(self._stage)
+        try:
+            batch = next(self._stage)
+        except StopIteration:
+            self._progress.ended()
+            raise
+        self._progress.delivered()
+        return batch
 
     @property
     def waits(self) -> Waits:
         """What was delivered so far, and who waited for whom."""
-        return Waits.of(self._core.waits)
+        return self._stage.read_waits()
 
     def close(self) -> None:
         """Stop and join the worker threads; any number of times."""

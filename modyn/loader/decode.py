@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
@@ -21,6 +21,9 @@ from modyn.loader.ahead import Ahead, Source, Stopped
 from modyn.loader.arguments import as_number
 from modyn.loader.batch import Batch
 from modyn.loader.stacking import Memory, Stacked, join, plain_memory
+
+if TYPE_CHECKING:
+    from modyn.loader.processes import Children
 
 __all__ = ["Collate", "Decode", "Decoding", "SampleError", "decode_batch", "decode_samples"]
 
@@ -110,7 +113,7 @@ class Decoding:
     ----------
     decode, decode_workers, decode_processes, collate
         As of the Loader.
-    children : context manager of a worker, by call
+    children : Children
         Where processes come from; None: the threads decode.
     memory : callable
         Where stacked values lie.
@@ -119,7 +122,7 @@ class Decoding:
     decode: Decode | None
     collate: Collate | None
     workers: int
-    children: Callable[[], contextlib.AbstractContextManager[Any]] | None = None
+    children: Children | None = None
     memory: Memory = plain_memory
 
     @classmethod
@@ -146,7 +149,12 @@ class Decoding:
             return cls(decode, collate, workers)
         from modyn.loader.processes import Children
 
-        return cls(decode, collate, workers, Children(decode).child)
+        return cls(decode, collate, workers, Children(decode))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The fields whose samples are decoded one by one."""
+        return tuple(self.decode) if isinstance(self.decode, Mapping) else ()
 
     def begin(
         self, source: Source, *, depth: int, first: int, stride: int, memory: Memory | None = None
@@ -154,11 +162,12 @@ class Decoding:
         """Start to decode the batches of a source, which have numbers first, first + stride, ..."""
         plan = self if memory is None else replace(self, memory=memory)
         return Ahead(
+            "decode",
             source,
             lambda number, batch: _Task(plan, first + stride * number, batch),
             workers=self.workers,
             depth=depth,
-            open_worker=self.children or contextlib.nullcontext,
+            open_worker=self.children.child if self.children else contextlib.nullcontext,
         )
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from modyn import _core
 from modyn.loader.arguments import as_number
+from modyn.loader.budget import Budget
 
-__all__ = ["Chosen", "Staging", "chosen", "memory_of", "resident_view"]
+__all__ = ["Chosen", "Resident", "Staging", "chosen"]
 
 PARTITIONS_MAX = 1024
 REQUESTS_MAX = 1024
@@ -47,14 +48,14 @@ class Staging:
 
     partitions: int | None
     requests: int | None
-    budget: int  # bytes of what was read and is not used yet
+    depth: int  # batches ahead of the loop
 
     @classmethod
     def of(
         cls,
         num_prefetched_partitions: int | Literal["auto"],
         parallel_prefetch_requests: int | Literal["auto"],
-        budget: int,
+        depth: int,
     ) -> Staging:
         """Return the settings, checked."""
         return cls(
@@ -64,8 +65,65 @@ class Staging:
             _number_or_auto(
                 "parallel_prefetch_requests", parallel_prefetch_requests, 1, REQUESTS_MAX
             ),
-            budget,
+            depth,
         )
+
+    def reserve(self, budget: Budget) -> int:
+        """Return the bytes for what is read ahead, and take them from the budget."""
+        spare = budget.spare(depth=self.depth)
+        if spare is None:
+            return _available_memory() // 2
+        if self.partitions == 0:
+            return 0
+        budget.reserve("partitions read ahead", spare // 2)
+        return spare // 2
+
+
+class Resident:
+    """Records in memory of their own: made when first asked for, and inherited by forks.
+
+    Those from the smallest to the largest key are copied.  Where a loader is unpickled, they
+    are copied again.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._view: _core.View | None = None
+        self._size = 0
+
+    @classmethod
+    def of(cls, resident: Literal["hugepages"] | None, threads: int) -> Resident | None:
+        """Return what is asked for; None for nothing."""
+        if resident is None:
+            return None
+        if resident != "hugepages":
+            raise ValueError(f'resident must be "hugepages" or None, got {resident!r}')
+        return cls(threads)
+
+    def view(self, view: _core.View, keys: npt.NDArray[np.uint64], budget: Budget) -> _core.View:
+        """Return a view that shows the same, and take what it needs from the budget."""
+        if self._view is None:
+            there = keys if keys.max(initial=0) < view.count else keys[keys < view.count]
+            if not len(there):
+                return view
+            first, end = int(there.min()), int(there.max()) + 1
+            self._size = view.copy_size(first, end)
+            self._reserve(budget)
+            self._view = view.hugepages(first, end, self._threads)
+        else:
+            self._reserve(budget)
+        return self._view
+
+    def _reserve(self, budget: Budget) -> None:
+        available = _available_memory()
+        if self._view is None and self._size > available:
+            raise ValueError(
+                f'resident="hugepages" takes {self._size} bytes, and {available} are available'
+            )
+        budget.reserve("the resident copy", self._size)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_view": None}
 
 
 def _number_or_auto(name: str, value: int | str, low: int, high: int) -> int | None:
@@ -74,42 +132,6 @@ def _number_or_auto(name: str, value: int | str, low: int, high: int) -> int | N
     if isinstance(value, str):
         raise ValueError(f'{name} must be a number or "auto", got {value!r}')
     return as_number(name, value, low, high)
-
-
-def memory_of(memory_budget: int | None) -> int:
-    """Return the bytes that a loader may take: half of what there is, or as given."""
-    if memory_budget is None:
-        return _available_memory() // 2
-    return as_number("memory_budget", memory_budget, 0, 2**63 - 1)
-
-
-def resident_view(
-    view: _core.View,
-    keys: npt.NDArray[np.uint64],
-    resident: Literal["hugepages"] | None,
-    *,
-    budget: int,
-    threads: int,
-) -> tuple[_core.View, int]:
-    """Return a view that has its records in memory, if so asked, and what that takes.
-
-    It has those from the smallest to the largest of the keys.
-    """
-    if resident is None:
-        return view, 0
-    if resident != "hugepages":
-        raise ValueError(f'resident must be "hugepages" or None, got {resident!r}')
-    there = keys if keys.max(initial=0) < view.count else keys[keys < view.count]
-    if not len(there):
-        return view, 0
-    first, end = int(there.min()), int(there.max()) + 1
-    size = view.copy_size(first, end)
-    if size > budget:
-        raise ValueError(
-            f'resident="hugepages" takes {size} bytes for the records of keys {first} to '
-            f"{end - 1}, and memory_budget allows {budget}"
-        )
-    return view.hugepages(first, end, threads), size
 
 
 def _available_memory() -> int:

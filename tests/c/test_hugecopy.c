@@ -199,6 +199,12 @@ erasing_means_what_it_means_for_any_view(void)
                 CHECK(samples_check_keys(copy, &key, 1, 1, NULL) == MDN_OK);
         mdn_view_release(copy);
         mdn_view_release(view);
+        view = view_of(dataset); /* and one of today */
+        copy = copy_of(view, 0, COUNT, 2);
+        CHECK(samples_check_keys(copy, &later, 1, 1, NULL) == MDN_NO_KEY);
+        CHECK(samples_check_keys(copy, &before, 1, 1, NULL) == MDN_NO_KEY);
+        mdn_view_release(copy);
+        mdn_view_release(view);
         mdn_dataset_free(dataset);
         samples_remove(path);
     }

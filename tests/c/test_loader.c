@@ -312,6 +312,232 @@ the_last_batch_may_be_left_out(void)
     free(keys);
 }
 
+/* ----- passes, ranks, strides and buckets, whatever the threads ----- */
+
+#define ROWS_MAX 700
+
+/* A number below high, the n-th of a seed. */
+static uint64_t
+below(uint64_t seed, uint64_t n, uint64_t high)
+{
+    return mdn_draw(seed, n) % high;
+}
+
+static mdn_loader_options
+draw_options(uint64_t seed, const uint64_t *keys)
+{
+    mdn_loader_options options = {
+        .keys = keys,
+        .count = 1 + below(seed, 0, 300),
+        .batch_size = 12 * (1 + below(seed, 1, 5)),
+        .drop_last = below(seed, 2, 2) == 1,
+        .shuffle = (mdn_shuffle)below(seed, 3, 3),
+        .seed = seed,
+        .partition_size = 1 + below(seed, 4, 100),
+        .pass_rows = below(seed, 5, 2) * below(seed, 6, ROWS_MAX),
+        .bucket_batches = below(seed, 7, 2) * (1 + below(seed, 8, 4)),
+        .bucket_field = 2,
+    };
+
+    return options;
+}
+
+/* The batches first, first + stride, ... of an epoch are those that are filled
+ * alone. */
+static void
+check_epoch(mdn_loader *loader, const mdn_epoch_options *options)
+{
+    uint64_t number = options->first_batch;
+    mdn_epoch *epoch = NULL;
+    mdn_batch *batch = NULL, *alone = NULL;
+    mdn_status st;
+
+    CHECK(mdn_loader_begin(loader, options, &epoch, NULL) == MDN_OK);
+    for (;;) {
+        while ((st = mdn_epoch_take(epoch, 100, &batch, NULL)) == MDN_TIMEOUT)
+            continue;
+        CHECK(st == MDN_OK);
+        if (batch == NULL)
+            break;
+        CHECK(mdn_loader_fill(loader, options->epoch, number, &alone, NULL)
+              == MDN_OK);
+        CHECK(is_right(batch) && rows(batch) == rows(alone));
+        CHECK(memcmp(data(batch, 0), data(alone, 0), 8 * rows(batch)) == 0);
+        mdn_batch_release(batch);
+        mdn_batch_release(alone);
+        number += options->stride;
+    }
+    CHECK(number >= mdn_loader_batch_count(loader));
+    CHECK(number < mdn_loader_batch_count(loader) + options->stride);
+    mdn_epoch_free(epoch);
+}
+
+static void
+an_epoch_is_the_batches_that_are_filled_alone(void)
+{
+    uint64_t *keys = random_keys(300);
+
+    for (uint64_t seed = 0; seed < 60; seed++) {
+        mdn_loader_options options = draw_options(seed, keys);
+        mdn_epoch_options how = {
+            .epoch = seed,
+            .stride = 1 + below(seed, 10, 3),
+            .thread_count = 1 + (uint32_t)below(seed, 11, 4),
+            .depth = 1 + (uint32_t)below(seed, 12, 8),
+        };
+        mdn_loader *loader;
+
+        options.world_size = 1 + (uint32_t)below(seed, 13, 4);
+        options.rank = (uint32_t)below(seed, 14, options.world_size);
+        loader = new_loader(options);
+        how.first_batch =
+            below(seed, 15, mdn_loader_batch_count(loader) + how.stride);
+        check_epoch(loader, &how);
+        mdn_loader_free(loader);
+    }
+    free(keys);
+}
+
+/* How often each key is in these. */
+static void
+count_keys(const uint64_t *keys, uint64_t count, int by, int32_t *found)
+{
+    for (uint64_t i = 0; i < count; i++)
+        found[keys[i]] += by;
+}
+
+/* Batch by batch ranks have together what one alone has, and all of a batch is
+ * in the rows that are said to be read for it. */
+static void
+check_ranks(mdn_loader_options options, uint32_t world_size)
+{
+    int32_t *found = calloc(COUNT, sizeof *found);
+    uint64_t *span = malloc(ROWS_MAX * sizeof *span);
+    mdn_loader *alone = new_loader(options), *ranks[4];
+    uint64_t in_all = 0, first, end;
+
+    options.world_size = world_size;
+    for (uint32_t r = 0; r < world_size; r++) {
+        options.rank = r;
+        ranks[r] = new_loader(options);
+        CHECK(mdn_loader_batch_count(ranks[r])
+              == mdn_loader_batch_count(alone));
+    }
+    for (uint64_t b = 0; b < mdn_loader_batch_count(alone); b++) {
+        mdn_batch *whole = NULL, *part = NULL;
+        uint64_t at = 0;
+
+        CHECK(mdn_loader_fill(alone, 3, b, &whole, NULL) == MDN_OK);
+        for (uint32_t r = 0; r < world_size; r++) {
+            CHECK(mdn_loader_fill(ranks[r], 3, b, &part, NULL) == MDN_OK);
+            CHECK(is_right(part) && rows(part) >= 1);
+            if (at < rows(whole))
+                CHECK(memcmp((const uint64_t *)data(whole, 0) + at,
+                             data(part, 0), 8 * rows(part))
+                      == 0);
+            at += rows(part);
+            mdn_batch_release(part);
+        }
+        CHECK(at == (rows(whole) < world_size ? world_size : rows(whole)));
+        mdn_loader_span(alone, b, &first, &end);
+        mdn_loader_rows(alone, 3, first, end - first, span);
+        count_keys(span, end - first, 1, found);
+        for (uint64_t i = 0; i < rows(whole); i++)
+            CHECK(found[((const uint64_t *)data(whole, 0))[i]] > 0);
+        count_keys(span, end - first, -1, found);
+        in_all += rows(whole);
+        mdn_batch_release(whole);
+    }
+    CHECK(in_all == mdn_loader_row_count(alone));
+    for (uint32_t r = 0; r < world_size; r++)
+        mdn_loader_free(ranks[r]);
+    mdn_loader_free(alone);
+    free(found);
+    free(span);
+}
+
+static void
+ranks_have_together_what_one_alone_has(void)
+{
+    uint64_t *keys = random_keys(300);
+
+    for (uint64_t seed = 100; seed < 140; seed++)
+        for (uint32_t world_size = 1; world_size <= 4; world_size++)
+            check_ranks(draw_options(seed, keys), world_size);
+    free(keys);
+}
+
+static void
+windows_hold_the_rows_they_would_without_buckets(void)
+{
+    uint64_t *keys = random_keys(300);
+    uint64_t *plain = malloc(ROWS_MAX * sizeof *plain);
+    uint64_t *sorted = malloc(ROWS_MAX * sizeof *sorted);
+    int32_t *found = calloc(COUNT, sizeof *found);
+
+    for (uint64_t seed = 200; seed < 230; seed++) {
+        mdn_loader_options options = draw_options(seed, keys);
+        uint64_t window = options.bucket_batches * options.batch_size, count;
+        mdn_loader *loader = new_loader(options), *without;
+
+        if (window == 0)
+            window = ROWS_MAX;
+        options.bucket_batches = 0;
+        without = new_loader(options);
+        count = run(without, 1, 1, 1, plain);
+        CHECK(run(loader, 1, 3, 7, sorted) == count);
+        for (uint64_t at = 0; at < count; at += window) {
+            uint64_t here = count - at < window ? count - at : window;
+
+            count_keys(plain + at, here, 1, found);
+            count_keys(sorted + at, here, -1, found);
+            for (uint64_t i = 0; i < here; i++)
+                CHECK(found[sorted[at + i]] == 0);
+        }
+        mdn_loader_free(loader);
+        mdn_loader_free(without);
+    }
+    free(keys);
+    free(plain);
+    free(sorted);
+    free(found);
+}
+
+/* Closing at any moment ends workers that wait for a plan, and those that make
+ * one. */
+static void
+windows_are_left_at_any_moment(void)
+{
+    uint64_t *keys = random_keys(4000);
+    mdn_loader *loader = new_loader((mdn_loader_options){
+        .keys = keys,
+        .count = 4000,
+        .batch_size = 50,
+        .pass_rows = MDN_ENDLESS,
+        .bucket_batches = 3,
+        .bucket_field = 2,
+        .shuffle = MDN_PARTITION,
+    });
+    mdn_epoch_options options = {.thread_count = 4, .depth = 9};
+
+    CHECK(mdn_loader_is_endless(loader));
+    for (int taken = 0; taken < 40; taken++) {
+        mdn_epoch *epoch = NULL;
+        mdn_batch *batch = NULL;
+
+        CHECK(mdn_loader_begin(loader, &options, &epoch, NULL) == MDN_OK);
+        for (int i = 0; i < taken;)
+            if (mdn_epoch_take(epoch, 100, &batch, NULL) == MDN_OK) {
+                mdn_batch_release(batch);
+                i++;
+            }
+        mdn_epoch_close(epoch);
+        mdn_epoch_free(epoch);
+    }
+    mdn_loader_free(loader);
+    free(keys);
+}
+
 static void
 a_bad_key_is_an_error_of_its_batch(void)
 {
@@ -368,6 +594,25 @@ what_makes_no_sense_is_refused(void)
     CHECK(mdn_loader_new(&options, &loader, &err) == MDN_INVALID);
     options = good;
     options.count = UINT64_MAX;
+    CHECK(mdn_loader_new(&options, &loader, &err) == MDN_INVALID);
+    options = good;
+    options.rank = 1;
+    CHECK(mdn_loader_new(&options, &loader, &err) == MDN_INVALID);
+    options.world_size = 2;
+    CHECK(mdn_loader_new(&options, &loader, &err) == MDN_INVALID);
+    CHECK(strstr(err.message, "multiple of world_size") != NULL);
+    options = good;
+    options.count = 0;
+    options.pass_rows = 1;
+    CHECK(mdn_loader_new(&options, &loader, &err) == MDN_INVALID);
+    options = good;
+    options.bucket_batches = 1;
+    CHECK(mdn_loader_new(&options, &loader, &err) == MDN_INVALID);
+    options.bucket_field = 99;
+    CHECK(mdn_loader_new(&options, &loader, &err) == MDN_INVALID);
+    options.bucket_field = 2;
+    options.bucket_batches = UINT64_MAX;
+    options.batch_size = 4;
     CHECK(mdn_loader_new(&options, &loader, &err) == MDN_INVALID);
     CHECK(loader == NULL);
     mdn_loader_free(loader);
@@ -468,6 +713,10 @@ main(void)
     RUN(an_epoch_is_a_permutation_whatever_the_threads);
     RUN(a_batch_filled_alone_is_that_of_the_epoch);
     RUN(the_last_batch_may_be_left_out);
+    RUN(an_epoch_is_the_batches_that_are_filled_alone);
+    RUN(ranks_have_together_what_one_alone_has);
+    RUN(windows_hold_the_rows_they_would_without_buckets);
+    RUN(windows_are_left_at_any_moment);
     RUN(a_bad_key_is_an_error_of_its_batch);
     RUN(what_makes_no_sense_is_refused);
     RUN(the_parts_are_as_promised);

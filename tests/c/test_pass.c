@@ -1,8 +1,10 @@
 /* test_pass.c - the order of rows, how they are cut, what windows share. */
 #include "check.h"
 
+#include "base/deal.h"
 #include "base/random.h"
 #include "prefetch/cut.h"
+#include "prefetch/lookup.h"
 #include "prefetch/pass.h"
 #include "prefetch/windows.h"
 
@@ -137,6 +139,107 @@ find_is_the_inverse_of_at(void)
                       == index);
         }
     }
+}
+
+static void
+a_deal_is_a_permutation_of_few_and_of_many(void)
+{
+    static const uint64_t counts[] = {
+        1, 2, 3, 17, 255, MDN_DEAL_MAX, MDN_DEAL_MAX + 1, 1025, 5000,
+    };
+
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        uint64_t count = counts[c], order[5000], part[5000];
+        mdn_deal deal;
+
+        mdn_deal_init(&deal, count);
+        mdn_deal_by(&deal, mdn_mix(c));
+        mdn_deal_range(&deal, 0, count, order);
+        CHECK(holds_each_once(order, count));
+        for (uint64_t i = 0; i < count; i++) {
+            CHECK(mdn_deal_at(&deal, i) == order[i]);
+            CHECK(mdn_deal_find(&deal, order[i]) == i);
+        }
+        mdn_deal_range(&deal, count / 3, count / 2, part);
+        CHECK(memcmp(part, order + count / 3, count / 2 * 8) == 0);
+    }
+}
+
+/* Each of the 24 orders of four comes about equally often: 5 sigma are 155. */
+static void
+a_deal_favours_no_order(void)
+{
+    uint64_t order[4], found[256] = {0}, word = mdn_stream(3, 9);
+    int orders = 0;
+    mdn_deal deal;
+
+    mdn_deal_init(&deal, 4);
+    for (uint64_t i = 0; i < 24000; i++) {
+        mdn_deal_by(&deal, mdn_draw(word, i));
+        mdn_deal_range(&deal, 0, 4, order);
+        found[order[0] << 6 | order[1] << 4 | order[2] << 2 | order[3]]++;
+    }
+    for (int i = 0; i < 256; i++) {
+        CHECK(found[i] == 0 || (found[i] > 845 && found[i] < 1155));
+        orders += found[i] > 0;
+    }
+    CHECK(orders == 24);
+}
+
+/* ----- lookup ----- */
+
+static void
+check_lookup(const uint64_t *keys, const double *weights, uint64_t count)
+{
+    enum { ROWS = 3000 };
+    static uint64_t positions[ROWS], got[ROWS];
+    static double got_weights[ROWS];
+    mdn_samples samples = mdn_samples_of(keys, weights, count);
+    double *to = weights != NULL ? got_weights : NULL;
+    mdn_pass pass;
+
+    for (size_t s = 0; s < 3; s++)
+        for (uint64_t rows = 0; rows < ROWS; rows = 3 * rows + 1) {
+            mdn_pass_init(&pass, count, shuffles[s], 100, 5, 6);
+            mdn_pass_positions(&pass, rows, rows, positions);
+            for (int at = 0; at < 2; at++) {
+                if (at == 0)
+                    mdn_lookup_rows(&samples, &pass, rows, rows, got, to);
+                else
+                    mdn_lookup_at(&samples, positions, rows, got, to);
+                for (uint64_t i = 0; i < rows; i++) {
+                    CHECK(got[i] == keys[positions[i]]);
+                    if (to != NULL)
+                        CHECK(to[i] == weights[positions[i]]);
+                }
+            }
+        }
+}
+
+static void
+rows_become_keys_and_weights(void)
+{
+    enum { COUNT = 1000 };
+    uint64_t keys[COUNT];
+    double weights[COUNT];
+
+    for (uint64_t i = 0; i < COUNT; i++) {
+        keys[i] = mdn_mix(i);
+        weights[i] = (double)i / 2;
+    }
+    CHECK(!mdn_samples_of(keys, NULL, COUNT).is_range);
+    check_lookup(keys, NULL, COUNT);
+    check_lookup(keys, weights, COUNT);
+    for (uint64_t i = 0; i < COUNT; i++)
+        keys[i] = i - 7; /* modulo 2^64, as bad keys may be */
+    CHECK(mdn_samples_of(keys, NULL, COUNT).is_range);
+    check_lookup(keys, NULL, COUNT);
+    check_lookup(keys, weights, COUNT);
+    keys[COUNT - 1]++;
+    CHECK(!mdn_samples_of(keys, NULL, COUNT).is_range);
+    check_lookup(keys, NULL, COUNT);
+    CHECK(mdn_samples_of(keys, NULL, 1).is_range);
+    CHECK(!mdn_samples_of(keys, NULL, 0).is_range);
 }
 
 /* ----- batches ----- */
@@ -299,6 +402,9 @@ main(void)
     RUN(partitions_come_one_after_the_other);
     RUN(rows_beyond_counting_cost_no_list);
     RUN(find_is_the_inverse_of_at);
+    RUN(a_deal_is_a_permutation_of_few_and_of_many);
+    RUN(a_deal_favours_no_order);
+    RUN(rows_become_keys_and_weights);
     RUN(ranks_share_each_batch);
     RUN(a_pass_that_never_ends_has_whole_batches_only);
     RUN(each_window_is_planned_once_and_forgotten_after_its_last_use);

@@ -51,6 +51,7 @@ ALLOWED_CALLS = (
         ("prefetch/pool.c", "mmap"): "memory of its own, at the alignment of huge pages",
         ("prefetch/pool.c", "madvise"): "likewise",
         ("storage/timesort.c", "madvise"): "likewise",
+        ("base/keyindex.c", "madvise"): "likewise",
         ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
         ("storage/reserve.c", "mremap"): "memory of its own takes the place of such a mapping",
         ("storage/reserve.c", "madvise"): "likewise",
@@ -132,6 +133,7 @@ FLOORS = {
     "modyn.formats": 2,
     "modyn.ingest": 2,
     "modyn.export": 2,
+    "modyn.keyindex": 2,
     "modyn.loader": 2,
     "modyn.maintenance": 2,
     "modyn.postgres": 2,
@@ -156,7 +158,10 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.loader.arguments",
     "modyn.loader.batch",
     "modyn.loader.batches",
+    "modyn.loader.pinned",
     "modyn.loader.plan",
+    "modyn.loader.process",
+    "modyn.loader.source",
     "modyn.loader.staging",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.policies")
@@ -165,6 +170,7 @@ HEAVY = {"torch", "torchmetrics", "pandas", "plotly", "matplotlib", "psycopg", "
 HEAVY |= {"pyarrow", "datasets", "watchdog"}
 # These are themselves imported only inside functions, which test_import.py checks.
 HEAVY_ALLOWED = {
+    "modyn.loader.torch_dataset": "what DataLoader takes derives from IterableDataset",
     "modyn.models.mlp": "a torch module is a class that derives from torch.nn.Module",
 }
 

@@ -367,7 +367,14 @@ def test_the_core_refuses_what_the_face_lets_no_one_pass(dataset):
         "rank": 0,
         "world_size": 1,
     }
-    begin: dict[str, Any] = {"epoch": 0, "first": 0, "threads": 1, "depth": 1, "stride": 1}
+    begin: dict[str, Any] = {
+        "epoch": 0,
+        "first": 0,
+        "threads": 1,
+        "depth": 1,
+        "stride": 1,
+        "memory": 0,
+    }
     loader = core(dataset.view, keys, None, **good)
 
     with pytest.raises(TypeError, match="View"):
@@ -389,6 +396,8 @@ def test_the_core_refuses_what_the_face_lets_no_one_pass(dataset):
     for bad in ({"threads": 0}, {"depth": 0}, {"first": 3}, {"threads": 1025}, {"depth": 10**6}):
         with pytest.raises(ValueError, match=r"must be|was asked for"):
             loader.begin(**(begin | bad))
+    with pytest.raises(ValueError, match=r"a batch takes \d+ bytes, and there are 1 for all"):
+        loader.begin(**(begin | {"memory": 1}))
     with pytest.raises(TypeError):
         modyn._core.Batch()
     with pytest.raises(TypeError):
@@ -667,7 +676,7 @@ def test_ctrl_c_ends_a_wait(tmp_path):
     assert process.returncode == 0, err
 
 
-def test_a_forked_child_is_refused_and_ends(path):
+def test_a_forked_child_begins_anew_and_ends(path):
     out = run(
         """
         dataset = modyn.Dataset.open(sys.argv[1])
@@ -679,13 +688,14 @@ def test_a_forked_child_is_refused_and_ends(path):
         child = os.fork()
         if child == 0:
             signal.alarm(30)
-            for act in (lambda: next(iterator), lambda: iter(loader)):
-                try:
-                    act()
-                    os._exit(1)
-                except ClosedError as error:
-                    if "fork" not in str(error):
-                        os._exit(2)
+            try:
+                next(iterator)
+                os._exit(1)
+            except ClosedError as error:
+                if "fork" not in str(error):
+                    os._exit(2)
+            if [len(batch) for batch in loader] != [10] * 100:
+                os._exit(5)
             iterator.close()
             if int(batch.numpy("n").sum()) != sum_before:
                 os._exit(3)

@@ -16,7 +16,7 @@ import modyn
 from modyn.loader import Loader
 from tests.reference.loader_order import Buckets, Order, batches_of
 
-COUNT = 700
+COUNT = 1100
 SCHEMA = {"text": "bytes", "n": "int64", "image": "bytes"}
 
 
@@ -73,15 +73,15 @@ class Case:
         def below(high: int) -> int:
             return int(random.integers(high))
 
-        count = below(5) if below(8) == 0 else 1 + below(150)
+        count = (below(5), 1 + below(150), 1 + below(1500))[(0, 1, 1, 1, 1, 2)[below(6)]]
         keys = random.integers(0, COUNT, count).tolist()
         shuffle = ("", "global", "partition")[below(3)]
-        order = Order(count, shuffle, 1 + below((1, 10, 200)[below(3)]), below(2**32))
+        order = Order(count, shuffle, 1 + below((1, 10, 200, 1000)[below(4)]), below(2**32))
         return cls(
             keys=keys,
             order=order,
             epoch=(below(5), 2**64 - 1)[below(6) == 0],
-            batch_size=12 * (1 + below(4)),
+            batch_size=12 * (1 + below(4 + count // 10)),
             samples=None if count == 0 or below(2) else 1 + below(3 * count),
             drop_last=below(2) == 0,
             bucket_batches=None if below(2) else 1 + below(6),
@@ -284,13 +284,17 @@ def test_what_a_seed_means_never_changes(dataset):
         return key_lists(Loader(dataset, np.arange(count), seed=5, epoch=3, **options))
 
     by_partition = {"shuffle": "partition", "partition_size": 4, "batch_size": 20}
+    large = {"shuffle": "partition", "partition_size": 540, "batch_size": 8}
+    many = {"shuffle": "partition", "partition_size": 2, "batch_size": 8}
     buckets = {"bucket_by": "text", "bucket_batches": 4, "batch_size": 2}
 
     assert keys(10, shuffle="global", batch_size=10) == [[9, 6, 3, 4, 8, 5, 7, 2, 0, 1]]
     assert keys(11, **by_partition, num_samples_to_pass=20) == [
-        [3, 1, 0, 2, 8, 9, 10, 6, 7, 5, 4, 6, 4, 5, 7, 0, 1, 2, 3, 9]
+        [2, 3, 1, 0, 4, 5, 7, 6, 8, 9, 10, 9, 8, 10, 0, 3, 1, 2, 4, 5]
     ]
-    in_buckets = [[7, 4], [5, 9], [8, 10], [6, 2], [0, 1], [3]]
+    assert keys(1100, **large)[0] == [235, 104, 349, 322, 39, 317, 346, 18]
+    assert keys(1100, **many)[0] == [101, 100, 1073, 1072, 1043, 1042, 944, 945]
+    in_buckets = [[6, 2], [5, 9], [7, 4], [8, 10], [0, 1], [3]]
     assert keys(11, **buckets, shuffle="global") == in_buckets
 
 

@@ -105,8 +105,8 @@ def test_a_thousand_iterations_leave_one_sum(dataset):
     gc.collect()
 
     assert loader.waits.batches == 1000
-    assert len(loader._tally._gone) == 1
-    assert not loader._tally._running
+    assert len(loader._process.tally._gone) == 1
+    assert not loader._process.tally._running
 
 
 def test_iterations_that_end_on_many_threads_are_all_added_up(dataset):

@@ -1,4 +1,4 @@
-"""Twin of csrc/prefetch/pass.c, cut.c, buckets.c, and of what loader.c makes of them.
+"""Twin of csrc/base/deal.c and of pass.c, cut.c, buckets.c and loader.c in csrc/prefetch.
 
 Which sample comes when, in lists: nothing here is fast, lazy or resumable.
 """
@@ -14,11 +14,19 @@ STREAM_WITHIN = 7
 STREAM_WINDOWS = 8
 
 
-def shuffled(items: list[int], word: int) -> list[int]:
+DEAL_MAX = 512
+
+
+def dealt(items: list[int], word: int) -> list[int]:
     """The items in the order that a random word gives them."""
-    if not items:
-        return []
-    return [items[i] for i in Permutation.by(len(items), word)]
+    if len(items) > DEAL_MAX:
+        return [items[i] for i in Permutation.by(len(items), word)]
+    found: list[int] = []
+    for i, item in enumerate(items):
+        found.append(item)
+        j = (draw(word, i) >> 32) * (i + 1) >> 32
+        found[i], found[j] = found[j], found[i]
+    return found
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,8 @@ class Order:
         epoch &= MASK64
         positions = list(range(self.count))
         if self.shuffle == "global":
-            return shuffled(positions, draw(stream(self.seed, STREAM_SHUFFLE), epoch))
+            word = draw(stream(self.seed, STREAM_SHUFFLE), epoch)
+            return [positions[i] for i in Permutation.by(self.count, word)] if positions else []
         if self.shuffle == "partition":
             return self._by_partitions(positions, epoch)
         return positions
@@ -45,8 +54,8 @@ class Order:
         parts = [positions[at : at + size] for at in range(0, self.count, size)]
         order = draw(stream(self.seed, STREAM_PARTITIONS), epoch)
         within = draw(stream(self.seed, STREAM_WITHIN), epoch)
-        numbers = shuffled(list(range(len(parts))), order)
-        return [p for n in numbers for p in shuffled(parts[n], draw(within, n))]
+        numbers = dealt(list(range(len(parts))), order)
+        return [p for n in numbers for p in dealt(parts[n], draw(within, n))]
 
     def rows(self, epoch: int, count: int) -> list[int]:
         """The positions of the first `count` rows of the pass that begins with an epoch."""
@@ -93,7 +102,7 @@ def bucketed(
         again = cut(sorted(rows, key=buckets.length), batch_size)
         whole = [number for number, batch in enumerate(again) if len(batch) == batch_size]
         if order.shuffle:
-            whole = shuffled(whole, draw(word, window))
+            whole = dealt(whole, draw(word, window))
         found += [again[number] for number in whole]
         found += [batch for batch in again if len(batch) < batch_size]
     return found
