@@ -97,14 +97,40 @@ class Loader:
         processes is filled up with the first samples of the pass.  By default
         those of torch.distributed, if it is initialised when the loader is made,
         and otherwise 0 of 1.
+    memory_budget : int, optional
+        Bytes that batches may take, filled or being filled, until the loop takes
+        them; fewer than `prefetch` are ahead then.  Payloads count as well: a
+        batch that is larger than all of it comes alone.
+    decode : dict of functions by field, or function, optional
+        By field: called with each sample of the field, a memoryview of its bytes
+        or an array.  What it returns takes the place of the field: one tensor
+        where all samples of a batch give arrays or tensors that are alike, else
+        a list.  A function: called with each `Batch`; returns a mapping of names
+        to values, which replace fields or are added.
+    decode_workers : int
+        Threads that call them, several at the same time, ahead of the loop: at
+        most `prefetch` batches.
+    decode_processes : bool
+        Call them in as many processes instead, for functions that hold the
+        interpreter's lock.  They must be importable there.
+    collate : function of a batch, optional
+        Called last, by the same threads; the loop gets what it returns.
+    device : str or torch.device, optional
+        "cuda" or "cuda:N": batches are in pinned memory, and copied there ahead
+        of the loop.  "cpu" is as None.
 
     Raises
     ------
+    ValueError
+        Also when `memory_budget` cannot hold one batch; gives both numbers.
     KeyError
         While iterating, in place of the batch with a key that the dataset has
         not got, and after all batches before it.
     modyn.errors.CorruptError
         Likewise, for a sample whose stored bytes are damaged.
+    modyn.errors.BatchError
+        Likewise, where `decode` or `collate` raised: names batch, key and field,
+        and has what was raised as its cause.
     modyn.errors.ClosedError
         From an iterator that was begun before a fork, in the child: its threads
         belong to the process that made them.  The loader itself begins new ones
@@ -152,6 +178,7 @@ class Loader:
         bucket_batches: int = 64,
         rank: int | None = None,
         world_size: int | None = None,
+        memory_budget: int | None = None,
         decode: Decode | None = None,
         decode_workers: int = 2,
         decode_processes: bool = False,
@@ -192,6 +219,7 @@ class Loader:
             collate=collate,
             device=check_device(device),
         )
+        self._memory_budget = memory_budget
         self._process: Process | None = self._new_process()
 
     def __len__(self) -> int:
@@ -347,7 +375,9 @@ class Loader:
         return self._process
 
     def _new_process(self) -> Process:
-        return Process(self._source, self._samples, self._options, self._stages)
+        return Process(
+            self._source, self._samples, self._options, self._stages, self._memory_budget
+        )
 
     def _begin(self, first: int, stride: int = 1, *, on_device: bool = True) -> Batches:
         progress = states.Progress(self._cursor.epoch, first)
