@@ -374,8 +374,14 @@ class Loader:
         [[0, 1], [2]]
         >>> data.close(); folder.cleanup()
         """
-        from modyn.loader.torch_dataset import Board, LoaderDataset
-
+        try:
+            from modyn.loader.torch_dataset import Board, LoaderDataset
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                "torch is needed for its DataLoader (pip install 'modyn[torch]'); "
+                "the loader itself needs none",
+                name="torch",
+            ) from error
         if not self._cursor.is_shared:
             self._cursor.share(Board())
         return LoaderDataset(self)
