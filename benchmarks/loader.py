@@ -23,9 +23,9 @@ the same ratio of processor time (all threads of this process) instead of time o
 The last batch of every contender in every repetition is hashed and compared with the truth,
 which is computed from the keys alone.
 
-Rivals come with `pip install --no-deps -r benchmarks/rivals.txt`; one that is not installed is named
-and left out.  Every workload runs in a process of its own.  `python -m benchmarks.page` makes
-docs/performance.md from what --json writes.
+Rivals come with `pip install --no-deps -r benchmarks/rivals.txt`; one that is not installed is
+named and left out.  Every workload runs in a process of its own.  `python -m benchmarks.page`
+makes docs/performance.md from what --json writes.
 """
 
 from __future__ import annotations
@@ -78,15 +78,6 @@ def measure(name: str, site: Site) -> Section:
     section: Section = function_of(site)
     section.seconds = round(time.perf_counter() - started, 1)
     return section
-
-
-def run_here(name: str, site: Site, outcome: Path, *, quiet: bool) -> None:
-    """Run one workload, show it, and leave it where the process that asked looks for it."""
-    with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
-        section = measure(name, site)
-        print_section(section)
-        sys.stdout.flush()
-    outcome.write_text(json.dumps(section.as_json()))
 
 
 def run_here(name: str, site: Site, outcome: Path, *, quiet: bool) -> None:

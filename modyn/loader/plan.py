@@ -213,7 +213,7 @@ class Loader:
         }
         self._bucket_by = bucket_by
         self._stages = Stages(
-            decode=decode,
+            decode=dict(decode) if isinstance(decode, Mapping) else decode,
             decode_workers=decode_workers,
             decode_processes=decode_processes,
             collate=collate,
@@ -353,8 +353,12 @@ class Loader:
         return LoaderDataset(self)
 
     def _share(self, worker: int, workers: int, user: int) -> Batches:
-        """Return the batches of one of these workers of a DataLoader, in its process."""
-        return self._begin(self._cursor.begin_share(user) + worker, stride=workers)
+        """Return the batches of one of these workers of a DataLoader, in its process.
+
+        They stay in main memory: a device is for the process that trains.
+        """
+        first = self._cursor.begin_share(user) + worker
+        return self._begin(first, stride=workers, on_device=False)
 
     # ----- of one process -----
 
@@ -369,12 +373,14 @@ class Loader:
             self._source, self._samples, self._options, self._stages, self._memory_budget
         )
 
-    def _begin(self, first: int, stride: int = 1) -> Batches:
-        if stride == 1:
-            progress = self._cursor.begin(first)
-        else:
-            progress = states.Progress(self._cursor.epoch, first)  # nobody's
-        return self._ours().begin(progress, stride, threads=self._threads, depth=self._prefetch)
+    def _begin(self, first: int, stride: int = 1, *, on_device: bool = True) -> Batches:
+        progress = states.Progress(self._cursor.epoch, first)
+        batches = self._ours().begin(
+            progress, stride, threads=self._threads, depth=self._prefetch, on_device=on_device
+        )
+        if stride == 1:  # otherwise it is no place in the pass
+            self._cursor.follow(progress)
+        return batches
 
     def _batch_count(self) -> int:
         """Return beyond which number no batch is."""
