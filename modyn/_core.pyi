@@ -183,6 +183,28 @@ class Candidates:
     def uniform(self, count: int, seed: int, /) -> npt.NDArray[np.uint64]: ...
     def balanced(self, count: int, mode: int, seed: int, /) -> npt.NDArray[np.uint64]: ...
 
+class KeyIndex:
+    @classmethod
+    def new(cls, /) -> KeyIndex: ...
+    def add(
+        self,
+        ids: npt.NDArray[np.uint64],
+        keys: npt.NDArray[np.uint64] | None,
+        threads: int,
+        /,
+    ) -> None: ...
+    def find(
+        self,
+        ids: npt.NDArray[np.uint64],
+        out: npt.NDArray[np.uint64],
+        missing: int | None,
+        threads: int,
+        /,
+    ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __len__(self) -> int: ...
+
 class TrainingSet:
     @classmethod
     def open(cls, path: str | os.PathLike[str], /) -> TrainingSet: ...

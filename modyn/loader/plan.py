@@ -101,6 +101,23 @@ class Loader:
         Bytes that batches may take, filled or being filled, until the loop takes
         them; fewer than `prefetch` are ahead then.  Payloads count as well: a
         batch that is larger than all of it comes alone.
+    decode : dict of functions by field, or function, optional
+        By field: called with each sample of the field, a memoryview of its bytes
+        or an array.  What it returns takes the place of the field: one tensor
+        where all samples of a batch give arrays or tensors that are alike, else
+        a list.  A function: called with each `Batch`; returns a mapping of names
+        to values, which replace fields or are added.
+    decode_workers : int
+        Threads that call them, several at the same time, ahead of the loop: at
+        most `prefetch` batches.
+    decode_processes : bool
+        Call them in as many processes instead, for functions that hold the
+        interpreter's lock.  They must be importable there.
+    collate : function of a batch, optional
+        Called last, by the same threads; the loop gets what it returns.
+    device : str or torch.device, optional
+        "cuda" or "cuda:N": batches are in pinned memory, and copied there ahead
+        of the loop.  "cpu" is as None.
 
     Raises
     ------
@@ -111,6 +128,9 @@ class Loader:
         not got, and after all batches before it.
     modyn.errors.CorruptError
         Likewise, for a sample whose stored bytes are damaged.
+    modyn.errors.BatchError
+        Likewise, where `decode` or `collate` raised: names batch, key and field,
+        and has what was raised as its cause.
     modyn.errors.ClosedError
         From an iterator that was begun before a fork, in the child: its threads
         belong to the process that made them.  The loader itself begins new ones
@@ -193,7 +213,7 @@ class Loader:
         }
         self._bucket_by = bucket_by
         self._stages = Stages(
-            decode=decode,
+            decode=dict(decode) if isinstance(decode, Mapping) else decode,
             decode_workers=decode_workers,
             decode_processes=decode_processes,
             collate=collate,
@@ -333,8 +353,12 @@ class Loader:
         return LoaderDataset(self)
 
     def _share(self, worker: int, workers: int, user: int) -> Batches:
-        """Return the batches of one of these workers of a DataLoader, in its process."""
-        return self._begin(self._cursor.begin_share(user) + worker, stride=workers)
+        """Return the batches of one of these workers of a DataLoader, in its process.
+
+        They stay in main memory: a device is for the process that trains.
+        """
+        first = self._cursor.begin_share(user) + worker
+        return self._begin(first, stride=workers, on_device=False)
 
     # ----- of one process -----
 
@@ -349,12 +373,14 @@ class Loader:
             self._source, self._samples, self._options, self._stages, self._memory_budget
         )
 
-    def _begin(self, first: int, stride: int = 1) -> Batches:
-        if stride == 1:
-            progress = self._cursor.begin(first)
-        else:
-            progress = states.Progress(self._cursor.epoch, first)  # nobody's
-        return self._ours().begin(progress, stride, threads=self._threads, depth=self._prefetch)
+    def _begin(self, first: int, stride: int = 1, *, on_device: bool = True) -> Batches:
+        progress = states.Progress(self._cursor.epoch, first)
+        batches = self._ours().begin(
+            progress, stride, threads=self._threads, depth=self._prefetch, on_device=on_device
+        )
+        if stride == 1:  # otherwise it is no place in the pass
+            self._cursor.follow(progress)
+        return batches
 
     def _batch_count(self) -> int:
         """Return beyond which number no batch is."""

@@ -76,8 +76,10 @@ class Process:
         )
         self.tally = Tally()
 
-    def begin(self, progress: Progress, stride: int, *, threads: int, depth: int) -> Batches:
-        """Return the batches from where `progress` is."""
+    def begin(
+        self, progress: Progress, stride: int, *, threads: int, depth: int, on_device: bool
+    ) -> Batches:
+        """Return the batches from where `progress` is; in main memory, or where they belong."""
         first, _ = progress.place
         core = self.core.begin(
             epoch=progress.epoch,
@@ -87,13 +89,17 @@ class Process:
             stride=stride,
             memory=self.budget.for_batches,
         )
-        return Batches(self._stages(core, first, stride, depth), core, progress, self.tally)
+        device = self._device if on_device else None
+        stages = self._stages(core, first, stride, depth, device)
+        return Batches(stages, progress, self.tally)
 
-    def _stages(self, core: _core.Epoch, first: int, stride: int, depth: int) -> Stage:
+    def _stages(
+        self, core: _core.Epoch, first: int, stride: int, depth: int, device: str | None
+    ) -> Stage:
         """Return the last of the stages that batches pass on their way to the loop."""
-        if self._device is None:
+        if device is None:
             return self._decoded(Filled(core, self._parts), first, stride, depth, None)
-        backend = open_backend(self._device)
+        backend = open_backend(device)
         if self._lender is None:
             self._lender = self._new_lender(backend, depth)
         filled = Filled(core, self._parts, self._lender)
