@@ -8,7 +8,7 @@ what it returns with np.stack: no loader at all, one core.
 
 zlib      payloads that unpack to 64 KiB: the function releases the interpreter's lock
 python    JSON of 100 numbers: the function holds the lock
-handing   nothing is decoded: collate= returns the batch as it is, against no stage; batches of 655 KB
+handing   nothing is decoded: collate= returns batches of 655 KB as they are, against no stage
 
 The figures of several threads and processes mean something beside the ALU control only, which
 says how many cores were there.
