@@ -18,7 +18,8 @@
 
 #define HUGE ((size_t)2 << 20)
 #define RECORD ((size_t)160)
-#define AHEAD 24 /* records; 16 to 24 is best, 64 a tenth slower */
+#define AHEAD 24 /* records; 16 to 32 is best */
+#define NEAR 2   /* into the second-level cache: a tenth to a third faster */
 
 /* Address space, aligned for huge pages; memory too when writable.  NULL. */
 void *
@@ -72,9 +73,9 @@ floor_gather(const char *base, const uint64_t *keys, size_t count, char *label,
         const char *later =
             base + keys[i + AHEAD < count ? i + AHEAD : i] * RECORD;
 
-        __builtin_prefetch(later, 0, 3);
-        __builtin_prefetch(later + 64, 0, 3);
-        __builtin_prefetch(later + 128, 0, 3);
+        __builtin_prefetch(later, 0, NEAR);
+        __builtin_prefetch(later + 64, 0, NEAR);
+        __builtin_prefetch(later + 128, 0, NEAR);
         memcpy(label + i * 4, record, 4);
         memcpy(dense + i * 52, record + 4, 52);
         memcpy(cat + i * 104, record + 56, 104);
@@ -177,16 +178,16 @@ floor_index_gather(const void *table, size_t lines, const char *base,
     for (size_t i = 0; i < count + AHEAD; i++) {
         if (i < count)
             __builtin_prefetch((const line *)table + line_of(ids[i], lines), 0,
-                               3);
+                               NEAR);
         if (i >= AHEAD / 2 && i - AHEAD / 2 < count) {
             size_t found = i - AHEAD / 2;
             uint32_t row = look(table, lines, ids[found]);
             const char *record = base + (size_t)row * RECORD;
 
             rows[found % 64] = row;
-            __builtin_prefetch(record, 0, 3);
-            __builtin_prefetch(record + 64, 0, 3);
-            __builtin_prefetch(record + 128, 0, 3);
+            __builtin_prefetch(record, 0, NEAR);
+            __builtin_prefetch(record + 64, 0, NEAR);
+            __builtin_prefetch(record + 128, 0, NEAR);
         }
         if (i >= AHEAD) {
             size_t done = i - AHEAD;

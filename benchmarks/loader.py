@@ -23,18 +23,19 @@ the same ratio of processor time (all threads of this process) instead of time o
 The last batch of every contender in every repetition is hashed and compared with the truth,
 which is computed from the keys alone.
 
-Rivals come with `pip install -r benchmarks/rivals.txt`; one that is not installed is named
-and left out.  Every workload runs in a process of its own.  `python -m benchmarks.page` makes
-docs/performance.md from what --json writes.
+Rivals come with `pip install --no-deps -r benchmarks/rivals.txt`; one that is not installed is
+named and left out.  Every workload runs in a process of its own.  `python -m benchmarks.page`
+makes docs/performance.md from what --json writes.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -68,9 +69,6 @@ LIMIT_S = 1800  # of a workload: one that stands still is ended
 
 def measure(name: str, site: Site) -> Section:
     """Run one workload in this process."""
-    import torch
-
-    torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of rivals, about arrays that nobody writes to
     module, function = WORKLOADS[name].split(":")
     function_of = getattr(import_module(module), function)
@@ -82,41 +80,44 @@ def measure(name: str, site: Site) -> Section:
     return section
 
 
+def run_here(name: str, site: Site, outcome: Path, *, quiet: bool) -> None:
+    """Run one workload, show it, and leave it where the process that asked looks for it."""
+    with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
+        section = measure(name, site)
+        print_section(section)
+        sys.stdout.flush()
+    outcome.write_text(json.dumps(section.as_json()))
+
+
 def run_apart(name: str, site: Site, *, quiet: bool) -> dict[str, Any] | None:
-    """Run one workload in a process of its own; return its section, None if it died."""
+    """Run one workload in a process of its own; return its section, None if it died.
+
+    This process does nothing but fork, so that what takes long to import is there already.
+    """
     outcome = site.folder / f"{name}.json"
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.loader",
-        "--one",
-        name,
-        "--folder",
-        str(site.folder),
-    ]
-    command += ["--records", str(site.count), "--into", str(outcome)]
-    command += ["--quick"] if site.quick else []
-    try:
-        subprocess.run(command, stdout=sys.stderr if quiet else None, check=True, timeout=LIMIT_S)
-        section: dict[str, Any] = json.loads(outcome.read_text())
-    except (subprocess.SubprocessError, OSError) as error:
-        print(f"{name}: {error}", file=sys.stderr)
+    outcome.unlink(missing_ok=True)
+    child = multiprocessing.get_context("fork").Process(
+        target=run_here, args=(name, site, outcome), kwargs={"quiet": quiet}
+    )
+    child.start()
+    child.join(LIMIT_S)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    if child.exitcode != 0 or not outcome.exists():
+        print(f"{name}: ended with {child.exitcode}", file=sys.stderr)
         return None
+    section: dict[str, Any] = json.loads(outcome.read_text())
     return section
-
-
-def run_one(options: argparse.Namespace) -> None:
-    """Run a workload, show it, and leave it where the process that asked looks for it."""
-    section = measure(options.one, Site(options.folder, options.quick, options.records))
-    print_section(section)
-    options.into.write_text(json.dumps(section.as_json()))
 
 
 def run_all(names: list[str], site: Site, *, quiet: bool) -> dict[str, Any]:
     """Run workloads one after the other; return the document of all."""
+    flags = ["--quick"] if site.quick else []
+    flags += [f"--records {site.records}"] if site.records else []
     document: dict[str, Any] = {
         "benchmark": "loader",
-        "command": " ".join(["python -m benchmarks.loader", *sys.argv[1:]]),
+        "command": " ".join(["python -m benchmarks.loader --json", *flags, *names]),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": machine_line(site.folder),
         "load_before": round(os.getloadavg()[0], 2),
@@ -149,8 +150,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small, and few repetitions")
     parser.add_argument("--records", type=int, help="of the dataset")
     parser.add_argument("--folder", type=Path, help="on which file system; keeps what it made")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     for name in options.workload:
         if name not in WORKLOADS:
@@ -160,9 +159,14 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     options = parse()
-    if options.one:
-        run_one(options)
-        return
+
+    import torch
+
+    torch.set_num_threads(1)
+
+    import torch
+
+    torch.set_num_threads(1)
     names = options.workload or list(WORKLOADS)
     with tempfile.TemporaryDirectory(prefix="modyn-benchmark-") as temporary:
         folder = options.folder or Path(temporary)

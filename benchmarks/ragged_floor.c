@@ -20,12 +20,12 @@ ask_for(const char *base, const uint64_t *starts, const uint64_t *keys,
         size_t at, size_t count)
 {
     if (at + 4 * AHEAD < count)
-        __builtin_prefetch(&starts[keys[at + 4 * AHEAD]]);
+        __builtin_prefetch(&starts[keys[at + 4 * AHEAD]], 0, 2);
     if (at + AHEAD < count) {
         uint64_t key = keys[at + AHEAD], size = starts[key + 1] - starts[key];
 
         for (size_t line = 0; line < size && line < HEAD; line += 64)
-            __builtin_prefetch(base + starts[key] + line);
+            __builtin_prefetch(base + starts[key] + line, 0, 2);
     }
 }
 

@@ -56,7 +56,6 @@ class Chart:
     title: str
     unit: str
     groups: list[tuple[str, list[Mark]]]
-    log: bool = False
 
 
 @dataclass(frozen=True)

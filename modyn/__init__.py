@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from modyn import errors, formats, policies
     from modyn.dataset import Dataset, Ragged
+    from modyn.keyindex import KeyIndex
     from modyn.loader import Loader
     from modyn.maintenance import repair, verify
     from modyn.pipelines.pipeline import Pipeline
@@ -27,6 +28,7 @@ _MODULES = ("errors", "formats", "policies")
 _HOMES = {
     "Dataset": "modyn.dataset",
     "Ragged": "modyn.dataset",
+    "KeyIndex": "modyn.keyindex",
     "Loader": "modyn.loader",
     "verify": "modyn.maintenance",
     "repair": "modyn.maintenance",
@@ -38,6 +40,7 @@ _HOMES = {
 
 __all__ = [
     "Dataset",
+    "KeyIndex",
     "Loader",
     "Pipeline",
     "Ragged",

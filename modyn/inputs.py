@@ -231,11 +231,11 @@ def _has_floats(values: Sequence[Any]) -> bool:
     return any(isinstance(value, float | np.floating) for value in values)
 
 
-def as_keys(value: npt.ArrayLike) -> npt.NDArray[np.uint64]:
+def as_keys(value: npt.ArrayLike, name: str = "keys") -> npt.NDArray[np.uint64]:
     """Return keys as uint64; a negative one is as unknown as one too large."""
-    array = _as_array("keys", value)
+    array = _as_array(name, value)
     if array.ndim != 1:
-        raise ValueError(f"keys: expected shape (n,), got {array.shape}")
+        raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
     if array.size == 0:
         return np.empty(0, np.uint64)
     if array.dtype.kind == "f" and isinstance(value, list | tuple) and not _has_floats(value):
@@ -243,7 +243,7 @@ def as_keys(value: npt.ArrayLike) -> npt.NDArray[np.uint64]:
         numbers = [operator.index(key) for key in value]
         array = np.asarray(numbers, np.int64 if min(numbers) < 0 else np.uint64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"keys: expected integers, got {array.dtype}")
+        raise TypeError(f"{name}: expected integers, got {array.dtype}")
     if array.dtype.kind == "i" and array.min() < 0:
-        raise KeyError(f"no sample has key {array.min()}")
+        raise KeyError(f"no sample has {name[:-1]} {array.min()}")
     return np.ascontiguousarray(array, np.uint64)

@@ -30,7 +30,6 @@ with the read-ahead of the disk, or by single pages where it was advised of rand
 threads of Python share the preads."""
 
 DEPTH = 128
-BATCHES = 4
 Bytes = npt.NDArray[np.uint8]
 
 
@@ -46,7 +45,7 @@ class Cold:
     batch: int
     most: int  # bytes of a record
     check: Callable[[str, Keys, Bytes], None]
-    batches: int = BATCHES
+    batches: int = 4
 
     @property
     def count(self) -> int:
@@ -233,7 +232,7 @@ def read_table(cold: Cold, read: dict[str, list[float]]) -> Table:
 
 def clicks(site: Site) -> Cold:
     """The records of 160 bytes, and a packed file of them."""
-    count = min(site.count, site.size(10_000_000, 400_000))
+    count = min(site.count, site.size(6_000_000, 400_000))
     path = site.folder / "clicks.bin"
     with path.open("wb") as file:
         for keys in blocks(count):
@@ -245,7 +244,7 @@ def clicks(site: Site) -> Cold:
 
     starts = np.arange(count + 1, dtype=np.uint64) * RECORD.itemsize
     batch = site.size(4096, 1024)
-    return Cold("160 bytes", path, site.dataset, tuple(SCHEMA), starts, batch, 160, check)
+    return Cold("160 bytes", path, site.dataset, tuple(SCHEMA), starts, batch, 160, check, 2)
 
 
 def images(site: Site) -> Cold:

@@ -55,7 +55,7 @@ def digest(fields: Fields) -> str:
     """Return a hash over the three fields."""
     total = hashlib.blake2b(digest_size=16)
     for name in SCHEMA:
-        total.update(np.ascontiguousarray(fields[name]))
+        total.update(np.ascontiguousarray(fields[name]).data)
     return total.hexdigest()
 
 

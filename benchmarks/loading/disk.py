@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import ctypes
-import errno
+import mmap
 import os
 import re
+import time
 from pathlib import Path
 
-LOOKS = 16  # places of a file that are looked at: is it really gone?
+import numpy as np
+
+SHARE_MOST = 0.001  # of a file that may stay
+TRIES, PAUSE_S = 20, 0.05
 MADV_DONTNEED = 4
-POPULATE_READ = 22
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_pointer, _size, _int = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+_libc.madvise.argtypes = [_pointer, _size, _int]
+_libc.mmap.argtypes = [_pointer, _size, _int, _int, _int, ctypes.c_int64]
+_libc.mmap.restype = _pointer
+_libc.munmap.argtypes = [_pointer, _size]
+_libc.mincore.argtypes = [_pointer, _size, _pointer]
 
 
 def drop(*files: Path) -> None:
@@ -28,25 +36,35 @@ def drop(*files: Path) -> None:
         fd = os.open(file, os.O_RDONLY)
         try:
             os.fsync(fd)  # what is dirty is not forgotten
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-            _check_gone(file, fd)
+            _forget(file, fd)
         finally:
             os.close(fd)
 
 
-def _check_gone(file: Path, fd: int) -> None:
-    """Refuse to measure on a file that is still in memory."""
-    size, there, room = os.fstat(fd).st_size, 0, bytearray(1)
-    for look in range(LOOKS):
-        try:
-            there += os.preadv(fd, [room], look * (size - 1) // LOOKS, os.RWF_NOWAIT)
-        except OSError as error:
-            if error.errno == errno.EOPNOTSUPP:
-                return  # this file system cannot tell
-            if error.errno != errno.EAGAIN:
-                raise
-    if there > LOOKS // 4:
-        raise AssertionError(f"{file} is still in the page cache: {there} of {LOOKS} places")
+def _forget(file: Path, fd: int) -> None:
+    """Drop a file that nobody maps; what is still on its way from the disk stays, so ask again."""
+    for _ in range(TRIES):
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        if (there := share_in_memory(fd)) < SHARE_MOST:
+            return
+        time.sleep(PAUSE_S)
+    raise AssertionError(f"{file} is still in the page cache: {there:.1%} of it")
+
+
+def share_in_memory(fd: int) -> float:
+    """Return which share of the pages of a file is in the page cache."""
+    size = os.fstat(fd).st_size
+    if size == 0:
+        return 0.0
+    pages = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
+    at = _libc.mmap(None, size, mmap.PROT_READ, mmap.MAP_SHARED, fd, 0)
+    if at == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "a file could not be mapped")
+    failed = _libc.mincore(at, size, pages.ctypes.data) != 0
+    _libc.munmap(at, size)
+    if failed:
+        raise OSError(ctypes.get_errno(), "the page cache could not be looked at")
+    return float((pages & 1).mean())
 
 
 def bytes_read() -> int:

@@ -106,7 +106,7 @@ def modyn_rows(site: Site) -> list[list[Any]]:
 
 def rival_rows(site: Site, names: list[str]) -> list[list[Any]]:
     ground = Ground(site.dataset, 1 << 10)
-    keys, rows, times = [1, 77, 4242], [], min(5, site.repetitions)
+    keys, rows, times = [1, 77, 4242], [], site.size(5, 1)
     some = site.size(1_000_000, 50_000)
     for name in names:
         if name == "pandas":
@@ -154,7 +154,7 @@ def measure(site: Site) -> Section:
         )
         for who, count, f, _ in rows
     ]
-    section.charts.append(Chart("Opening", "ms", [("", marks)], log=True))
+    section.charts.append(Chart("Opening", "ms", [("", marks)]))
     worst = max(row[2]["median"] for row in rows if row[0] == "modyn")
     section.verdicts.append(Verdict("opening", "50 ms", f"{worst:.2f} ms", worst <= 50))
     heavy = max(1024 * row[3] / row[1] for row in rows if row[0] == "modyn")

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 
 import modyn
+from benchmarks.loading import decoding
 from benchmarks.loading.data import Keys
 from benchmarks.loading.payloads import Kind, Ragged, Store, Taking
 from benchmarks.loading.site import Site
@@ -20,7 +21,8 @@ early for what it copies next, from one mapping of the packed payloads into bloc
 `touch` reads the words in place and copies nothing (modyn offers no such views).  `fetch` makes a
 new block for each batch.  The slices, the join and pyarrow's take read the mapping of the floor; of
 the formats that read front to back WebDataset takes part, whatever the keys are.  Whatever is not
-ours runs on one thread, but for Lance and the two DataLoader workers."""
+ours runs on one thread, but for Lance and the two DataLoader workers.  With decoding the bytes are
+JPEG images, and a batch is one array of their pixels; the floor decodes what is in memory."""
 
 IMAGES = Kind("records of 10 to 100 KB", 10_000, 100_000, (20_000, 600), 256, (48, 3), True)
 TEXTS = Kind("texts of 0.1 to 2 KB", 100, 2_000, (400_000, 20_000), 4096, (64, 3), False)
@@ -169,4 +171,7 @@ def measure(site: Site) -> Section:
     section = Section("W5", "Records of varying length", " ".join(ABOUT.split()))
     for kind in (IMAGES, TEXTS):
         section.lines.append(line(site, kind, section))
+    decoded, absent = decoding.lines(site)
+    section.lines += decoded
+    section.skipped += absent
     return section

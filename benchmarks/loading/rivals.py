@@ -23,6 +23,8 @@ RIVALS = {
     "FFCV": ("ffcv", "ffcv, which needs OpenCV and libjpeg-turbo to be built"),
     "WebDataset": ("webdataset", "webdataset"),
     "pyarrow": ("pyarrow", "pyarrow"),
+    "Pillow": ("PIL", "pillow"),
+    "simplejpeg": ("simplejpeg", "simplejpeg"),
 }
 
 

@@ -14,6 +14,7 @@
 #include "base/bytes.h"
 #include "prefetch/buckets.h"
 #include "prefetch/windows.h"
+#include "storage/wants.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -28,6 +29,8 @@ struct mdn_loader {
     uint64_t batch_count;
     mdn_buckets buckets; /* unless opt.bucket_batches is 0 */
     mdn_pool *pool;      /* one reference */
+    mdn_ahead_memory ahead;
+    bool has_ahead; /* it is made */
     uint32_t *fields;
     uint32_t part_count;
     uint32_t payload_count; /* parts whose length is known only when filled */
@@ -36,11 +39,18 @@ struct mdn_loader {
     mdn_part *last_parts;
 };
 
+/* Where a batch asks for the memory of its payloads. */
+typedef struct {
+    mdn_prefetcher *prefetcher;
+    uint64_t ticket;
+} asker;
+
 struct mdn_epoch {
     mdn_loader *loader; /* borrowed; must outlive the epoch */
     uint64_t first_batch, stride;
     mdn_pass pass;
     mdn_windows *windows; /* NULL: no buckets */
+    mdn_ahead *ahead;     /* NULL: nothing is read ahead */
     mdn_prefetcher *prefetcher;
 };
 
@@ -194,6 +204,9 @@ mdn_loader_new(const mdn_loader_options *options, mdn_loader **out,
         goto fail;
     if ((st = mdn_pool_new(&loader->pool, err)) != MDN_OK)
         goto fail;
+    if ((st = mdn_ahead_memory_init(&loader->ahead, err)) != MDN_OK)
+        goto fail;
+    loader->has_ahead = true;
     for (uint32_t i = 0; i < options->field_count; i++)
         loader->fields[i] = options->fields[i];
     loader->opt.fields = loader->fields;
@@ -220,6 +233,8 @@ mdn_loader_free(mdn_loader *loader)
     if (loader->pool != NULL)
         mdn_pool_close(loader->pool);
     mdn_pool_release(loader->pool);
+    if (loader->has_ahead)
+        mdn_ahead_memory_destroy(&loader->ahead);
     mdn_view_release(loader->opt.view);
     free(loader->fields);
     free(loader->roles);
@@ -379,10 +394,34 @@ fill_keys(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
     return MDN_OK;
 }
 
+/* Where the payloads of each sample end; gives the bytes of all fields. */
+static mdn_status
+measure(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys,
+        uint64_t rows, uint64_t *bytes, mdn_error *err)
+{
+    *bytes = 0;
+    for (uint32_t i = 0; i < loader->part_count; i++) {
+        mdn_part_role role = loader->roles[i];
+        int64_t *offsets;
+        mdn_status st;
+
+        if (role.kind != MDN_PART_PAYLOADS)
+            continue;
+        offsets = data_of(batch, i + 1);
+        st = mdn_view_offsets(loader->opt.view, keys, rows, role.field, offsets,
+                              err);
+        if (st != MDN_OK)
+            return st;
+        *bytes +=
+            mdn_pool_block_size(offsets[rows] ? (uint64_t)offsets[rows] : 1);
+    }
+    return MDN_OK;
+}
+
 /* What mdn_view_fetch is to fill; fields of bytes get their memory here. */
 static mdn_status
-aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
-    mdn_target *targets, mdn_error *err)
+aim(mdn_loader *loader, mdn_batch *batch, uint64_t rows, mdn_target *targets,
+    mdn_error *err)
 {
     uint32_t n = 0;
 
@@ -397,10 +436,6 @@ aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
         if (role.kind != MDN_PART_PAYLOADS)
             continue;
         offsets = data_of(batch, i + 1);
-        st = mdn_view_offsets(loader->opt.view, keys, rows, role.field, offsets,
-                              err);
-        if (st != MDN_OK)
-            return st;
         st = mdn_batch_allot(batch, i, (uint64_t)offsets[rows], err);
         if (st != MDN_OK)
             return st;
@@ -409,9 +444,26 @@ aim(mdn_loader *loader, mdn_batch *batch, const uint64_t *keys, uint64_t rows,
     return MDN_OK;
 }
 
+/* The memory of the payloads: nobody else waits for it without an asker. */
+static mdn_status
+allot_payloads(mdn_loader *loader, const asker *ask, mdn_batch *batch,
+               const uint64_t *keys, uint64_t rows, mdn_target *targets,
+               mdn_error *err)
+{
+    mdn_status st;
+    uint64_t bytes;
+
+    st = measure(loader, batch, keys, rows, &bytes, err);
+    if (st == MDN_OK && ask != NULL)
+        st = mdn_prefetcher_grant(ask->prefetcher, ask->ticket, bytes, err);
+    if (st == MDN_OK)
+        st = aim(loader, batch, rows, targets, err);
+    return st;
+}
+
 static mdn_status
 fill_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
-           uint64_t number, mdn_batch *batch, mdn_error *err)
+           const asker *ask, uint64_t number, mdn_batch *batch, mdn_error *err)
 {
     mdn_target targets[MDN_FIELDS_MAX];
     uint64_t rows = mdn_batch_part(batch, 0)->shape[0];
@@ -427,7 +479,7 @@ fill_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
         weights = data_of(batch, n++);
     st = fill_keys(loader, pass, windows, number, keys, weights, err);
     if (st == MDN_OK)
-        st = aim(loader, batch, keys, rows, targets, err);
+        st = allot_payloads(loader, ask, batch, keys, rows, targets, err);
     if (st != MDN_OK)
         return st;
     return mdn_view_fetch(loader->opt.view, keys, rows, targets,
@@ -451,7 +503,7 @@ fail_in_batch(uint64_t number, mdn_error *err)
 
 static mdn_status
 make_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
-           uint64_t number, mdn_batch **out, mdn_error *err)
+           const asker *ask, uint64_t number, mdn_batch **out, mdn_error *err)
 {
     bool is_last = number + 1 == loader->batch_count;
     mdn_batch *batch;
@@ -463,7 +515,7 @@ make_batch(mdn_loader *loader, const mdn_pass *pass, mdn_windows *windows,
                        loader->part_count, &batch, err);
     if (st != MDN_OK)
         return st;
-    st = fill_batch(loader, pass, windows, number, batch, err);
+    st = fill_batch(loader, pass, windows, ask, number, batch, err);
     if (st != MDN_OK) {
         fail_in_batch(number, err);
         mdn_batch_release(batch);
@@ -485,7 +537,7 @@ mdn_loader_fill(mdn_loader *loader, uint64_t epoch, uint64_t batch,
             err, MDN_INVALID, "batch %llu was asked for, the epoch has %llu",
             (unsigned long long)batch, (unsigned long long)loader->batch_count);
     begin_pass(loader, epoch, &pass);
-    return make_batch(loader, &pass, NULL, batch, out, err);
+    return make_batch(loader, &pass, NULL, NULL, batch, out, err);
 }
 
 /* ----- an epoch ----- */
@@ -494,9 +546,14 @@ static mdn_status
 fill_ticket(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
 {
     mdn_epoch *epoch = ctx;
+    asker ask = {epoch->prefetcher, ticket};
+    mdn_status st;
 
-    return make_batch(epoch->loader, &epoch->pass, epoch->windows,
-                      epoch->first_batch + ticket * epoch->stride, out, err);
+    mdn_ahead_wait(epoch->ahead, ticket);
+    st = make_batch(epoch->loader, &epoch->pass, epoch->windows, &ask,
+                    epoch->first_batch + ticket * epoch->stride, out, err);
+    mdn_ahead_done(epoch->ahead, ticket);
+    return st;
 }
 
 /* Batches first, first + stride, ... below end. */
@@ -551,6 +608,41 @@ new_windows(mdn_epoch *epoch, uint32_t thread_count, mdn_error *err)
     return mdn_windows_new(&options, &epoch->windows, err);
 }
 
+uint64_t
+mdn_loader_batch_bytes(const mdn_loader *loader)
+{
+    const mdn_part *parts =
+        loader->batch_count > 1 ? loader->full_parts : loader->last_parts;
+    uint64_t size = 0;
+
+    for (uint32_t i = 0; i < loader->part_count; i++) {
+        const mdn_part *part = &parts[i];
+
+        if (part->shape[0] != MDN_LATER)
+            size += (mdn_part_size(part) + MDN_ALIGNMENT - 1) / MDN_ALIGNMENT
+                    * MDN_ALIGNMENT;
+    }
+    return mdn_pool_block_size(size);
+}
+
+static mdn_status
+check_ahead(const mdn_epoch_options *opt, mdn_error *err)
+{
+    if (opt->partitions == 0)
+        return MDN_OK;
+    if (opt->partitions > MDN_AHEAD_PARTITIONS_MAX
+        && opt->partitions != MDN_AHEAD_OPEN)
+        return mdn_fail(err, MDN_INVALID,
+                        "num_prefetched_partitions must be at most %u, got %u",
+                        MDN_AHEAD_PARTITIONS_MAX, opt->partitions);
+    if (opt->requests != MDN_AHEAD_OPEN
+        && (opt->requests < 1 || opt->requests > MDN_AHEAD_REQUESTS_MAX))
+        return mdn_fail(err, MDN_INVALID,
+                        "parallel_prefetch_requests must be 1 to %u, got %u",
+                        MDN_AHEAD_REQUESTS_MAX, opt->requests);
+    return MDN_OK;
+}
+
 static mdn_status
 check_epoch(const mdn_loader *loader, const mdn_epoch_options *opt,
             mdn_error *err)
@@ -563,13 +655,69 @@ check_epoch(const mdn_loader *loader, const mdn_epoch_options *opt,
     if (opt->depth < 1 || opt->depth > MDN_LOADER_DEPTH_MAX)
         return mdn_fail(err, MDN_INVALID, "prefetch must be 1 to %d, got %u",
                         MDN_LOADER_DEPTH_MAX, opt->depth);
+    if (opt->memory_bytes > 0
+        && opt->memory_bytes < mdn_loader_batch_bytes(loader))
+        return mdn_fail(err, MDN_INVALID,
+                        "a batch takes %llu bytes, and there are %llu for all",
+                        (unsigned long long)mdn_loader_batch_bytes(loader),
+                        (unsigned long long)opt->memory_bytes);
     if (opt->first_batch > loader->batch_count
         && opt->first_batch - loader->batch_count >= stride)
         return mdn_fail(err, MDN_INVALID,
                         "first batch %llu was asked for, the epoch has %llu",
                         (unsigned long long)opt->first_batch,
                         (unsigned long long)loader->batch_count);
-    return MDN_OK;
+    return check_ahead(opt, err);
+}
+
+static mdn_status
+read_ahead(mdn_epoch *epoch, const mdn_epoch_options *options,
+           uint64_t ticket_count, mdn_error *err)
+{
+    mdn_loader *loader = epoch->loader;
+    mdn_ahead_options ahead = {
+        .view = loader->opt.view,
+        .samples = &loader->samples,
+        .cut = &loader->cut,
+        .pass = &epoch->pass,
+        .memory = &loader->ahead,
+        .first_batch = epoch->first_batch,
+        .stride = epoch->stride,
+        .ticket_count = ticket_count,
+        .partition_size = loader->opt.partition_size,
+        .window_batches = loader->opt.bucket_batches,
+        .what = MDN_WANT_LABELS,
+        .partitions = options->partitions,
+        .requests = options->requests,
+        .depth = options->depth,
+        .budget_bytes = options->budget_bytes,
+    };
+
+    if (loader->opt.field_count > 0 || loader->opt.bucket_batches > 0)
+        ahead.what |= MDN_WANT_RECORDS;
+    return mdn_ahead_start(&ahead, &epoch->ahead, err);
+}
+
+/* Depth is cut so that what is known of all batches fits; the first half of the
+ * memory is for that when there are payloads, which get what it leaves. */
+static void
+cut_to_memory(const mdn_loader *loader, uint64_t memory_bytes,
+              mdn_prefetcher_options *workers)
+{
+    uint64_t batch = mdn_loader_batch_bytes(loader);
+    uint64_t known = memory_bytes, most;
+
+    if (memory_bytes == 0)
+        return;
+    if (loader->payload_count > 0)
+        known = memory_bytes / 2 > batch ? memory_bytes / 2 : batch;
+    most = known / batch;
+    if (workers->depth > most)
+        workers->depth = (uint32_t)most;
+    if (loader->payload_count > 0)
+        workers->memory_bytes = memory_bytes - workers->depth * batch;
+    if (loader->payload_count > 0 && workers->memory_bytes == 0)
+        workers->memory_bytes = 1; /* batch by batch */
 }
 
 mdn_status
@@ -598,10 +746,14 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
         .ctx = epoch,
         .fill = fill_ticket,
     };
+    cut_to_memory(loader, options->memory_bytes, &workers);
     /* The batches in the window and the one or two the consumer holds. */
     mdn_pool_keep(loader->pool,
-                  (options->depth + 2) * (1 + loader->payload_count));
+                  (workers.depth + 2) * (1 + loader->payload_count));
     st = new_windows(epoch, options->thread_count, err);
+    if (st == MDN_OK)
+        st = read_ahead(epoch, options, workers.ticket_count, err);
+    workers.workers_only = epoch->ahead != NULL;
     if (st == MDN_OK)
         st = mdn_prefetcher_start(&workers, &epoch->prefetcher, err);
     if (st != MDN_OK) {
@@ -610,6 +762,12 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
     }
     *out = epoch;
     return MDN_OK;
+}
+
+mdn_ahead_choice
+mdn_loader_ahead(mdn_loader *loader)
+{
+    return mdn_ahead_memory_look(&loader->ahead);
 }
 
 mdn_status
@@ -625,9 +783,11 @@ mdn_epoch_waits(mdn_epoch *epoch)
     return mdn_prefetcher_waits(epoch->prefetcher);
 }
 
+/* Workers may be waiting for what is read ahead: so that ends first. */
 void
 mdn_epoch_close(mdn_epoch *epoch)
 {
+    mdn_ahead_close(epoch->ahead);
     mdn_prefetcher_close(epoch->prefetcher);
 }
 
@@ -636,7 +796,9 @@ mdn_epoch_free(mdn_epoch *epoch)
 {
     if (epoch == NULL)
         return;
+    mdn_ahead_close(epoch->ahead);
     mdn_prefetcher_free(epoch->prefetcher);
+    mdn_ahead_free(epoch->ahead);
     mdn_windows_free(epoch->windows);
     free(epoch);
 }

@@ -18,6 +18,7 @@
 #define MDN_PREFETCH_LOADER_H
 
 #include "base/error.h"
+#include "prefetch/ahead.h"
 #include "prefetch/batch.h"
 #include "prefetch/cut.h"
 #include "prefetch/parts.h"
@@ -96,7 +97,20 @@ typedef struct {
     uint64_t stride;       /* from one batch to the next; 0: 1 */
     uint32_t thread_count; /* 1 .. MDN_LOADER_THREADS_MAX */
     uint32_t depth;        /* 1 .. MDN_LOADER_DEPTH_MAX batches ahead */
+    /* What these batches may take, filled or being filled, until they are
+     * taken: fewer of them are ahead then.  At least mdn_loader_batch_bytes; 0:
+     * any. A batch with payloads for which all of it is too little comes alone.
+     */
+    uint64_t memory_bytes;
+    /* Reading ahead (ahead.h); partitions 0: none, and the others are nothing.
+     * It changes no batch. */
+    uint32_t partitions;   /* .. MDN_AHEAD_PARTITIONS_MAX; MDN_AHEAD_OPEN */
+    uint32_t requests;     /* 1 .. MDN_AHEAD_REQUESTS_MAX; MDN_AHEAD_OPEN */
+    uint64_t budget_bytes; /* of what is read in and not used yet */
 } mdn_epoch_options;
+
+/* What a whole batch takes, less the payloads of its fields of bytes. */
+uint64_t mdn_loader_batch_bytes(const mdn_loader *loader);
 
 /* Start the workers on batches first_batch, first_batch + stride, ...  With a
  * stride as many loaders as that share a pass; those that begin beyond its last
@@ -105,6 +119,8 @@ typedef struct {
 mdn_status mdn_loader_begin(mdn_loader *loader,
                             const mdn_epoch_options *options, mdn_epoch **out,
                             mdn_error *err);
+/* What the epoch that began last reads ahead, and why. */
+mdn_ahead_choice mdn_loader_ahead(mdn_loader *loader);
 /* As mdn_prefetcher_take, waits, close and free. */
 mdn_status mdn_epoch_take(mdn_epoch *epoch, uint32_t timeout_ms,
                           mdn_batch **out, mdn_error *err);

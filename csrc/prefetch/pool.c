@@ -51,8 +51,8 @@ struct mdn_pool {
 
 /* Sizes in eighths of a power of two: blocks for payloads of varying length
  * are then interchangeable, at a cost of an eighth. */
-static uint64_t
-round_up(uint64_t size_bytes)
+uint64_t
+mdn_pool_block_size(uint64_t size_bytes)
 {
     uint64_t step = MDN_ALIGNMENT;
 
@@ -83,7 +83,7 @@ map_aligned(uint64_t size_bytes)
 static mdn_status
 block_new(uint64_t size_bytes, mdn_block *out, mdn_error *err)
 {
-    uint64_t size = round_up(size_bytes);
+    uint64_t size = mdn_pool_block_size(size_bytes);
 
     *out = (mdn_block){0};
     if (size >= HUGE)

@@ -57,6 +57,8 @@ mdn_status mdn_pool_lend(mdn_pool *pool, void *data, uint64_t size_bytes,
  * batch lies in it (or this is a forked child, which cannot know). */
 bool mdn_pool_reclaim(mdn_pool *pool, const void *data);
 
+/* How large a block is that is allocated for so many bytes. */
+uint64_t mdn_pool_block_size(uint64_t size_bytes);
 /* A block of at least size_bytes (>= 1).  Its content is arbitrary. */
 mdn_status mdn_pool_get(mdn_pool *pool, uint64_t size_bytes, mdn_block *out,
                         mdn_error *err);

@@ -504,7 +504,8 @@ mdn_prefetcher_free(mdn_prefetcher *p)
 static bool
 may_help(const mdn_prefetcher *p)
 {
-    return is_brief(p) && !p->is_helped && anything_to_claim(p) && room(p) > 0
+    return !p->opt.workers_only && is_brief(p) && !p->is_helped
+           && anything_to_claim(p) && room(p) > 0
            && (p->opt.memory_bytes == 0 || p->next_claim == p->next_take);
 }
 

@@ -44,7 +44,7 @@ struct mdn_staging {
 
     pthread_mutex_t lock;
     pthread_cond_t moved;  /* ready_to, is_waiting, is_over changed, or stop */
-    pthread_cond_t room;   /* done_to or ahead changed, or stop */
+    pthread_cond_t room;   /* done_to changed, or stop */
     pthread_cond_t joined; /* the thread is gone: further closers wait */
     uint32_t ahead;        /* guarded, like all that follows */
     uint64_t done_to;
@@ -173,6 +173,7 @@ static bool
 bring(mdn_staging *s, piece *new, void *plan)
 {
     const uint64_t end = new->end, bytes = new->bytes;
+    uint32_t ahead = 0;
 
     if (!wait_for_room(s, new->partition, bytes))
         return false;
@@ -180,8 +181,10 @@ bring(mdn_staging *s, piece *new, void *plan)
     hold(s, new);
     pthread_mutex_unlock(&s->lock);
     if (plan != NULL)
-        s->opt.bring(s->opt.ctx, plan, &s->stop);
+        ahead = s->opt.bring(s->opt.ctx, plan, &s->stop);
     pthread_mutex_lock(&s->lock);
+    if (ahead > 0)
+        s->ahead = ahead;
     s->facts.brought += bytes;
     move_ready(s, end);
     pthread_mutex_unlock(&s->lock);
@@ -419,18 +422,6 @@ mdn_staging_done(mdn_staging *s, uint64_t ticket)
         release_done(s);
         wake_thread(s);
     }
-    pthread_mutex_unlock(&s->lock);
-}
-
-void
-mdn_staging_set_ahead(mdn_staging *s, uint32_t ahead)
-{
-    assert(ahead >= 1);
-    if (s->pid != getpid())
-        return;
-    pthread_mutex_lock(&s->lock);
-    s->ahead = ahead;
-    wake_thread(s);
     pthread_mutex_unlock(&s->lock);
 }
 

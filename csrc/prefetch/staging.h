@@ -38,7 +38,8 @@ typedef struct {
      * none; NULL: nothing is to be done for them. */
     void *(*plan)(void *ctx, uint64_t first, uint64_t end,
                   const atomic_bool *stop, uint64_t *bytes);
-    void (*bring)(void *ctx, void *plan, const atomic_bool *stop);
+    /* How many partitions ahead from now on; 0: as before. */
+    uint32_t (*bring)(void *ctx, void *plan, const atomic_bool *stop);
     void (*drop)(void *ctx, void *plan); /* frees it, brought or not */
 } mdn_staging_options;
 
@@ -53,9 +54,6 @@ void mdn_staging_wait(mdn_staging *staging, uint64_t ticket);
 
 /* A ticket was filled, or failed.  Once for each of them. */
 void mdn_staging_done(mdn_staging *staging, uint64_t ticket);
-
-/* From now on this many partitions ahead; >= 1.  For any thread. */
-void mdn_staging_set_ahead(mdn_staging *staging, uint32_t ahead);
 
 typedef struct {
     uint64_t ready_to;   /* all tickets before it were made ready, or left */

@@ -269,7 +269,7 @@ loader_memory(loader_object *self, void *unused)
 
 PyDoc_STRVAR(
     begin_doc,
-    "begin($self, /, *, epoch, first, threads, depth, stride)\n"
+    "begin($self, /, *, epoch, first, threads, depth, stride, memory)\n"
     "--\n\n"
     "Start to fill batches first, first + stride, ... of the pass that "
     "begins with an epoch.");
@@ -277,19 +277,20 @@ PyDoc_STRVAR(
 static PyObject *
 loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"epoch", "first",  "threads",
-                            "depth", "stride", NULL};
+    static char *names[] = {"epoch",  "first",  "threads", "depth",
+                            "stride", "memory", NULL};
     mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
     PyTypeObject *type = state->epoch_type;
-    mdn_epoch_options options;
+    mdn_epoch_options options = {0};
     epoch_object *epoch;
     mdn_status st;
     mdn_error err;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O&O&O&O&O&:begin", names, as_uint64, &options.epoch,
-            as_uint64, &options.first_batch, as_uint32, &options.thread_count,
-            as_uint32, &options.depth, as_uint64, &options.stride))
+            args, kwargs, "$O&O&O&O&O&O&:begin", names, as_uint64,
+            &options.epoch, as_uint64, &options.first_batch, as_uint32,
+            &options.thread_count, as_uint32, &options.depth, as_uint64,
+            &options.stride, as_uint64, &options.memory_bytes))
         return NULL;
     if (self->pid != getpid()) {
         mdn_fail(&err, MDN_CLOSED,
@@ -310,6 +311,13 @@ loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
     return (PyObject *)epoch;
 }
 
+static PyObject *
+loader_batch_bytes(loader_object *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromUnsignedLongLong(mdn_loader_batch_bytes(self->core));
+}
+
 static PyMethodDef loader_methods[] = {
     {"begin", (PyCFunction)(void (*)(void))loader_begin,
      METH_VARARGS | METH_KEYWORDS, begin_doc},
@@ -317,6 +325,8 @@ static PyMethodDef loader_methods[] = {
 };
 
 static PyGetSetDef loader_getset[] = {
+    {"batch_bytes", (getter)(void (*)(void))loader_batch_bytes, NULL,
+     "What a whole batch takes, less its payloads.", NULL},
     {"parts", (getter)(void (*)(void))loader_parts, NULL,
      "(kind, field index) of each part of a batch.", NULL},
     {"partition_size", (getter)(void (*)(void))loader_partition_size, NULL,

@@ -81,6 +81,8 @@ module_exec(PyObject *module)
         return -1;
     if (mdn_py_add_sampling(module, state) < 0)
         return -1;
+    if (mdn_py_add_keyindex(module, state) < 0)
+        return -1;
     if (mdn_py_add_batch(module, state) < 0)
         return -1;
     if (mdn_py_add_memory(module, state) < 0)
@@ -110,6 +112,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->memory_type);
     Py_VISIT(state->orchestrator_type);
     Py_VISIT(state->reader_type);
+    Py_VISIT(state->keyindex_type);
     return 0;
 }
 
@@ -132,6 +135,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->memory_type);
     Py_CLEAR(state->orchestrator_type);
     Py_CLEAR(state->reader_type);
+    Py_CLEAR(state->keyindex_type);
     return 0;
 }
 

@@ -1,55 +1,74 @@
 /* gather.c - samples by key into one array per field.
  *
  * The time of a gather goes into waiting for memory: records lie anywhere.  So
- * keys are taken in groups.  While one group is copied, the records of the next
- * are on their way:
+ * addresses run ahead of the copies, by a number of rows, in steps of a few:
  *
- *     resolve group g+1:  key -> block bit -> address -> prefetch its lines
- *     copy group g:       field by field, a group of rows each
+ *     find step s + ahead:  key -> one bit -> address -> request its lines
+ *     copy step s:          field by field, a step of rows each (scatter.c)
  *
- * (With bytes fields the address itself has to be read from the offsets
- * column, which is prefetched one group earlier still.)  Groups of 64 records
- * of 160 bytes were 1.15 times as fast as groups of 16: the longer the run of
- * requests, the more of them overlap.  A key resolves by shift and table.
- * Whether its block is verified is one bit; if not, the slow path of verify.c
- * maps and checks.
+ * and some lines are on their way all of the time.  They are asked into the
+ * second-level cache, which has room for more requests at a time than the
+ * first: that alone made a gather of 160-byte records 1.3 times as fast. Labels
+ * and timestamps are found and copied with the records.  (With bytes fields the
+ * address itself has to be read from the offsets column, which is requested
+ * earlier still.)
+ *
+ * The bit says that a record may be read.  As long as nothing is erased it is
+ * that of a block of records: verified.  A view with erased samples has bits of
+ * its own, one per key: verified, and not erased.  Whatever is not set takes
+ * the slow path of touch(), which maps, checks, and sets.
  *
  * Several threads take contiguous parts of the rows.  The error reported is
- * that of the first bad row, so that it does not depend on the threads. */
-#include "storage/copy.h"
+ * that of the first bad row, so that it does not depend on the threads: rows
+ * before a key that is not there are copied, as one of them may be bad, too. */
 #include "storage/linked.h"
-#include "storage/payloads.h"
+#include "storage/scatter.h"
 
 #include <pthread.h>
 #include <stdlib.h>
 
-#define GROUP_MAX UINT64_C(64)
-#define GROUP_MIN UINT64_C(4)
-#define GROUP_BYTES UINT64_C(16384) /* of records: two groups fit L1 */
-#define COLUMN_AHEAD UINT64_C(32)   /* rows between prefetch and use */
+#define STEP UINT64_C(16)          /* rows */
+#define AHEAD_MAX UINT64_C(32)     /* rows: a multiple of STEP */
+#define RING (AHEAD_MAX + STEP)    /* rows found and not yet copied */
+#define AHEAD_BYTES UINT64_C(8192) /* of records that are on their way */
 #define LINE UINT64_C(64)
-#define PREFETCH_MAX UINT64_C(1024) /* bytes; beyond, the processor streams */
+#define NEAR 2 /* as __builtin_prefetch has it: to the second-level cache */
+#define REQUEST_MAX UINT64_C(1024) /* bytes; beyond, the processor streams */
 #define ROWS_PER_THREAD UINT64_C(4096) /* fewer are not worth a thread */
 #define THREADS_MAX 256u
 
-/* What one fetch is about, shared by its threads and not changed. */
+/* Numbers that are gathered with the records. */
 typedef struct {
+    mdn_kind kind;
+    const int64_t *from;
+    int64_t *to;
+} column;
+
+/* How many of the rows first .. first+count-1 come before one that cannot be
+ * read, which *st is then about; their records, if that is asked for. */
+typedef struct job job;
+typedef uint64_t (*find_rows)(const job *j, uint64_t first, uint64_t count,
+                              const uint8_t **records, mdn_status *st,
+                              mdn_error *err);
+
+/* What one fetch is about, shared by its threads and not changed. */
+struct job {
     mdn_view *view;
     const uint64_t *keys;
-    const mdn_target *targets;
-    uint32_t target_count;
-    uint64_t from, size; /* the bytes of a record that are prefetched */
-    uint64_t group;      /* keys of a group */
-    int64_t *labels, *timestamps;
-} job;
+    mdn_scatter scatter;
+    /* Lines of a record to request: one at `from` and at each 64 bytes behind,
+     * `lines` of them, the last not beyond `last`. */
+    uint64_t from, lines, last;
+    uint64_t ahead; /* rows, a multiple of STEP */
+    column columns[2];
+    uint32_t column_count;
+    find_rows find;
+};
 
-/* Rows of the group that begins at first; none at or beyond last. */
 static inline uint64_t
-group_size(const job *j, uint64_t first, uint64_t last)
+least(uint64_t a, uint64_t b)
 {
-    uint64_t left = first < last ? last - first : 0;
-
-    return left < j->group ? left : j->group;
+    return a < b ? a : b;
 }
 
 static mdn_status
@@ -66,328 +85,269 @@ fail_key(const mdn_view *view, uint64_t key, mdn_error *err)
         (unsigned long long)key, (unsigned long long)view->tail.count - 1);
 }
 
-/* Request the lines of `size` bytes.  As many requests for each record of a
- * gather, wherever it begins in its first line: no branch to mispredict. */
-static inline void
-prefetch(const uint8_t *at, uint64_t size)
-{
-    for (uint64_t line = 0; line < size; line += LINE)
-        __builtin_prefetch(at + line, 0, 3);
-    __builtin_prefetch(at + size - 1, 0, 3);
-}
-
 /* The slow path: a key that is not there, or the first touch of its block. */
 static __attribute__((noinline)) mdn_status
 touch(mdn_view *view, uint64_t key, mdn_error *err)
 {
+    mdn_status st;
+
     if (key >= view->tail.count || mdn_view_erased(view, key))
         return fail_key(view, key, err);
-    return mdn_verify_record(view, key, err);
+    st = mdn_verify_record(view, key, err);
+    if (st == MDN_OK)
+        mdn_view_show_block(view, key);
+    return st;
 }
 
-/* The word of the bitmap that says whether this sample is erased; NULL if none
- * of its segment is. */
-static inline const uint64_t *
-erased_word(const uint64_t *const *erased, uint32_t shift, uint64_t key)
-{
-    const uint64_t *words = erased[key >> shift];
-    uint64_t row = key & ((UINT64_C(1) << shift) - 1);
+/* Finding. */
 
-    return words == NULL ? NULL : words + row / 64;
+/* The bits that say which records may be read, and of how many keys each is. */
+typedef struct {
+    const _Atomic uint64_t *words;
+    uint32_t shift;
+} gate;
+
+static inline gate
+gate_of(const mdn_view *view)
+{
+    const mdn_store *store = view->store;
+
+    if (view->shown != NULL)
+        return (gate){view->shown, 0};
+    return (gate){store->verified[MDN_RECORDS],
+                  store->layout.block_shift[MDN_RECORDS]};
 }
 
-/* MDN_NO_KEY if one of these keys, all of them below the count, is erased.  A
- * pass of its own: its loads then overlap, and a view in which nothing is
- * erased pays nothing. */
-static inline mdn_status
-refuse_erased(const mdn_view *view, const uint64_t *keys, uint64_t count,
-              mdn_error *err)
+static inline bool
+is_open(gate g, uint64_t key)
 {
-    const uint64_t *const *erased = view->erased;
-    const uint32_t shift = view->store->layout.segment_shift;
-    uint64_t found = 0;
+    uint64_t block = key >> g.shift;
+    uint64_t word =
+        atomic_load_explicit(&g.words[block / 64], memory_order_acquire);
 
-    if (erased == NULL)
-        return MDN_OK;
-    for (uint64_t i = 0; i < count; i++) {
-        const uint64_t *word = erased_word(erased, shift, keys[i]);
-
-        /* The bit of a row is that of its key: segments hold 2^13 or more. */
-        found |= word == NULL ? 0 : *word >> (keys[i] % 64);
-    }
-    if (!(found & 1))
-        return MDN_OK;
-    while (!mdn_view_erased(view, *keys))
-        keys++;
-    return fail_key(view, *keys, err);
+    return (word >> (block % 64)) & 1;
 }
 
-/* Addresses of the records of one group; their lines are requested.  What is
- * the same for all keys is held in locals: the atomic loads would have it read
- * anew each time. */
-static inline mdn_status
-resolve(const job *j, uint64_t first, uint64_t last, const uint8_t **records,
-        mdn_error *err)
+/* Request lines of a record: as many for each record of a gather, wherever it
+ * begins in its first line, so that there is no branch to mispredict. */
+static inline __attribute__((always_inline)) void
+request(const uint8_t *at, uint64_t lines, uint64_t last)
 {
-    const uint64_t count = group_size(j, first, last);
+    for (uint64_t line = 0; line + 1 < lines; line++)
+        __builtin_prefetch(at + line * LINE, 0, NEAR);
+    __builtin_prefetch(at + last, 0, NEAR);
+}
+
+/* Addresses of records of one size, whose lines are requested.  What is the
+ * same for all keys is held in locals: the atomic loads would have it read anew
+ * each time. */
+static inline __attribute__((always_inline)) uint64_t
+find_fixed(const job *j, uint64_t first, uint64_t count, uint64_t lines,
+           const uint8_t **records, mdn_status *st, mdn_error *err)
+{
     const mdn_store *store = j->view->store;
-    const uint64_t end = j->view->tail.count, from = j->from, size = j->size;
-    const uint32_t shift = store->layout.block_shift[MDN_RECORDS];
-    mdn_status st = MDN_OK, before;
-    uint64_t i;
+    const uint64_t *keys = j->keys + first;
+    const uint64_t end = j->view->tail.count, from = j->from, last = j->last;
+    const uint32_t shift = store->layout.segment_shift;
+    const uint64_t mask = (UINT64_C(1) << shift) - 1;
+    mdn_place *places = store->places;
+    const gate g = gate_of(j->view);
 
-    for (i = 0; i < count; i++) {
-        uint64_t key = j->keys[first + i];
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t key = keys[i];
+        mdn_place *place;
 
-        if (__builtin_expect(
-                key >= end
-                    || !mdn_store_verified(store, MDN_RECORDS, key >> shift),
-                0)
-            && (st = touch(j->view, key, err)) != MDN_OK)
-            break;
-        records[i] = mdn_view_record(j->view, key);
-        prefetch(records[i] + from, size);
+        if (__builtin_expect(key >= end || !is_open(g, key), 0)
+            && (*st = touch(j->view, key, err)) != MDN_OK)
+            return i;
+        place = &places[key >> shift];
+        records[i] = atomic_load_explicit(&place->base, memory_order_acquire)
+                     + (key & mask) * place->stride;
+        request(records[i] + from, lines, last);
     }
-    /* The first bad row is the one that is reported. */
-    before = refuse_erased(j->view, j->keys + first, i, err);
-    return before != MDN_OK ? before : st;
+    return count;
 }
 
-/* Request what resolve will read for these keys: the ends of records. */
+/* Compiled for records of so many lines.  With BMI2 a shift by a variable takes
+ * one instruction instead of three, and there are two for each key. */
+#define FIND(name, target, lines)                                              \
+    target static uint64_t name(const job *j, uint64_t first, uint64_t count,  \
+                                const uint8_t **records, mdn_status *st,       \
+                                mdn_error *err)                                \
+    {                                                                          \
+        return find_fixed(j, first, count, lines, records, st, err);           \
+    }
+#define PLAIN
+
+FIND(find_1, PLAIN, 1)
+FIND(find_2, PLAIN, 2)
+FIND(find_3, PLAIN, 3)
+FIND(find_4, PLAIN, 4)
+FIND(find_many, PLAIN, j->lines)
+
+#if defined(__x86_64__)
+#define BMI2 __attribute__((target("bmi,bmi2")))
+FIND(find_1_bmi2, BMI2, 1)
+FIND(find_2_bmi2, BMI2, 2)
+FIND(find_3_bmi2, BMI2, 3)
+FIND(find_4_bmi2, BMI2, 4)
+#endif
+
+static find_rows
+choose_find(uint64_t lines)
+{
+    static const find_rows plain[] = {find_1, find_2, find_3, find_4};
+
+#if defined(__x86_64__)
+    static const find_rows bmi2[] = {find_1_bmi2, find_2_bmi2, find_3_bmi2,
+                                     find_4_bmi2};
+
+    if (lines <= 4 && __builtin_cpu_supports("bmi2"))
+        return bmi2[lines - 1];
+#endif
+    return lines <= 4 ? plain[lines - 1] : find_many;
+}
+
+/* The same with bytes fields: payloads that are wanted are requested, too. */
+static uint64_t
+find_ragged(const job *j, uint64_t first, uint64_t count,
+            const uint8_t **records, mdn_status *st, mdn_error *err)
+{
+    const uint64_t *keys = j->keys + first;
+    const uint64_t end = j->view->tail.count;
+    const gate g = gate_of(j->view);
+
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t key = keys[i], from = j->from, size = j->last + 1;
+
+        if (__builtin_expect(key >= end || !is_open(g, key), 0)
+            && (*st = touch(j->view, key, err)) != MDN_OK)
+            return i;
+        records[i] = mdn_view_record(j->view, key);
+        if (j->scatter.has_bytes) {
+            from = 0;
+            size = least(mdn_view_record_size(j->view, key), REQUEST_MAX);
+        }
+        request(records[i] + from, (size - 1) / LINE + 2, size - 1);
+    }
+    return count;
+}
+
+/* Without records: keys that are there. */
+static uint64_t
+find_none(const job *j, uint64_t first, uint64_t count, const uint8_t **records,
+          mdn_status *st, mdn_error *err)
+{
+    const uint64_t *keys = j->keys + first;
+    const uint64_t end = j->view->tail.count;
+
+    (void)records;
+    for (uint64_t i = 0; i < count; i++) {
+        if (__builtin_expect(
+                keys[i] >= end || mdn_view_erased(j->view, keys[i]), 0)) {
+            *st = fail_key(j->view, keys[i], err);
+            return i;
+        }
+    }
+    return count;
+}
+
+/* How many of these rows, whose keys are there, a column has verified. */
+static inline uint64_t
+find_column(const job *j, const column *c, uint64_t first, uint64_t count,
+            mdn_status *st, mdn_error *err)
+{
+    const uint64_t *keys = j->keys + first;
+    const gate g = {j->view->store->verified[c->kind], MDN_COLUMN_BLOCK_SHIFT};
+
+    for (uint64_t i = 0; i < count; i++) {
+        mdn_status now;
+
+        if (__builtin_expect(!is_open(g, keys[i]), 0)
+            && (now = mdn_verify_column(j->view, c->kind, keys[i], err))
+                   != MDN_OK) {
+            *st = now; /* of an earlier row than what may be there */
+            return i;
+        }
+        __builtin_prefetch(c->from + keys[i], 0, NEAR);
+    }
+    return count;
+}
+
+static uint64_t
+find(const job *j, uint64_t first, uint64_t count, const uint8_t **records,
+     mdn_status *st, mdn_error *err)
+{
+    uint64_t found = j->find(j, first, count, records, st, err);
+
+    for (uint32_t c = 0; c < j->column_count; c++)
+        found = find_column(j, &j->columns[c], first, found, st, err);
+    return found;
+}
+
+/* Request what find_ragged will read for these keys: the ends of records. */
 static inline void
 prepare(const job *j, uint64_t first, uint64_t last)
 {
-    const uint64_t count = group_size(j, first, last);
     const mdn_store *store = j->view->store;
     const int64_t *ends = mdn_store_column(store, MDN_OFFSETS);
+    const uint64_t end = j->view->tail.count;
 
     if (!store->layout.has[MDN_OFFSETS])
         return;
-    for (uint64_t i = 0; i < count; i++) {
-        uint64_t key = j->keys[first + i];
+    for (uint64_t i = first; i < last; i++) {
+        uint64_t key = j->keys[i];
 
-        if (key < j->view->tail.count) {
-            __builtin_prefetch(ends + key, 0, 3);
-            if (key > 0)
-                __builtin_prefetch(ends + key - 1, 0, 3);
+        if (key > 0 && key < end) {
+            __builtin_prefetch(ends + key, 0, NEAR);
+            __builtin_prefetch(ends + key - 1, 0, NEAR);
         }
     }
 }
 
-/* Copying.  With a constant size the moves of mdn_copy_by_16 are unrolled. */
+/* Copying. */
 
-#define COPY_ROWS(move)                                                        \
-    for (uint64_t i = 0; i < count; i++)                                       \
-    move(to + i * size, records[i] + offset, size)
-
-#define COPY_CLASS(pieces)                                                     \
-    case pieces:                                                               \
-        for (uint64_t i = 0; i < count; i++)                                   \
-            copy_pieces(to + i * size, records[i] + offset, size, pieces);     \
-        break
-
-/* pieces - 1 moves of 16 bytes and one that ends with the field. */
-static inline __attribute__((always_inline)) void
-copy_pieces(uint8_t *to, const uint8_t *from, uint64_t size, uint64_t pieces)
+static inline mdn_status
+copy_step(const job *j, mdn_unpacker *unpacker, const uint8_t *const *records,
+          uint64_t first, uint64_t count, mdn_error *err)
 {
-#pragma GCC unroll 16
-    for (uint64_t p = 0; p + 1 < pieces; p++)
-        memcpy(to + 16 * p, from + 16 * p, 16);
-    memcpy(to + size - 16, from + size - 16, 16);
-}
+    const uint64_t *keys = j->keys + first;
 
-static inline __attribute__((always_inline)) void
-move_exactly(uint8_t *to, const uint8_t *from, uint64_t count_bytes)
-{
-    memcpy(to, from, count_bytes);
-}
-
-static void
-copy_field(uint8_t *to, const uint8_t *const *records, uint64_t count,
-           uint64_t offset, uint64_t size)
-{
-    if (size == 8) {
+    for (uint32_t c = 0; c < j->column_count; c++) {
         for (uint64_t i = 0; i < count; i++)
-            move_exactly(to + i * 8, records[i] + offset, 8);
-        return;
+            j->columns[c].to[first + i] = j->columns[c].from[keys[i]];
     }
-    if (size == 4) {
-        for (uint64_t i = 0; i < count; i++)
-            move_exactly(to + i * 4, records[i] + offset, 4);
-        return;
-    }
-    if (size < 16) {
-        COPY_ROWS(mdn_copy);
-        return;
-    }
-    switch ((size + 15) / 16) {
-        COPY_CLASS(1);
-        COPY_CLASS(2);
-        COPY_CLASS(3);
-        COPY_CLASS(4);
-        COPY_CLASS(5);
-        COPY_CLASS(6);
-        COPY_CLASS(7);
-        COPY_CLASS(8);
-        COPY_CLASS(9);
-        COPY_CLASS(10);
-        COPY_CLASS(11);
-        COPY_CLASS(12);
-    default: COPY_ROWS(mdn_copy);
-    }
+    return mdn_scatter_rows(&j->scatter, unpacker, records, first, count, err);
 }
 
-/* The target has room for this payload, and for no more. */
+/* Rows below `found` are in the ring, or copied.  A row that cannot be found
+ * becomes the end. */
 static mdn_status
-check_room(const mdn_field *field, const mdn_target *target, uint64_t row,
-           uint64_t size, mdn_error *err)
+gather_plainly(const job *j, uint64_t first, uint64_t last, mdn_error *err)
 {
-    int64_t room = target->offsets[row + 1] - target->offsets[row];
+    const uint8_t *ring[RING];
+    mdn_unpacker unpacker = {.size = 0};
+    mdn_status st = MDN_OK, missed = MDN_OK;
+    uint64_t found = first;
 
-    if (room == (int64_t)size)
-        return MDN_OK;
-    return mdn_fail(err, MDN_INVALID,
-                    "field '%s', row %llu: offsets leave %lld bytes "
-                    "for %llu",
-                    field->name, (unsigned long long)row, (long long)room,
-                    (unsigned long long)size);
-}
+    prepare(j, first, least(first + STEP + j->ahead, last));
+    for (uint64_t i = first; i < last && st == MDN_OK; i += STEP) {
+        while (found < last && found < i + STEP + j->ahead) {
+            uint64_t count = least(STEP, last - found), got;
 
-static mdn_status
-copy_bytes(const job *j, const mdn_target *target,
-           const uint8_t *const *records, uint64_t first, uint64_t count,
-           mdn_error *err)
-{
-    const mdn_schema *schema = j->view->store->schema;
-    const mdn_field *field = &schema->fields[target->field];
-    uint64_t nth = (field->offset - schema->fixed_size) / 4;
-    mdn_status st = MDN_OK;
-
-    for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
-        uint64_t size = mdn_load_u32(records[i] + field->offset);
-
-        st = check_room(field, target, first + i, size, err);
-        if (st == MDN_OK && size > 0)
-            memcpy((uint8_t *)target->values + target->offsets[first + i],
-                   records[i] + schema->head_size
-                       + mdn_payloads_before(schema, records[i], nth),
-                   size);
-    }
-    return st;
-}
-
-/* Where the payload of a row goes, if the record has no other, so that its
- * frame can be unpacked there. */
-static mdn_status
-place_of(const job *j, const uint8_t *record, uint64_t row, uint8_t **out,
-         mdn_error *err)
-{
-    const mdn_schema *schema = j->view->store->schema;
-    const mdn_target *target = j->targets;
-    const mdn_field *field;
-
-    *out = NULL;
-    if (schema->bytes_count != 1)
-        return MDN_OK;
-    while (schema->fields[target->field].dtype != MDN_BYTES)
-        target++; /* there is one, or nothing would be unpacked */
-    field = &schema->fields[target->field];
-    *out = (uint8_t *)target->values + target->offsets[row];
-    return check_room(field, target, row, mdn_load_u32(record + field->offset),
-                      err);
-}
-
-/* The bytes fields of records that may hold a frame. */
-static mdn_status
-unpack_group(const job *j, mdn_unpacker *u, const uint8_t *const *records,
-             uint64_t first, uint64_t count, mdn_error *err)
-{
-    const mdn_schema *schema = j->view->store->schema;
-    const uint8_t *payloads = NULL;
-    uint8_t *place = NULL;
-    mdn_status st = MDN_OK;
-
-    for (uint64_t i = 0; i < count && st == MDN_OK; i++) {
-        st = place_of(j, records[i], first + i, &place, err);
-        if (st == MDN_OK)
-            st = mdn_payloads_find(j->view, u, j->keys[first + i], records[i],
-                                   place, &payloads, err);
-        for (uint32_t t = 0; t < j->target_count && st == MDN_OK; t++) {
-            const mdn_target *target = &j->targets[t];
-            const mdn_field *field = &schema->fields[target->field];
-            uint64_t nth = (field->offset - schema->fixed_size) / 4, size;
-            uint8_t *to;
-
-            if (field->dtype != MDN_BYTES)
-                continue;
-            size = mdn_load_u32(records[i] + field->offset);
-            to = (uint8_t *)target->values + target->offsets[first + i];
-            st = check_room(field, target, first + i, size, err);
-            if (st == MDN_OK && size > 0 && to != payloads)
-                memcpy(to,
-                       payloads + mdn_payloads_before(schema, records[i], nth),
-                       size);
+            prepare(j, least(found + STEP + j->ahead, last),
+                    least(found + 2 * STEP + j->ahead, last));
+            got = find(j, found, count, ring + (found - first) % RING, &missed,
+                       err);
+            found += got;
+            last = got < count ? found : last;
         }
+        if (i < last)
+            st = copy_step(j, &unpacker, ring + (i - first) % RING, i,
+                           least(STEP, last - i), err);
     }
-    return st;
-}
-
-static mdn_status
-copy_group(const job *j, mdn_unpacker *u, const uint8_t *const *records,
-           uint64_t first, uint64_t last, mdn_error *err)
-{
-    const uint64_t count = group_size(j, first, last);
-    const mdn_schema *schema = j->view->store->schema;
-    mdn_status st = MDN_OK;
-
-    for (uint32_t t = 0; t < j->target_count && st == MDN_OK; t++) {
-        const mdn_target *target = &j->targets[t];
-        const mdn_field *field = &schema->fields[target->field];
-
-        if (field->dtype != MDN_BYTES)
-            copy_field((uint8_t *)target->values + first * field->size_bytes,
-                       records, count, field->offset, field->size_bytes);
-        else if (!j->view->store->layout.compressed)
-            st = copy_bytes(j, target, records, first, count, err);
-    }
-    if (u != NULL && st == MDN_OK)
-        st = unpack_group(j, u, records, first, count, err);
-    return st;
-}
-
-/* Whether frames may have to be unpacked for a target. */
-static bool
-unpacks(const job *j)
-{
-    const mdn_store *store = j->view->store;
-
-    for (uint32_t t = 0; t < j->target_count && store->layout.compressed; t++) {
-        if (store->schema->fields[j->targets[t].field].dtype == MDN_BYTES)
-            return true;
-    }
-    return false;
-}
-
-static mdn_status
-gather_records(const job *j, uint64_t first, uint64_t last, mdn_error *err)
-{
-    const uint8_t *records[2][GROUP_MAX];
-    const uint64_t group = j->group;
-    mdn_unpacker room = {.size = 0}, *u = unpacks(j) ? &room : NULL;
-    mdn_status st;
-    int now = 0;
-
-    prepare(j, first, last);
-    prepare(j, first + group, last);
-    st = resolve(j, first, last, records[0], err);
-    for (uint64_t i = first; i < last && st == MDN_OK; i += group, now = !now) {
-        prepare(j, i + 2 * group, last);
-        st = resolve(j, i + group, last, records[!now], err);
-        if (st == MDN_OK)
-            st = copy_group(j, u, records[now], i, last, err);
-    }
-    mdn_unpacker_free(&room);
-    return st;
+    mdn_unpacker_free(&unpacker);
+    return st != MDN_OK ? st : missed;
 }
 
 /* The same where segments are linked: their files may change meanwhile. */
@@ -404,7 +364,7 @@ run_gathering(void *arg)
 {
     gathering *g = arg;
 
-    g->status = gather_records(g->job, g->first, g->last, g->err);
+    g->status = gather_plainly(g->job, g->first, g->last, g->err);
 }
 
 static mdn_status
@@ -420,48 +380,13 @@ gather_linked(const job *j, uint64_t first, uint64_t last, mdn_error *err)
     return st;
 }
 
-/* Numbers of one column by key. */
-static mdn_status
-gather_column(mdn_view *view, mdn_kind kind, const uint64_t *keys,
-              uint64_t first, uint64_t last, int64_t *out, mdn_error *err)
-{
-    const int64_t *column = mdn_store_column(view->store, kind);
-    mdn_status st;
-
-    for (uint64_t i = first; i < last; i++) {
-        uint64_t key = keys[i];
-        uint64_t ahead = i + COLUMN_AHEAD < last ? keys[i + COLUMN_AHEAD] : key;
-
-        if (ahead < view->tail.count)
-            __builtin_prefetch(column + ahead, 0, 3);
-        if (__builtin_expect(
-                key >= view->tail.count || mdn_view_erased(view, key), 0))
-            return fail_key(view, key, err);
-        if (__builtin_expect(!mdn_store_verified(view->store, kind,
-                                                 key >> MDN_COLUMN_BLOCK_SHIFT),
-                             0)
-            && (st = mdn_verify_column(view, kind, key, err)) != MDN_OK)
-            return st;
-        out[i] = column[key];
-    }
-    return MDN_OK;
-}
-
 static mdn_status
 gather_rows(const job *j, uint64_t first, uint64_t last, mdn_error *err)
 {
-    mdn_status st = MDN_OK;
+    bool linked = j->lines > 0 && j->view->history->link_count > 0;
+    mdn_status st = linked ? gather_linked(j, first, last, err)
+                           : gather_plainly(j, first, last, err);
 
-    if (j->target_count > 0)
-        st = j->view->history->link_count == 0
-                 ? gather_records(j, first, last, err)
-                 : gather_linked(j, first, last, err);
-    if (st == MDN_OK && j->labels != NULL)
-        st = gather_column(j->view, MDN_LABELS, j->keys, first, last, j->labels,
-                           err);
-    if (st == MDN_OK && j->timestamps != NULL)
-        st = gather_column(j->view, MDN_TIMESTAMPS, j->keys, first, last,
-                           j->timestamps, err);
     if (st == MDN_OK)
         st = mdn_store_check_late(j->view->store, j->keys + first, last - first,
                                   err);
@@ -526,37 +451,39 @@ gather_in_parts(const job *j, uint64_t count, uint32_t threads, mdn_error *err)
 
 /* Arguments. */
 
-/* Bytes from .. end of each record are what is read first. */
+/* Bytes from .. end of each record are what is read first.  Where records may
+ * begin in a line follows from the stride; linked ones begin anywhere. */
 static void
 plan(job *j, uint64_t from, uint64_t end)
 {
+    const mdn_store *store = j->view->store;
+    uint64_t stride = store->layout.record_size, step, begin;
+
+    if (store->layout.has[MDN_OFFSETS] || j->view->history->link_count > 0)
+        stride = 1;
+    step = least(stride & (0 - stride), LINE); /* divides all their offsets */
+    begin = LINE - step + from % step;         /* in a line, at most */
     j->from = from;
-    j->size = end - from < PREFETCH_MAX ? end - from : PREFETCH_MAX;
-    j->group = GROUP_BYTES / j->size;
-    if (j->group > GROUP_MAX)
-        j->group = GROUP_MAX;
-    if (j->group < GROUP_MIN)
-        j->group = GROUP_MIN;
+    j->last = least(end - from, REQUEST_MAX) - 1;
+    j->lines = (begin + j->last) / LINE + 1;
+    j->last = least(j->last, (j->lines - 1) * LINE);
+    j->ahead = least(AHEAD_BYTES / (j->last + 1), AHEAD_MAX) / STEP * STEP;
+    if (j->ahead < STEP)
+        j->ahead = STEP;
+    j->find =
+        store->layout.has[MDN_OFFSETS] ? find_ragged : choose_find(j->lines);
 }
 
-static mdn_status
-check_targets(job *j, mdn_error *err)
+/* The bytes of a record that the targets are read from. */
+static void
+plan_targets(job *j)
 {
     const mdn_schema *schema = j->view->store->schema;
     uint64_t from = UINT64_MAX, end = 0;
 
-    for (uint32_t t = 0; t < j->target_count; t++) {
-        const mdn_field *field;
+    for (uint32_t t = 0; t < j->scatter.target_count; t++) {
+        const mdn_field *field = &schema->fields[j->scatter.targets[t].field];
 
-        if (j->targets[t].field >= schema->field_count)
-            return mdn_fail(err, MDN_INVALID,
-                            "field number %u; the schema has %u fields",
-                            j->targets[t].field, schema->field_count);
-        field = &schema->fields[j->targets[t].field];
-        if (field->dtype == MDN_BYTES && j->targets[t].offsets == NULL)
-            return mdn_fail(err, MDN_INVALID,
-                            "field '%s' is bytes and needs offsets",
-                            field->name);
         if (field->offset < from)
             from = field->offset;
         if (field->offset + field->size_bytes > end)
@@ -564,12 +491,16 @@ check_targets(job *j, mdn_error *err)
         if (field->dtype == MDN_BYTES)
             end = schema->head_size;
     }
-    if (j->target_count > 0)
+    if (end > 0)
         plan(j, from, end);
-    if (j->labels != NULL && !mdn_view_has_labels(j->view))
-        return mdn_fail(err, MDN_INVALID, "%s has no labels",
-                        j->view->store->path);
-    return MDN_OK;
+}
+
+static void
+add_column(job *j, mdn_kind kind, int64_t *to)
+{
+    if (to != NULL)
+        j->columns[j->column_count++] =
+            (column){kind, mdn_store_column(j->view->store, kind), to};
 }
 
 mdn_status
@@ -578,16 +509,18 @@ mdn_view_fetch(mdn_view *view, const uint64_t *keys, uint64_t count,
                int64_t *labels, int64_t *timestamps, uint32_t threads,
                mdn_error *err)
 {
-    job j = {.view = view,
-             .keys = keys,
-             .targets = targets,
-             .target_count = target_count,
-             .labels = labels,
-             .timestamps = timestamps};
-    mdn_status st = check_targets(&j, err);
+    job j = {.view = view, .keys = keys, .ahead = AHEAD_MAX, .find = find_none};
+    mdn_status st =
+        mdn_scatter_plan(&j.scatter, view, keys, targets, target_count, err);
 
     if (st != MDN_OK)
         return st;
+    if (labels != NULL && !mdn_view_has_labels(view))
+        return mdn_fail(err, MDN_INVALID, "%s has no labels",
+                        view->store->path);
+    plan_targets(&j);
+    add_column(&j, MDN_LABELS, labels);
+    add_column(&j, MDN_TIMESTAMPS, timestamps);
     if (threads > THREADS_MAX)
         threads = THREADS_MAX;
     if (threads > count / ROWS_PER_THREAD)
@@ -597,13 +530,42 @@ mdn_view_fetch(mdn_view *view, const uint64_t *keys, uint64_t count,
     return gather_in_parts(&j, count, threads, err);
 }
 
+/* Lengths of a bytes field of some rows, into offsets[1], [2], ...  Of a record
+ * with one payload and no frame, which was verified, its end says it all. */
+static mdn_status
+add_lengths(const job *j, uint64_t first, uint64_t count, int64_t *offsets,
+            mdn_error *err)
+{
+    const mdn_schema *schema = j->view->store->schema;
+    const bool plain =
+        schema->bytes_count == 1 && !j->view->store->layout.compressed;
+    const uint64_t *keys = j->keys + first, end = j->view->tail.count;
+    const uint8_t *records[RING];
+    const gate g = gate_of(j->view);
+    mdn_status st = MDN_OK;
+
+    if (!plain && find_ragged(j, first, count, records, &st, err) < count)
+        return st;
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t size;
+
+        if (plain && __builtin_expect(keys[i] >= end || !is_open(g, keys[i]), 0)
+            && (st = touch(j->view, keys[i], err)) != MDN_OK)
+            return st;
+        size = plain
+                   ? mdn_view_record_size(j->view, keys[i]) - schema->head_size
+                   : mdn_load_u32(records[i] + j->from);
+        offsets[i + 1] = offsets[i] + (int64_t)size;
+    }
+    return MDN_OK;
+}
+
 mdn_status
 mdn_view_offsets(mdn_view *view, const uint64_t *keys, uint64_t count,
                  uint32_t field, int64_t *offsets, mdn_error *err)
 {
     const mdn_schema *schema = view->store->schema;
     job j = {.view = view, .keys = keys};
-    const uint8_t *records[GROUP_MAX];
     mdn_status st = MDN_OK;
 
     if (field >= schema->field_count
@@ -612,13 +574,10 @@ mdn_view_offsets(mdn_view *view, const uint64_t *keys, uint64_t count,
                         field);
     plan(&j, schema->fields[field].offset, schema->fields[field].offset + 4);
     offsets[0] = 0;
-    prepare(&j, 0, count);
-    for (uint64_t i = 0; i < count && st == MDN_OK; i += j.group) {
-        prepare(&j, i + j.group, count);
-        st = resolve(&j, i, count, records, err);
-        for (uint64_t k = 0; k < group_size(&j, i, count) && st == MDN_OK; k++)
-            offsets[i + k + 1] =
-                offsets[i + k] + (int64_t)mdn_load_u32(records[k] + j.from);
+    prepare(&j, 0, least(RING, count));
+    for (uint64_t i = 0; i < count && st == MDN_OK; i += RING) {
+        prepare(&j, least(i + RING, count), least(i + 2 * RING, count));
+        st = add_lengths(&j, i, least(RING, count - i), offsets + i, err);
     }
     return st;
 }

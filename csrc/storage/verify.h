@@ -15,6 +15,10 @@ struct mdn_view {
     /* Per segment the erased rows, 64 in a word, or NULL; NULL altogether as
      * long as nothing is erased.  In the history. */
     const uint64_t **erased;
+    /* With erased samples a bit per key, set when it may be read without
+     * further questions: verified, and not erased.  NULL as long as nothing is
+     * erased: then the verified bits of the store say as much. */
+    _Atomic uint64_t *shown;
 
     atomic_uint references;
     /* The last, not full block of each kind was checked against the tail.  It
@@ -33,6 +37,10 @@ mdn_status mdn_verify_record(mdn_view *view, uint64_t key, mdn_error *err);
 /* The same for the rows of a column in the block of key. */
 mdn_status mdn_verify_column(mdn_view *view, mdn_kind kind, uint64_t key,
                              mdn_error *err);
+
+/* Set the bits of `shown`, if there are any, in the block of a key whose record
+ * was verified. */
+void mdn_view_show_block(mdn_view *view, uint64_t key);
 
 /* key < count. */
 static inline bool

@@ -18,13 +18,40 @@ list_erased(mdn_view *view, mdn_error *err)
     if (history->erased_count == 0)
         return MDN_OK;
     view->erased = calloc(segments, sizeof *view->erased);
-    if (view->erased == NULL)
-        return mdn_fail_nomem(err, segments * sizeof *view->erased);
+    view->shown = calloc(view->tail.count / 64 + 1, sizeof *view->shown);
+    if (view->erased == NULL || view->shown == NULL)
+        return mdn_fail_nomem(err, view->tail.count / 8);
     for (uint64_t s = 0; s < segments && s < history->segment_count; s++) {
         if (history->fates[s].erased != NULL)
             view->erased[s] = history->fates[s].erased->words;
     }
     return MDN_OK;
+}
+
+void
+mdn_view_show_block(mdn_view *view, uint64_t key)
+{
+    const mdn_layout *layout = &view->store->layout;
+    const uint64_t rows = UINT64_C(1) << layout->block_shift[MDN_RECORDS];
+    uint64_t first = key & ~(rows - 1), end = first + rows;
+
+    if (view->shown == NULL)
+        return;
+    if (end > view->tail.count)
+        end = view->tail.count;
+    while (first < end) {
+        uint64_t n =
+            64 - first % 64 < end - first ? 64 - first % 64 : end - first;
+        uint64_t word = (n == 64 ? UINT64_MAX : (UINT64_C(1) << n) - 1)
+                        << (first % 64);
+        const uint64_t *erased = view->erased[first >> layout->segment_shift];
+
+        if (erased != NULL)
+            word &= ~erased[mdn_layout_row(layout, first) / 64];
+        atomic_fetch_or_explicit(&view->shown[first / 64], word,
+                                 memory_order_release);
+        first += n;
+    }
 }
 
 mdn_status
@@ -64,6 +91,7 @@ mdn_view_release(mdn_view *view)
                != 1)
         return;
     free(view->erased);
+    free(view->shown);
     mdn_history_release(view->history);
     mdn_store_release(view->store);
     free(view);

@@ -382,7 +382,8 @@ is_told(mdn_view *view)
 }
 
 bool
-mdn_wants_resident(mdn_view *view, const uint64_t *keys, uint64_t count)
+mdn_wants_resident(mdn_view *view, const uint64_t *keys, uint64_t count,
+                   unsigned what)
 {
     uint64_t some[SAMPLE], taken = least(count, SAMPLE);
     mdn_spans spans = {0};
@@ -392,8 +393,7 @@ mdn_wants_resident(mdn_view *view, const uint64_t *keys, uint64_t count)
         return true;
     for (uint64_t i = 0; i < taken; i++)
         some[i] = keys[count / taken * i + count % taken * i / taken];
-    if (mdn_wants_of(view, some, taken, MDN_WANT_RECORDS, NULL, &spans, NULL)
-        != MDN_OK)
+    if (mdn_wants_of(view, some, taken, what, NULL, &spans, NULL) != MDN_OK)
         return false;
     all = mdn_spans_resident(&spans, view->store->io) == spans.bytes
           && is_told(view);

@@ -27,9 +27,10 @@ mdn_status mdn_wants_of(mdn_view *view, const uint64_t *keys, uint64_t count,
 mdn_status mdn_wants_segment(mdn_view *view, uint64_t segment, mdn_spans *spans,
                              mdn_error *err);
 
-/* Is what a few keys need in memory?  At most 256 of them are looked at, evenly
+/* Is what keys need in memory?  At most 256 of them are looked at, evenly
  * spread.  False, too, when the kernel does not say: it does only to those who
  * own the files. */
-bool mdn_wants_resident(mdn_view *view, const uint64_t *keys, uint64_t count);
+bool mdn_wants_resident(mdn_view *view, const uint64_t *keys, uint64_t count,
+                        unsigned what);
 
 #endif

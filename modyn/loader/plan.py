@@ -97,6 +97,10 @@ class Loader:
         processes is filled up with the first samples of the pass.  By default
         those of torch.distributed, if it is initialised when the loader is made,
         and otherwise 0 of 1.
+    memory_budget : int, optional
+        Bytes that batches may take, filled or being filled, until the loop takes
+        them; fewer than `prefetch` are ahead then.  Payloads count as well: a
+        batch that is larger than all of it comes alone.
     decode : dict of functions by field, or function, optional
         By field: called with each sample of the field, a memoryview of its bytes
         or an array.  What it returns takes the place of the field: one tensor
@@ -117,6 +121,8 @@ class Loader:
 
     Raises
     ------
+    ValueError
+        Also when `memory_budget` cannot hold one batch; gives both numbers.
     KeyError
         While iterating, in place of the batch with a key that the dataset has
         not got, and after all batches before it.
@@ -172,6 +178,7 @@ class Loader:
         bucket_batches: int = 64,
         rank: int | None = None,
         world_size: int | None = None,
+        memory_budget: int | None = None,
         decode: Decode | None = None,
         decode_workers: int = 2,
         decode_processes: bool = False,
@@ -206,12 +213,13 @@ class Loader:
         }
         self._bucket_by = bucket_by
         self._stages = Stages(
-            decode=decode,
+            decode=dict(decode) if isinstance(decode, Mapping) else decode,
             decode_workers=decode_workers,
             decode_processes=decode_processes,
             collate=collate,
             device=check_device(device),
         )
+        self._memory_budget = memory_budget
         self._process: Process | None = self._new_process()
 
     def __len__(self) -> int:
@@ -345,8 +353,12 @@ class Loader:
         return LoaderDataset(self)
 
     def _share(self, worker: int, workers: int, user: int) -> Batches:
-        """Return the batches of one of these workers of a DataLoader, in its process."""
-        return self._begin(self._cursor.begin_share(user) + worker, stride=workers)
+        """Return the batches of one of these workers of a DataLoader, in its process.
+
+        They stay in main memory: a device is for the process that trains.
+        """
+        first = self._cursor.begin_share(user) + worker
+        return self._begin(first, stride=workers, on_device=False)
 
     # ----- of one process -----
 
@@ -357,14 +369,18 @@ class Loader:
         return self._process
 
     def _new_process(self) -> Process:
-        return Process(self._source, self._samples, self._options, self._stages)
+        return Process(
+            self._source, self._samples, self._options, self._stages, self._memory_budget
+        )
 
-    def _begin(self, first: int, stride: int = 1) -> Batches:
-        if stride == 1:
-            progress = self._cursor.begin(first)
-        else:
-            progress = states.Progress(self._cursor.epoch, first)  # nobody's
-        return self._ours().begin(progress, stride, threads=self._threads, depth=self._prefetch)
+    def _begin(self, first: int, stride: int = 1, *, on_device: bool = True) -> Batches:
+        progress = states.Progress(self._cursor.epoch, first)
+        batches = self._ours().begin(
+            progress, stride, threads=self._threads, depth=self._prefetch, on_device=on_device
+        )
+        if stride == 1:  # otherwise it is no place in the pass
+            self._cursor.follow(progress)
+        return batches
 
     def _batch_count(self) -> int:
         """Return beyond which number no batch is."""

@@ -15,6 +15,7 @@ from modyn.loader.ahead import Source as Stage
 from modyn.loader.arguments import field_names
 from modyn.loader.batch import Parts
 from modyn.loader.batches import Batches, Filled
+from modyn.loader.budget import Budget
 from modyn.loader.decode import Collate, Decode, Decoding
 from modyn.loader.device import AHEAD, Backend, OnDevice, open_backend
 from modyn.loader.pinned import Lender
@@ -48,13 +49,21 @@ class Process:
         Of _core.Loader.
     stages : Stages
         What comes behind it.
+    memory_budget : int or None
+        See Loader.
     """
 
     def __init__(
-        self, source: Source, samples: Samples, options: dict[str, Any], stages: Stages
+        self,
+        source: Source,
+        samples: Samples,
+        options: dict[str, Any],
+        stages: Stages,
+        memory_budget: int | None,
     ) -> None:
         self.pid = os.getpid()
         self.core = _core.Loader(source.view, samples.keys, samples.weights, **options)
+        self.budget = Budget(memory_budget, batch_bytes=self.core.batch_bytes)
         self._parts = Parts.of(self.core, field_names(source.view))
         self._device = stages.device
         self._lender: Lender | None = None  # made when a device is first used
@@ -67,19 +76,30 @@ class Process:
         )
         self.tally = Tally()
 
-    def begin(self, progress: Progress, stride: int, *, threads: int, depth: int) -> Batches:
-        """Return the batches from where `progress` is."""
+    def begin(
+        self, progress: Progress, stride: int, *, threads: int, depth: int, on_device: bool
+    ) -> Batches:
+        """Return the batches from where `progress` is; in main memory, or where they belong."""
         first, _ = progress.place
         core = self.core.begin(
-            epoch=progress.epoch, first=first, threads=threads, depth=depth, stride=stride
+            epoch=progress.epoch,
+            first=first,
+            threads=threads,
+            depth=depth,
+            stride=stride,
+            memory=self.budget.for_batches,
         )
-        return Batches(self._stages(core, first, stride, depth), progress, self.tally)
+        device = self._device if on_device else None
+        stages = self._stages(core, first, stride, depth, device)
+        return Batches(stages, progress, self.tally)
 
-    def _stages(self, core: _core.Epoch, first: int, stride: int, depth: int) -> Stage:
+    def _stages(
+        self, core: _core.Epoch, first: int, stride: int, depth: int, device: str | None
+    ) -> Stage:
         """Return the last of the stages that batches pass on their way to the loop."""
-        if self._device is None:
+        if device is None:
             return self._decoded(Filled(core, self._parts), first, stride, depth, None)
-        backend = open_backend(self._device)
+        backend = open_backend(device)
         if self._lender is None:
             self._lender = self._new_lender(backend, depth)
         filled = Filled(core, self._parts, self._lender)

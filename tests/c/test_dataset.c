@@ -531,6 +531,62 @@ threads_read_while_one_appends(void)
     }
 }
 
+/* What the threads below do: fetch what is left, and one sample that is not. */
+static void *
+read_what_is_left(void *argument)
+{
+    enum { COUNT = 9000 };
+    stage *s = argument;
+    mdn_view *view = take(s);
+    uint64_t left[COUNT], gone = 3 * 2500, count = 0;
+    int64_t time;
+
+    for (uint64_t key = 0; key < COUNT; key++) {
+        if (key % 3 != 0)
+            left[count++] = key;
+    }
+    if (samples_check_keys(view, left, count, 2, NULL) != MDN_OK
+        || mdn_view_fetch(view, &gone, 1, NULL, 0, NULL, &time, 1, NULL)
+               != MDN_NO_KEY)
+        atomic_fetch_add(&s->wrong, 1);
+    mdn_view_release(view);
+    return NULL;
+}
+
+/* The bits of a view that say which samples may be read are set by whoever
+ * comes first, also of the last, not full block. */
+static void
+threads_come_first_to_a_view_with_erased_samples(void)
+{
+    enum { COUNT = 9000, THREADS = 4 };
+
+    for (int k = 0; k < 2; k++) {
+        const char *path = samples_path();
+        mdn_dataset *dataset =
+            samples_create(&mdn_io_system, path, SCHEMAS[k], true);
+        uint64_t erased[COUNT / 3], n = 0;
+        pthread_t readers[THREADS];
+        stage s = {.stop = false};
+
+        CHECK(samples_append(dataset, 0, COUNT, NULL) == MDN_OK);
+        for (uint64_t i = 0; i < COUNT / 3; i++)
+            erased[i] = 3 * i;
+        CHECK(mdn_dataset_erase(dataset, erased, COUNT / 3, "me", "", &n, NULL)
+              == MDN_OK);
+        CHECK(n == COUNT / 3);
+        s.view = view_of(dataset);
+        for (int t = 0; t < THREADS; t++)
+            CHECK(pthread_create(&readers[t], NULL, read_what_is_left, &s)
+                  == 0);
+        for (int t = 0; t < THREADS; t++)
+            pthread_join(readers[t], NULL);
+        CHECK(atomic_load(&s.wrong) == 0);
+        mdn_view_release(atomic_load(&s.view));
+        mdn_dataset_free(dataset);
+        samples_remove(path);
+    }
+}
+
 /* Metadata streams. */
 
 static void
@@ -594,6 +650,7 @@ main(void)
 {
     RUN(an_unknown_key_is_named_whatever_the_threads);
     RUN(threads_read_while_one_appends);
+    RUN(threads_come_first_to_a_view_with_erased_samples);
     if (THREADS_ONLY)
         return check_report("test_dataset");
     RUN(what_was_appended_is_there_now_and_after_reopening);

@@ -518,7 +518,7 @@ bring_all(mdn_view *view, const uint64_t *keys, uint64_t count)
 {
     mdn_spans spans = {0};
 
-    mdn_wants_resident(view, keys, count);
+    mdn_wants_resident(view, keys, count, MDN_WANT_RECORDS);
     if (mdn_wants_of(view, keys, count, MDN_WANT_RECORDS | MDN_WANT_LABELS,
                      NULL, &spans, NULL)
         == MDN_OK) {

@@ -23,6 +23,7 @@ typedef struct {
     uint64_t partition;
     uint64_t seed;
     bool ends_only_when_stopped; /* bring */
+    uint32_t ahead_later;        /* what bring answers */
     bool has_nothing;            /* plan is NULL for each second piece */
     mdn_staging *staging;
     _Atomic uint64_t plans, drops, brings;
@@ -72,7 +73,7 @@ make_plan(void *ctx, uint64_t first, uint64_t end, const atomic_bool *stop,
     return p;
 }
 
-static void
+static uint32_t
 bring(void *ctx, void *made, const atomic_bool *stop)
 {
     story *s = ctx;
@@ -86,6 +87,7 @@ bring(void *ctx, void *made, const atomic_bool *stop)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     s->is_bringing = false;
     s->brought_to = p->end;
+    return s->ahead_later;
 }
 
 static void
@@ -169,11 +171,9 @@ partitions_are_ready_so_many_ahead_and_no_more(void)
 static void
 ahead_can_be_changed_meanwhile(void)
 {
-    story s = {.partition = 10};
+    story s = {.partition = 10, .ahead_later = 5};
     mdn_staging *staging = start(&s, 1, 8, UINT64_MAX);
 
-    CHECK(comes_to(staging, 20));
-    mdn_staging_set_ahead(staging, 5);
     CHECK(comes_to(staging, 60));
     end_story(&s);
 }
@@ -338,7 +338,6 @@ a_forked_child_waits_for_nothing(void)
         alarm(20);
         mdn_staging_wait(s.staging, 0);
         mdn_staging_done(s.staging, 0);
-        mdn_staging_set_ahead(s.staging, 2);
         mdn_staging_close(s.staging);
         mdn_staging_free(s.staging);
         _exit(mdn_staging_look(s.staging).ready_to == 0 ? 0 : 1);

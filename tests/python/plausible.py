@@ -15,7 +15,7 @@ from modyn.pipelines.ledger import (
     TransitionRow,
     WindowRow,
 )
-from modyn.pipelines.run import STAGES, Run
+from modyn.pipelines.run import STAGES, WORKERS, Run
 
 DAY = 86_400
 EVERY = 30 * DAY
@@ -108,7 +108,7 @@ def plausible_run(
         timings=[
             TimingRow(trigger=t, stage=stage, seconds=0.125 * (i + t))
             for t in range(triggers)
-            for i, stage in enumerate(STAGES)
+            for i, stage in enumerate((*STAGES, *WORKERS))
         ],
         digest="d1" * 32,
     )

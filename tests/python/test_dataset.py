@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import resource
 import subprocess
@@ -612,3 +613,39 @@ def test_keys_may_mix_numbers_of_python_and_numpy(tmp_path):
     assert dataset.fetch([0, np.uint64(2)])["x"].tolist() == [5, 7]
     with pytest.raises(TypeError, match="expected integers"):
         dataset.fetch([0, np.uint64(2), 1.0])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_first_bad_row_is_the_error_whatever_is_wrong_with_later_ones(
+    tmp_path: Path, threads: int
+) -> None:
+    rows = 8192
+    numbers = np.arange(2 * rows)
+    with Dataset.create(tmp_path / "d", schema={"x": "int64[20]"}, segment_records=rows) as made:
+        made.append({"x": np.repeat(numbers[:, None], 20, 1)}, timestamps=numbers, labels=numbers)
+        made.erase([7], reason="a test")
+    flip(tmp_path / "d" / "000001.seg", 160 * (12_000 - rows))
+    flip(tmp_path / "d" / "000000.col", 65_536 + 8 * rows + 8 * 5_000)  # of the labels
+    bad = {7: "7 of .* was erased", 99_999: "key 99999", 5_000: "labels block", 12_000: "records"}
+    keys = np.resize(np.arange(100, 4_000, dtype=np.uint64), 3 * 4_096)
+    values, labels = np.empty((len(keys), 20), np.int64), np.empty(len(keys), np.int64)
+
+    for order in itertools.permutations(bad):
+        wrong = keys.copy()
+        wrong[[4_095, 4_096, 4_100, 12_000]] = order
+        with Dataset.open(tmp_path / "d") as dataset:
+            fetch = dataset.view.fetch
+            with pytest.raises((KeyError, CorruptError), match=bad[order[0]]):
+                fetch(wrong, ((0, values, None),), labels, None, threads)
+            fetch(keys, ((0, values, None),), labels, None, threads)
+            assert np.array_equal(labels, keys)
+            assert np.array_equal(values[:, 19], keys)
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one byte of a file."""
+    with path.open("r+b") as file:
+        file.seek(at)
+        (byte,) = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))

@@ -130,6 +130,7 @@ FLOORS = {
     "modyn.formats": 2,
     "modyn.ingest": 2,
     "modyn.export": 2,
+    "modyn.keyindex": 2,
     "modyn.loader": 2,
     "modyn.maintenance": 2,
     "modyn.postgres": 2,

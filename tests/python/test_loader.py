@@ -367,7 +367,14 @@ def test_the_core_refuses_what_the_face_lets_no_one_pass(dataset):
         "rank": 0,
         "world_size": 1,
     }
-    begin: dict[str, Any] = {"epoch": 0, "first": 0, "threads": 1, "depth": 1, "stride": 1}
+    begin: dict[str, Any] = {
+        "epoch": 0,
+        "first": 0,
+        "threads": 1,
+        "depth": 1,
+        "stride": 1,
+        "memory": 0,
+    }
     loader = core(dataset.view, keys, None, **good)
 
     with pytest.raises(TypeError, match="View"):
@@ -389,6 +396,8 @@ def test_the_core_refuses_what_the_face_lets_no_one_pass(dataset):
     for bad in ({"threads": 0}, {"depth": 0}, {"first": 3}, {"threads": 1025}, {"depth": 10**6}):
         with pytest.raises(ValueError, match=r"must be|was asked for"):
             loader.begin(**(begin | bad))
+    with pytest.raises(ValueError, match=r"a batch takes \d+ bytes, and there are 1 for all"):
+        loader.begin(**(begin | {"memory": 1}))
     with pytest.raises(TypeError):
         modyn._core.Batch()
     with pytest.raises(TypeError):

@@ -29,6 +29,7 @@ from modyn.pipelines import (
     Training,
 )
 from modyn.pipelines.models import ModelStore
+from modyn.pipelines.run import STAGES
 from modyn.pipelines.warmup import Warmup
 from modyn.policies import (
     DataAmountTrigger,
@@ -82,6 +83,54 @@ def test_a_run_says_what_was_decided_and_how_it_went(stream, tmp_path):
     assert len(run.evaluations) == 4 * 6 * 2
     assert run.seconds["train"] > 0
     assert run.config["pipeline"]["name"] == "pipeline"
+
+
+def test_the_first_triggers_train_on_so_many_samples(stream, tmp_path):
+    def one(name: str, **more: object) -> Run:
+        training = Training(batch_size=32, epochs_per_trigger=2, optimizers=sgd(), **more)
+        return pipeline(stream, training=training).replay(tmp_path / name)
+
+    epochs = one("epochs")
+    some = one("some", num_samples_to_pass=(400, 70), drop_last_batch=False)
+    whole = one("whole", drop_last_batch=False)
+    dropped = one("dropped", num_samples_to_pass=(400, 20))
+
+    assert some.triggers["batches"] == [13, 3, 10, 10]  # 400 and 70 samples, then 150 twice
+    assert some.triggers["epochs"] == [3, 1, 2, 2]
+    assert some.totals["samples_trained"] == 400 + 70 + 300 + 300
+    assert some.triggers["model"][2:] == whole.triggers["model"][2:]
+    assert not set(some.triggers["model"][:2]) & set(whole.triggers["model"])
+    assert dropped.triggers["batches"] == [12, 1, 8, 8]  # one batch, though it is not full
+    assert dropped.totals["samples_trained"] == 12 * 32 + 20 + 300 + 300
+    assert dropped.triggers["model"][2:] == epochs.triggers["model"][2:]
+
+
+def test_partitions_are_shuffled_where_that_is_asked_for(stream, tmp_path):
+    def models(name: str, **more: object) -> list[str]:
+        training = Training(batch_size=32, optimizers=sgd(), **more)
+        return pipeline(stream, training=training).replay(tmp_path / name).triggers["model"]
+
+    by_forty = models("a", shuffle="partition", partition_size=40)
+
+    again = {"dataloader_workers": 3, "num_prefetched_partitions": 2}
+    assert models("b", shuffle="partition", partition_size=40, **again) == by_forty
+    others = [models("c", shuffle="partition"), models("d"), models("e", shuffle=False)]
+    assert len({*by_forty, *(key for keys in others for key in keys)}) == 16
+
+
+def test_a_run_says_who_waited_for_whom(stream, tmp_path):
+    run = pipeline(stream).replay(tmp_path / "run")
+
+    waits = run.waits
+    assert waits.batches == run.totals["batches"] == 32
+    assert waits.rows == 1200
+    assert (waits.consumer_waited, waits.consumer_held) == (
+        run.seconds["load"],
+        run.seconds["train"],
+    )
+    assert waits.workers_filling == sum(run.triggers["seconds_fill"]) > 0
+    assert set(run.seconds) == set(STAGES)  # what threads do meanwhile is no stage of a run
+    assert f"the loop waited {waits.consumer_share:.1%}".replace("%", " %") in str(waits)
 
 
 def test_the_composite_follows_the_active_model(stream, tmp_path):
@@ -542,7 +591,15 @@ def test_what_is_made_in_python_can_be_run_as_a_file(stream, tmp_path, selection
     metrics = (Accuracy(topn=2), F1Score(num_classes=2, average="binary"), RocAuc())
     evaluation = Evaluation(handlers=handlers, datasets=(EvalDataset(metrics=metrics),))
     scheduler = LrScheduler(name="StepLR", step_every="epoch", config={"step_size": 1})
-    training = Training(batch_size=5, optimizers=sgd(), seed=9, lr_scheduler=scheduler)
+    training = Training(
+        batch_size=5,
+        optimizers=sgd(),
+        seed=9,
+        lr_scheduler=scheduler,
+        num_samples_to_pass=(70, 3),
+        shuffle="partition",
+        partition_size=11,
+    )
     one = pipeline(
         stream,
         selection=selection,

@@ -1,0 +1,204 @@
+"""Make docs/performance.md and its pictures from what benchmarks wrote.
+
+    python -m benchmarks.page benchmarks/results/*.json [--into docs]
+
+Nothing is measured here, and nothing is said that is not in the documents, but for the words on
+how it was measured and on what is not claimed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import text_of
+from benchmarks.picture import number, pictures
+from benchmarks.section import text_of_cell
+
+HEAD = """\
+# Performance
+
+How fast samples reach a training loop, beside what else there is and what the machine can do.
+This page and its pictures are made by `python -m benchmarks.page` from the JSON in
+[benchmarks/results](../benchmarks/results); it says what was measured, misses included.
+"""
+
+HOW = """\
+## How it is measured
+
+* **In turns.** In each repetition every contender does the same work, one after the other in an
+  order that rotates; keys are fresh each time. A ratio is taken within a repetition; shown are
+  the median and, in brackets, the least and greatest. A bar against a floor is met by the median,
+  one against a rival only by every repetition.
+* **Floors.** `floor` is plain C for this one record ([floor.c](../benchmarks/floor.c)), over the
+  same mapping, with the same keys, into the same number of bytes. It checks nothing.
+* **Rivals** are used as their own documentation says is fastest, over the same data, in memory,
+  in whole batches, without per-sample Python where they can. Those that keep files of their own
+  hold fewer records, which helps them. `pip install --no-deps -r benchmarks/rivals.txt` brings
+  them; one that is not there is named and left out.
+* **Checked.** The last batch of every contender in every repetition is hashed and compared with
+  the truth, which follows from the keys alone.
+* **Pages.** "Huge pages": the page cache holds the file in pages of 2 MiB, mapped as such. "4 KiB
+  pages": it was read in by small reads. The mapping is printed with each line: what is resident,
+  and how much of that by huge pages.
+* **Two threads.** `ALU` says how much more arithmetic two threads did than one, in the same
+  seconds. On a shared machine the second core comes and goes; where it is well below 2, two
+  threads had no two cores.
+"""
+
+NOT_CLAIMED = """\
+## What is not claimed
+
+* That modyn is faster than memory. For records of fixed size by position, `np.take(memmap, keys,
+  out=)` is a C gather already; a rate means something only next to it, with the form of the index
+  and the state of the mapping.
+* Anything from two threads where there was one core: look at `ALU`.
+* That these rates hold on other machines. Ratios carry over better than rates, and neither does
+  to other record sizes.
+* That a rival is slow at what it is made for. Several read from object stores, decode images or
+  shuffle across machines; here they fetch small records of random keys from memory.
+* Anything about samples that had to come from disk, or from a network, unless a section says so.
+* That a training run gets faster by these ratios: only that it does not wait for data.
+"""
+
+ORDER = [*(f"W{number}" for number in range(1, 16)), "train"]
+
+
+def verdicts(section: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield what was asked for: what, the bar, what was seen, whether it was met."""
+    for line in section["lines"]:
+        if "missing" in line:
+            continue
+        own = line["ratio_to_floor"][line["ours"]]
+        case = f", {line['case']}" if line["case"] else ""
+        if line["ours"] != line["floor"]:
+            what = f"{line['ours']} / {line['floor']}{case}"
+            yield what, f"{line['bar']:g}", text_of(own), line["met"]
+        for bar in line["bars"]:
+            always = " always" if bar["always"] else ""
+            yield (
+                f"{bar['of']} / {bar['to']}{case}",
+                f"{bar['least']:g}{always}",
+                text_of(bar["seen"]),
+                bar["met"],
+            )
+    for verdict in section["verdicts"]:
+        yield verdict["what"], verdict["bar"], verdict["seen"], verdict["met"]
+
+
+def table(heads: list[str], rows: list[list[str]]) -> str:
+    align = ["---", *["---:"] * (len(heads) - 1)]
+    lines = [heads, align, *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def line_table(line: dict[str, Any]) -> str:
+    """Show one line: rate, ratios, and what else was seen of every contender."""
+    rows = []
+    for name, rate in line["rate"].items():
+        share = line["shares"].get(name)
+        bold = "**" if line["kinds"].get(name) == "ours" else ""
+        rows.append(
+            [
+                f"{bold}{name}{bold}" + (f" ({share:.3g} of the keys)" if share else ""),
+                number(rate),
+                text_of(line["ratio_to_floor"][name]),
+                text_of(line["ratio_to_floor_by_processor"][name]),
+                "" if name == line["ours"] else text_of(line["ours_to"][name]),
+            ]
+        )
+    heads = ["", line["unit"], f"to {line['floor']}", "by processor", f"{line['ours']} to it"]
+    return table(heads, rows)
+
+
+def facts(line: dict[str, Any]) -> str:
+    """Say in a sentence how a line was measured."""
+    said = [f"{line['repetitions']} repetitions"]
+    if "records_per_repetition" in line:
+        said[0] += f" of {line['records_per_repetition']:,} records"
+    if "mapped_mib" in line:
+        mapped = line["mapped_mib"]
+        said.append(
+            f"mapped {mapped['Rss']:,.0f} MiB, {mapped['FilePmdMapped']:,.0f} of them by huge pages"
+        )
+    if "alu_two_threads_to_one" in line:
+        said.append(f"ALU {text_of(line['alu_two_threads_to_one'])}")
+    if line.get("checked"):
+        said.append(f"{line['checked']:,} batches compared with the truth")
+    for name, why in line.get("failed", {}).items():
+        said.append(f"{name} failed: {why}")
+    return "; ".join(said) + "."
+
+
+def section_text(section: dict[str, Any], names: list[str], folder: str) -> str:
+    parts = [f"## {section['id']}: {section['title']}\n", section["about"] + "\n"]
+    parts += [f"![{section['title']}]({folder}/{name})\n" for name in names]
+    seen = [[w, bar, s, "yes" if met else "**no**"] for w, bar, s, met in verdicts(section)]
+    if seen:
+        parts.append(table(["asked for", "bar", "seen", "met"], seen))
+    for each in section["tables"]:
+        rows = [[text_of_cell(cell) for cell in row] for row in each["rows"]]
+        parts.append(f"{each['title']}:\n\n" + table(each["heads"], rows))
+    for line in section["lines"]:
+        if "missing" in line:
+            parts.append(f"{line['name']}: not there yet: {line['missing']}\n")
+            continue
+        head = f"<details><summary>{section['id']}, {line['case'] or line['name']}</summary>\n"
+        parts.append(f"{head}\n{line_table(line)}\n{facts(line)}\n\n</details>\n")
+    parts += [f"* {words}" for words in (*section["skipped"], *section["notes"])]
+    return "\n".join(parts) + "\n"
+
+
+def summary(sections: list[dict[str, Any]]) -> str:
+    """Say per workload how many bars were met."""
+    rows = []
+    for section in sections:
+        met = [verdict[3] for verdict in verdicts(section)]
+        link = f"[{section['id']}](#{anchor(section)})"
+        rows.append([link, section["title"], f"{sum(met)} of {len(met)}" if met else ""])
+    return table(["", "workload", "bars met"], rows).replace("---: | ---:", "--- | ---:", 1)
+
+
+def anchor(section: dict[str, Any]) -> str:
+    words = f"{section['id']}: {section['title']}".lower()
+    return "".join(c for c in words if c.isalnum() or c in " -_").replace(" ", "-")
+
+
+def page(documents: list[dict[str, Any]], into: Path) -> str:
+    """Write the pictures; return the page."""
+    folder = into / "performance"
+    folder.mkdir(exist_ok=True)
+    sections = {s["id"]: s for document in documents for s in document["sections"]}
+    ordered = [sections[id] for id in ORDER if id in sections]
+    parts = [HEAD]
+    for document in documents:
+        ids = ", ".join(section["id"] for section in document["sections"])
+        parts.append(
+            f"* {ids}: `{document['command']}`, {document['date']}, on {document['machine']}"
+            + ("; small and few repetitions (`--quick`)" if document["quick"] else "")
+        )
+    parts += ["", summary(ordered), HOW]
+    for section in ordered:
+        drawn = pictures(section)
+        for name, svg in drawn:
+            (folder / name).write_text(svg)
+        parts.append(section_text(section, [name for name, _ in drawn], "performance"))
+    return "\n".join([*parts, NOT_CLAIMED])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("document", nargs="+", type=Path)
+    parser.add_argument("--into", type=Path, default=Path(__file__).parents[1] / "docs")
+    options = parser.parse_args()
+    documents = [json.loads(path.read_text()) for path in sorted(options.document)]
+    (options.into / "performance.md").write_text(page(documents, options.into))
+
+
+if __name__ == "__main__":
+    main()
