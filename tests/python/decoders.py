@@ -91,3 +91,7 @@ def no_mapping(batch: Any) -> Any:
 
 def raise_on_batch(batch: Any) -> Any:
     raise EOFError("no more")
+
+
+def send_first(loader: Any, name: str, pipe: Any) -> None:
+    pipe.send(next(iter(loader))[name].tolist())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -625,6 +626,37 @@ def test_what_cannot_cross_to_this_process_is_an_error(dataset, function, cause,
 
     assert isinstance(caught.value.__cause__, cause)
     assert caught.value.__cause__.__notes__
+
+
+def test_a_daemonic_process_is_told_to_use_threads(dataset, monkeypatch):
+    some = loader(dataset, decode={"n": decoders.doubled}, decode_processes=True)
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+
+    with pytest.raises(RuntimeError, match=r"a daemonic process .* decode with threads there"):
+        next(iter(some))
+
+
+def test_a_pickled_loader_decodes_with_processes_of_its_own(dataset):
+    some = loader(
+        dataset,
+        samples=[3, 9],
+        shuffle=False,
+        decode={"n": decoders.doubled},
+        decode_processes=True,
+    )
+    assert next(iter(some))["n"].tolist() == [6, 18]
+
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=decoders.send_first, args=(some, "n", theirs))
+    process.start()
+    try:
+        assert pipe.poll(DEADLINE)
+        assert pipe.recv() == [6, 18]
+        process.join(DEADLINE)
+        assert process.exitcode == 0
+    finally:
+        process.kill()
 
 
 def test_closing_ends_a_process_that_does_not_answer(dataset, capfd):
