@@ -316,6 +316,8 @@ class Replay:
             num_samples_to_pass=to_pass,
             seed=seed,
             threads=training.dataloader_workers,
+            num_prefetched_partitions=training.num_prefetched_partitions,
+            parallel_prefetch_requests=training.parallel_prefetch_requests,
             prefetch=PREFETCH if training.batch_size > SMALL_BATCH else 4 * PREFETCH,
             drop_last=training.drop_last_batch and rows >= training.batch_size,
         )

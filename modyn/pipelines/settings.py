@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from modyn.loader.staging import Staging
 from modyn.pipelines.metrics import Metric
 from modyn.pipelines.windows import BetweenTwoTriggersEvalStrategy, Strategy
 
@@ -212,10 +213,7 @@ class Training:
         _at_least(1, batch_size=self.batch_size, epochs_per_trigger=self.epochs_per_trigger)
         _at_least(1, dataloader_workers=self.dataloader_workers)
         _at_least(0, record_loss_every=self.record_loss_every, seed=self.seed or 0)
-        if self.num_prefetched_partitions != "auto":
-            _at_least(0, num_prefetched_partitions=self.num_prefetched_partitions)
-        if self.parallel_prefetch_requests != "auto":
-            _at_least(1, parallel_prefetch_requests=self.parallel_prefetch_requests)
+        Staging.of(self.num_prefetched_partitions, self.parallel_prefetch_requests, depth=1)
         check_device(self.device)
         self._check_passes()
         names = [optimizer.name for optimizer in self.optimizers]

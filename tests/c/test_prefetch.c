@@ -454,6 +454,8 @@ typedef struct {
     atomic_uint_least64_t filled;
     atomic_uint_least64_t helped; /* filled by the consumer */
     atomic_int_least64_t in_use;  /* bytes granted and not taken */
+    atomic_bool is_slow; /* the consumer takes long to fill, from stuck_at on */
+    atomic_bool is_at_it; /* and is filling now */
     atomic_bool window_broken;
     atomic_bool memory_broken;
     atomic_bool signal_open;
@@ -504,9 +506,14 @@ fill(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
 
     *out = NULL;
     pthread_sigmask(SIG_SETMASK, NULL, &set);
-    if (pthread_equal(pthread_self(), s->consumer))
+    if (pthread_equal(pthread_self(), s->consumer)) {
         s->helped++;
-    else if (!sigismember(&set, SIGINT))
+        if (s->is_slow && ticket >= s->stuck_at) {
+            s->is_at_it = true;
+            usleep(20000);
+            s->is_at_it = false;
+        }
+    } else if (!sigismember(&set, SIGINT))
         s->signal_open = true;
     else if (s->stuck_at > 0 && ticket >= s->stuck_at)
         wait_for_helper(s);
@@ -860,6 +867,38 @@ a_consumer_fills_what_nobody_has_claimed(void)
     mdn_pool_release(s.pool);
 }
 
+static void *
+close_while_it_fills(void *arg)
+{
+    source *s = arg;
+
+    for (int ms = 0; ms < 20000 && !s->is_at_it; ms++)
+        usleep(1000);
+    CHECK(s->is_at_it);
+    mdn_prefetcher_close(s->prefetcher);
+    CHECK(!s->is_at_it);
+    return NULL;
+}
+
+static void
+close_waits_for_a_consumer_that_fills(void)
+{
+    source s = {.pool = new_pool(4), .fail_at = UINT64_MAX, .stuck_at = 50};
+    mdn_prefetcher *p;
+    pthread_t closer;
+    uint64_t ticket = 0;
+
+    s.is_slow = true;
+    p = start(&s, 1000000, 1, 4);
+    CHECK(pthread_create(&closer, NULL, close_while_it_fills, &s) == 0);
+    while (next_is(p, &s, ticket))
+        ticket++;
+    CHECK(ticket >= 50 && ticket < 1000000);
+    pthread_join(closer, NULL);
+    mdn_prefetcher_free(p); /* a batch left behind would be reported */
+    mdn_pool_release(s.pool);
+}
+
 /* ----- memory ----- */
 
 static void
@@ -922,7 +961,7 @@ close_ends_every_wait_for_memory(void)
     }
 }
 
-/* A wake-up that was lost is a hang: the alarm ends it. */
+/* A wake-up that was lost is a hang: the alarm of main ends it. */
 static void
 no_wake_up_is_lost_at_any_pace(void)
 {
@@ -932,7 +971,6 @@ no_wake_up_is_lost_at_any_pace(void)
         uint32_t depth = 1 + (uint32_t)(draw % 9);
         mdn_prefetcher *p;
 
-        alarm(60);
         s.memory = draw % 3 == 0 ? 400 : 0;
         s.delay_us = draw % 5 == 0 ? 400 : (uint32_t)(draw % 2) * 20;
         p = start(&s, 200, 1 + (uint32_t)(draw >> 20) % 4, depth);
@@ -947,7 +985,6 @@ no_wake_up_is_lost_at_any_pace(void)
         mdn_prefetcher_free(p);
         mdn_pool_release(s.pool);
     }
-    alarm(0);
 }
 
 /* What a child can see; its exit status tells the parent. */
@@ -996,6 +1033,7 @@ a_forked_child_is_refused_and_does_not_hang(void)
 int
 main(void)
 {
+    alarm(300); /* a hang is a failure */
     RUN(a_block_that_came_back_is_handed_out_again);
     RUN(a_block_too_small_or_far_too_large_is_not_handed_out);
     RUN(a_full_pool_frees_its_oldest_block);
@@ -1023,6 +1061,7 @@ main(void)
     RUN(what_was_taken_is_counted_and_no_time_counts_twice);
     RUN(workers_without_room_are_idle);
     RUN(a_consumer_fills_what_nobody_has_claimed);
+    RUN(close_waits_for_a_consumer_that_fills);
     RUN(memory_that_was_granted_stays_within_its_bound);
     RUN(a_failure_ends_every_wait_for_memory);
     RUN(close_ends_every_wait_for_memory);

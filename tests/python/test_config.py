@@ -281,6 +281,7 @@ def test_warm_up_triggers_wrap_the_selection():
         ),
         ("partitions: 1", "partitions: -1", "should be 'auto' or an integer from 0, got -1"),
         ("partitions: 1", "partitions: true", "should be 'auto' or an integer from 0, got True"),
+        ("requests: 1", "requests: 9999", "parallel_prefetch_requests must be at most 1024, got 9"),
         ("requests: 1", "requests: 0", "should be 'auto' or an integer from 1, got 0"),
         (
             "requests: 1",
