@@ -23,9 +23,9 @@ the same ratio of processor time (all threads of this process) instead of time o
 The last batch of every contender in every repetition is hashed and compared with the truth,
 which is computed from the keys alone.
 
-Rivals come with `pip install --no-deps -r benchmarks/rivals.txt`; one that is not installed is named
-and left out.  Every workload runs in a process of its own.  `python -m benchmarks.page` makes
-docs/performance.md from what --json writes.
+Rivals come with `pip install --no-deps -r benchmarks/rivals.txt`; one that is not installed is
+named and left out.  Every workload runs in a process of its own.  `python -m benchmarks.page`
+makes docs/performance.md from what --json writes.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ WORKLOADS = {
     "W14": "benchmarks.loading.staying:measure",
     "train": "benchmarks.loading.training:measure",
 }
+LONG = ("train",)  # not among the quick ones, unless asked for
 LIMIT_S = 1800  # of a workload: one that stands still is ended
 
 
@@ -78,15 +79,6 @@ def measure(name: str, site: Site) -> Section:
     section: Section = function_of(site)
     section.seconds = round(time.perf_counter() - started, 1)
     return section
-
-
-def run_here(name: str, site: Site, outcome: Path, *, quiet: bool) -> None:
-    """Run one workload, show it, and leave it where the process that asked looks for it."""
-    with contextlib.redirect_stdout(sys.stderr) if quiet else contextlib.nullcontext():
-        section = measure(name, site)
-        print_section(section)
-        sys.stdout.flush()
-    outcome.write_text(json.dumps(section.as_json()))
 
 
 def run_here(name: str, site: Site, outcome: Path, *, quiet: bool) -> None:
@@ -154,7 +146,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("workload", nargs="*", help="W1, W2, ...; all of them by default")
+    parser.add_argument("workload", nargs="*", help="W1, W2, ...; by default all of them")
     parser.add_argument("--json", action="store_true", help="print one document, and nothing else")
     parser.add_argument("--quick", action="store_true", help="small, and few repetitions")
     parser.add_argument("--records", type=int, help="of the dataset")
@@ -163,6 +155,7 @@ def parse() -> argparse.Namespace:
     for name in options.workload:
         if name not in WORKLOADS:
             parser.error(f"no workload {name!r}; there are {', '.join(WORKLOADS)}")
+    options.left_out = LONG if options.quick else ()
     return options
 
 
@@ -176,7 +169,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(1)
-    names = options.workload or list(WORKLOADS)
+    names = options.workload or [name for name in WORKLOADS if name not in options.left_out]
     with tempfile.TemporaryDirectory(prefix="modyn-benchmark-") as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,8 @@
  * others come from malloc.  Which of the two is known from the size alone.
  *
  * Lent blocks have a list of their own, in which they stay whether they are out
- * or idle; the smallest idle one that fits is handed out. */
+ * or idle; the smallest idle one that fits is handed out.  They are fewer, and
+ * so nothing small is put into a large one: FIT_SPARE does not count. */
 #include "prefetch/pool.h"
 
 #include "base/bytes.h"
@@ -107,9 +108,9 @@ block_free(mdn_block block)
 /* ----- the lists of blocks; the lock is held ----- */
 
 static bool
-fits(uint64_t size, uint64_t asked)
+fits(uint64_t size, uint64_t asked, uint64_t spare)
 {
-    return size >= asked && size <= FIT_FACTOR * asked + FIT_SPARE;
+    return size >= asked && size <= FIT_FACTOR * asked + spare;
 }
 
 static mdn_block
@@ -127,7 +128,7 @@ static mdn_block
 find(mdn_pool *pool, uint64_t size_bytes)
 {
     for (uint32_t i = pool->idle_count; i-- > 0;)
-        if (fits(pool->idle[i].size_bytes, size_bytes))
+        if (fits(pool->idle[i].size_bytes, size_bytes, FIT_SPARE))
             return remove_at(pool, i);
     return (mdn_block){0};
 }
@@ -140,7 +141,7 @@ find_lent(mdn_pool *pool, uint64_t size_bytes)
     for (uint32_t i = 0; i < pool->lent_count; i++) {
         lent *l = &pool->lent[i];
 
-        if (!l->is_out && fits(l->block.size_bytes, size_bytes)
+        if (!l->is_out && fits(l->block.size_bytes, size_bytes, MDN_ALIGNMENT)
             && (best == NULL || l->block.size_bytes < best->block.size_bytes))
             best = l;
     }

@@ -33,10 +33,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 from modyn.errors import ClosedError
+from modyn.loader.waits import Stage, Waits
 
 __all__ = ["Ahead", "Source", "Stopped", "Task"]
 
@@ -47,6 +48,10 @@ Stopped = Callable[[], bool]  # whether what is being made is of no use any more
 
 class Source(Protocol):
     """A stage: the next batch, until StopIteration; close() ends a wait for it."""
+
+    @property
+    def read_waits(self) -> Callable[[], Waits]:
+        """What tells who waited for whom so far, without referring to this stage."""
 
     def __next__(self) -> Any: ...
     def close(self) -> None: ...
@@ -78,16 +83,19 @@ class _Slot:
 
 
 @dataclass
-class Waits:
-    """Nanoseconds that were spent waiting, by who waited for whom."""
+class _Clock:
+    """Nanoseconds so far; those of several threads are added up."""
 
-    loop_ns: int = 0  # the loop, or the next stage, for a result
-    source_ns: int = 0  # a worker for the stage before
-    room_ns: int = 0  # workers for the loop to take a result, or for a batch pulled by another
+    waited: int = 0  # the loop, or the next stage, for a result
+    held: int = 0  # between two results: it had one
+    left: int | None = None  # when it last got one
+    busy: int = 0  # workers at work
+    idle: int = 0  # workers without a batch to work on, or room for it
 
 
 @dataclass
 class _Shared:
+    name: str
     source: Source
     begin: Callable[[int, Any], Task]
     depth: int
@@ -99,7 +107,7 @@ class _Shared:
     is_pulling: bool = False
     is_ended: bool = False  # nothing is pulled any more: the source ended, or something failed
     is_stopped: bool = False
-    waits: Waits = field(default_factory=Waits)
+    clock: _Clock = field(default_factory=_Clock)
 
     def __post_init__(self) -> None:
         self.room = threading.Condition(self.lock)  # workers wait
@@ -127,7 +135,7 @@ class _Shared:
                         return None
                     started = time.monotonic_ns()
                     self.room.wait()
-                    self.waits.room_ns += time.monotonic_ns() - started
+                    self.clock.idle += time.monotonic_ns() - started
                 if self.is_stopped:
                     return None
                 slot = self._piece_at_hand()
@@ -166,7 +174,7 @@ class _Shared:
             except BaseException as problem:
                 error = problem
         with self.lock:
-            self.waits.source_ns += waited
+            self.clock.idle += waited
             self.is_pulling = False
             if slot is None or error is not None:
                 self.is_ended = True
@@ -182,11 +190,13 @@ class _Shared:
         task = slot.task
         assert task is not None  # a piece is of a task  # noqa: S101
         error: BaseException | None = None
+        started = time.monotonic_ns()
         try:
             task.do(piece, worker.opened(), self.stopped)
         except BaseException as problem:
             error = problem
         with self.lock:
+            self.clock.busy += time.monotonic_ns() - started
             slot.done += 1
             if error is not None:
                 if slot.failed_piece is None or piece < slot.failed_piece:
@@ -204,12 +214,14 @@ class _Shared:
 
     def finish(self, slot: _Slot, task: Task) -> None:
         result, error = None, slot.error
+        started = time.monotonic_ns()
         if error is None and not self.is_stopped:
             try:
                 result = task.result()
             except BaseException as problem:
                 error = problem
         with self.lock:
+            self.clock.busy += time.monotonic_ns() - started
             slot.task = None
             slot.result, slot.error, slot.is_full = result, error, True
             if error is not None:
@@ -229,10 +241,12 @@ class _Shared:
                 "fork: open the dataset and make a loader in this process"
             )
         with self.lock:
+            asked = time.monotonic_ns()
+            self.clock.held += asked - (self.clock.left or asked)
             while not (self.is_stopped or self._is_decided()):
-                started = time.monotonic_ns()
                 self.ready.wait()
-                self.waits.loop_ns += time.monotonic_ns() - started
+            self.clock.left = time.monotonic_ns()
+            self.clock.waited += self.clock.left - asked
             if self.is_stopped:
                 raise ClosedError("the iteration was closed")
             if not self.slots:
@@ -241,12 +255,26 @@ class _Shared:
                 raise error  # stays, for whoever asks again
             self.room.notify_all()
             self.ready.notify()  # a second consumer may wait for the next one
-            return self.slots.popleft().result
+            slot = self.slots.popleft()
+            result, slot.result = slot.result, None  # a worker may look at the slot for long
+            return result
 
     def _is_decided(self) -> bool:
         if self.slots:
             return self.slots[0].is_full
         return self.is_ended and not self.is_pulling
+
+    def read_waits(self) -> Waits:
+        """Return the waits of the stages before, with those of this one for the loop's."""
+        clock = self.clock
+        stage = Stage(name=self.name, busy=clock.busy / 1e9, waiting=clock.idle / 1e9)
+        before = self.source.read_waits()
+        return replace(
+            before,
+            consumer_waited=clock.waited / 1e9,
+            consumer_held=clock.held / 1e9,
+            stages=(*before.stages, stage),
+        )
 
     def stop(self) -> None:
         """Let workers end and waiters wake up; join nobody."""
@@ -287,6 +315,8 @@ class Ahead:
 
     Parameters
     ----------
+    name : str
+        Of the stage, for `Waits`.
     source : Source
         Where batches come from; closed with this one.
     begin : callable of (number, batch), returns a Task
@@ -301,6 +331,7 @@ class Ahead:
 
     def __init__(
         self,
+        name: str,
         source: Source,
         begin: Callable[[int, Any], Task],
         *,
@@ -308,7 +339,7 @@ class Ahead:
         depth: int,
         open_worker: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
     ) -> None:
-        self._shared = _Shared(source, begin, depth)
+        self._shared = _Shared(name, source, begin, depth)
         self._threads = [
             _Thread(target=self._shared.work, args=(open_worker,), daemon=True, name="modyn-stage")
             for _ in range(workers)
@@ -318,15 +349,19 @@ class Ahead:
             thread.start()
 
     @property
-    def waits(self) -> Waits:
-        """Who waited how long so far."""
-        return self._shared.waits
+    def read_waits(self) -> Callable[[], Waits]:
+        """What tells who waited for whom so far."""
+        return self._shared.read_waits
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        return self._shared.take()
+        try:
+            return self._shared.take()
+        except StopIteration:
+            _join(self._threads, None)  # which have nothing left to do
+            raise
 
     def close(self) -> None:
         """Stop, close the source, and join the workers; any number of times."""
@@ -342,9 +377,13 @@ def _close(shared: _Shared, threads: list[_Thread], timeout_s: float | None) -> 
     that nobody refers to holds none of their locks.
     """
     shared.stop()
-    if shared.pid != os.getpid() or isinstance(threading.current_thread(), _Thread):
-        return
+    if shared.pid == os.getpid() and not isinstance(threading.current_thread(), _Thread):
+        _join(threads, timeout_s)
+        shared.slots.clear()
+
+
+def _join(threads: list[_Thread], timeout_s: float | None) -> None:
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     for thread in threads:
-        thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
-    shared.slots.clear()
+        if thread is not threading.current_thread():
+            thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ class Filled:
         self._core = core
         self._parts = parts
         self._lender = lender
+        self.read_waits: Callable[[], Waits] = lambda: Waits.of(core.waits)
 
     def __next__(self) -> Batch:
         core = next(self._core)
@@ -39,11 +41,10 @@ class Batches:
     They are released when it is exhausted, closed, or no longer referred to.
     """
 
-    def __init__(self, stage: Source, core: _core.Epoch, progress: Progress, tally: Tally) -> None:
+    def __init__(self, stage: Source, progress: Progress, tally: Tally) -> None:
         self._stage = stage  # the last one; each closes the one before it
-        self._core = core  # the first one, which keeps the account
         self._progress = progress
-        tally.follow(self, lambda: Waits.of(core.waits))
+        tally.follow(self, stage.read_waits)
 
     def __iter__(self) -> Self:
         return self
@@ -60,7 +61,7 @@ class Batches:
     @property
     def waits(self) -> Waits:
         """What was delivered so far, and who waited for whom."""
-        return Waits.of(self._core.waits)
+        return self._stage.read_waits()
 
     def close(self) -> None:
         """Stop and join the worker threads; any number of times."""

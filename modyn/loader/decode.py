@@ -162,6 +162,7 @@ class Decoding:
         """Start to decode the batches of a source, which have numbers first, first + stride, ..."""
         plan = self if memory is None else replace(self, memory=memory)
         return Ahead(
+            "decode",
             source,
             lambda number, batch: _Task(plan, first + stride * number, batch),
             workers=self.workers,

@@ -30,6 +30,7 @@ import numpy.typing as npt
 from modyn.loader.ahead import Ahead, Source, Stopped
 from modyn.loader.batch import Batch, RaggedTensor
 from modyn.loader.stacking import is_tensor
+from modyn.loader.waits import Waits
 
 if TYPE_CHECKING:
     import torch
@@ -257,6 +258,7 @@ class OnDevice:
         self._backend = backend
         self._flying = flying
         self._ahead = Ahead(
+            "transfer",
             source,
             lambda number, host: _Transfer(backend, flying, first + stride * number, host),
             workers=1,
@@ -264,9 +266,9 @@ class OnDevice:
         )
 
     @property
-    def waits(self) -> Any:
-        """Who waited how long so far."""
-        return self._ahead.waits
+    def read_waits(self) -> Callable[[], Waits]:
+        """What tells who waited for whom so far."""
+        return self._ahead.read_waits
 
     def __iter__(self) -> Self:
         return self

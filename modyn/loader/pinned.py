@@ -53,7 +53,7 @@ class Lender:
         self._others = others
         self._lock = threading.Lock()
         self._sizes: list[int] = []  # of all that was lent
-        self._end = weakref.finalize(self, _outlive, memory)
+        self._end = weakref.finalize(self, _outlive, self._memory)
         sweep()
 
     def look_at(self, batch: _core.Batch) -> None:

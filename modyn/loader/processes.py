@@ -260,6 +260,9 @@ class _Child:
             raise
         finally:
             theirs.close()
+        # It is ended here, and only here: a fork of this process that ends as usual would
+        # otherwise end it, too, as one of its own.
+        getattr(multiprocessing.process, "_children", set()).discard(self._process)
         self._poll = select.poll()
         self._poll.register(self._pipe.fileno(), select.POLLIN)
         self._poll.register(self._process.sentinel, select.POLLIN)
@@ -335,9 +338,13 @@ class _Child:
             )
         raise RuntimeError(f"the process {self._process.pid} that decodes {how}{hint}")
 
+    def hang_up(self) -> None:
+        """Let the process end when it has answered."""
+        self._pipe.close()
+
     def end(self) -> None:
         """Have the process end: in a moment when it is idle, else by force."""
-        self._pipe.close()
+        self.hang_up()
         if not self.is_idle:
             self._process.kill()
         self._process.join(GRACE_S)
@@ -371,6 +378,9 @@ class Children:
                 "decode_processes=True needs processes of its own, which a daemonic process "
                 "(a worker of torch's DataLoader, say) may not start: decode with threads there"
             )
+        if not self._state.is_ours():  # a fork, which has none
+            self._state = _Idle()
+            self._end = weakref.finalize(self, self._state.end)
         child = self._state.take() or _Child(self._decode)
         try:
             yield child
@@ -387,13 +397,14 @@ class _Idle:
         self._children: list[_Child] = []
         self._is_ended = False
 
+    def is_ours(self) -> bool:
+        return self._pid == os.getpid()
+
     def pids(self) -> list[int]:
         with self._lock:
             return [child.pid for child in self._children]
 
     def take(self) -> _Child | None:
-        if self._pid != os.getpid():
-            return None
         with self._lock:
             return self._children.pop() if self._children else None
 
@@ -406,11 +417,13 @@ class _Idle:
             child.end()
 
     def end(self) -> None:
-        if self._pid != os.getpid():
+        if not self.is_ours():
             return  # they are the parent's
         with self._lock:
             self._is_ended = True
             children, self._children = self._children, []
+        for child in children:
+            child.hang_up()  # so that they end beside each other
         for child in children:
             child.end()
 

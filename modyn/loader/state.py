@@ -96,10 +96,9 @@ class Cursor:
         self._leave_used()
         return self._first()
 
-    def begin(self, first: int) -> Progress:
-        """Return what an iteration of the epoch keeps its progress in."""
-        self.progress, self._waits = Progress(self.epoch, first), False
-        return self.progress
+    def follow(self, progress: Progress) -> None:
+        """Be where this iteration is, which has begun."""
+        self.progress, self._waits = progress, False
 
     # ----- workers -----
 
@@ -130,7 +129,7 @@ class Cursor:
                 "loaded, and now others would begin there again: call set_epoch before each "
                 "iteration of a DataLoader"
             )
-        self.begin(first)
+        self.follow(Progress(self.epoch, first))
         return first
 
     def _tell(self) -> None:

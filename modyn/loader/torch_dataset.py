@@ -119,5 +119,4 @@ class LoaderDataset(IterableDataset[Any]):
 def _item(batch: Any) -> Any:
     if not isinstance(batch, Batch):  # collate= made something else of it
         return batch
-    own = {"keys": batch.keys, "labels": batch.labels, "weights": batch.weights}
-    return {name: part for name, part in own.items() if part is not None} | batch.tensors()
+    return batch.own_tensors() | batch.tensors()

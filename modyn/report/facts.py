@@ -86,7 +86,10 @@ def policy(run: Run, section: str) -> str:
 def about(run: Run) -> list[tuple[str, str]]:
     """Return the facts at the head of a page: (what, value)."""
     training, pipeline = _section(run, "training"), _section(run, "pipeline")
-    names = ("epochs_per_trigger", "batch_size", "use_previous_model", "device", "seed")
+    names = [
+        *("epochs_per_trigger", "num_samples_to_pass", "batch_size", "use_previous_model"),
+        *("device", "seed"),
+    ]
     facts = [
         ("State", "finished" if run.finished else "unfinished: run the same command again"),
         ("Dataset", str(_section(run, "data").get("dataset_id", "-"))),

@@ -41,7 +41,7 @@ def _head(page: Page, run: Run) -> None:
     ]
     if run.waits.seconds:
         share = _share(run.waits.consumer_waited, run.waits.seconds)
-        tiles.append((share, "of training waited for data"))
+        tiles.append((share, "of training spent waiting for data"))
     for series in facts.series_of(run)[:1]:
         for metric in series.metrics:
             value = facts.number(facts.score(run, series, metric, ACTIVE))

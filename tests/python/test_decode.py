@@ -23,7 +23,6 @@ import torch
 import modyn
 from modyn.errors import BatchError, ClosedError
 from modyn.loader import Batch, Loader, RaggedTensor
-from modyn.loader.ahead import Ahead
 from tests.python import decoders
 
 ROOT = Path(__file__).parents[2]
@@ -265,16 +264,25 @@ def test_all_workers_decode_one_batch(dataset):
     assert len(batch) == COUNT
 
 
-def test_waits_are_counted_by_who_waited(dataset):
+def test_waits_say_that_the_loop_waited_for_decode(dataset):
     def slow(row: Any) -> Any:
         time.sleep(0.001)
         return row
 
-    batches = loader(dataset, decode={"n": slow}).batches()
+    some = loader(dataset, decode={"n": slow}, decode_workers=1)
+    batches = some.batches()
     list(batches)
+    waits = batches.waits
 
-    assert isinstance(batches._stage, Ahead)
-    assert batches._stage.waits.loop_ns > 0
+    (stage,) = waits.stages
+    assert stage.name == "decode"
+    assert stage.busy >= 0.001 * COUNT
+    assert waits.consumer_waited > 0
+    assert waits.rows == COUNT
+    assert some.waits == waits
+    del batches
+    gc.collect()
+    assert some.waits == waits
 
 
 # Errors ------------------------------------------------------------------------------------------

@@ -104,13 +104,14 @@ def test_the_page_of_a_run_says_who_waited_for_whom(tmp_path):
         "While training, the loop waited 43.8 % of 2 s for data; "
         "workers: 47 % filling, 53 % waiting for room."
     ) in page.text
-    assert "43.8 %" in page.text.split("of training waited for data")[0]
+    assert "43.8 %" in page.text.split("of training spent waiting for data")[0]
 
 
 def test_a_run_that_trained_nothing_waited_for_nothing(tmp_path):
     page = Reader(write_run(plausible_run(tmp_path / "monthly", triggers=0)))
 
     assert "waited" not in page.text
+    assert "waiting for data" not in page.text
 
 
 def test_the_page_of_a_run_has_a_chart_of_everything(tmp_path):
