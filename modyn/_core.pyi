@@ -77,6 +77,9 @@ class View:
     def offsets(
         self, keys: npt.NDArray[np.uint64], field: int, out: npt.NDArray[np.int64], /
     ) -> None: ...
+    def payloads(
+        self, keys: npt.NDArray[np.uint64], field: int, /
+    ) -> list[npt.NDArray[np.uint8]]: ...
     def fetch(
         self,
         keys: npt.NDArray[np.uint64],

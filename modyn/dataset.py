@@ -637,6 +637,48 @@ class Dataset:
         view.fetch(numbers, tuple(targets), None, None, threads)
         return result
 
+    def views(self, keys: npt.ArrayLike, field: str) -> list[npt.NDArray[np.uint8]]:
+        """Return the payloads of a bytes field where they are, without a copy.
+
+        Worth it for payloads of many kilobytes, which are decoded or looked at once: a copy
+        costs more than the look. An array stays what it is as long as somebody holds it,
+        whatever becomes of the dataset and its handles, and keeps the mapped files alive;
+        also when its sample is erased later, which no view made after that shows.
+
+        Parameters
+        ----------
+        keys : uint64, shape (n,)
+            In any order; repeats are allowed.
+        field : str
+            A field of bytes, of a dataset that is not compressed.
+
+        Returns
+        -------
+        list of uint8 arrays, read-only, one per key
+
+        Raises
+        ------
+        KeyError
+            There is no sample with a key.
+        CorruptError
+            Stored bytes that were asked for are damaged.
+        ValueError
+            The field is not bytes, or payloads are compressed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> dataset = Dataset.create(tempfile.mkdtemp(), schema={"x": "bytes"}, labels=False)
+        >>> keys = dataset.append({"x": [b"one", b"three"]}, timestamps=[1, 2])
+        >>> [bytes(view) for view in dataset.views([1, 0], "x")]
+        [b'three', b'one']
+        """
+        numbers = as_keys(keys)
+        (chosen,) = self._select([field], None)
+        if chosen.dtype is not None:
+            raise ValueError(f"field {field!r} is {chosen.dtype}, not bytes: fetch copies it")
+        return self.view.payloads(numbers, self._fields.index(chosen))
+
     def _select(
         self, names: Sequence[str] | None, out: Mapping[str, npt.NDArray[Any] | Ragged] | None
     ) -> list[Field]:

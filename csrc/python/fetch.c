@@ -1,7 +1,8 @@
-/* fetch.c - View.fetch: samples by key into arrays, slice by slice.
+/* fetch.c - View.fetch and View.payloads: samples by key.
  *
- * The core copies without the GIL; between slices of SLICE_BYTES a signal is
- * heard, so that Ctrl-C ends a large fetch. */
+ * fetch copies into arrays, slice by slice.  The core copies without the GIL;
+ * between slices of SLICE_BYTES a signal is heard, so that Ctrl-C ends a large
+ * fetch.  payloads copies nothing: its arrays lie over the mapped files. */
 #include "python/view.h"
 
 #define SLICE_BYTES (UINT64_C(64) << 20) /* of samples, between signals */
@@ -215,4 +216,77 @@ mdn_py_view_fetch(mdn_py_view_object *self, PyTypeObject *type,
     mdn_py_buffers_release(&in.buffers);
     PyMem_Free(in.targets);
     return done == 0 ? Py_NewRef(Py_None) : NULL;
+}
+
+const char mdn_py_view_payloads_doc[] =
+    "payloads($self, keys, field, /)\n--\n\n"
+    "A list of read-only uint8 arrays over the payloads of bytes field number\n"
+    "`field`, where they are; each keeps the mapped files alive.";
+
+static PyObject *
+as_list(mdn_py_view_object *self, uint64_t count,
+        const uint8_t *const *payloads, const uint64_t *sizes)
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+
+    for (uint64_t i = 0; list != NULL && i < count; i++) {
+        PyObject *item =
+            mdn_py_array((PyObject *)self, (void *)(uintptr_t)payloads[i],
+                         MDN_UINT8, 1, &sizes[i], 0);
+
+        if (item == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
+}
+
+PyObject *
+mdn_py_view_payloads(mdn_py_view_object *self, PyTypeObject *type,
+                     PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    const uint8_t **payloads = NULL;
+    uint64_t *sizes = NULL, count;
+    PyObject *list = NULL;
+    mdn_py_buffers buffers;
+    unsigned long field;
+    Py_buffer *keys;
+    mdn_error err;
+    mdn_status st;
+
+    if (nargs != 2 || kwnames != NULL) {
+        PyErr_SetString(PyExc_TypeError, "payloads(keys, field)");
+        return NULL;
+    }
+    field = PyLong_AsUnsignedLong(args[1]);
+    if ((field == (unsigned long)-1 && PyErr_Occurred())
+        || mdn_py_buffers_init(&buffers, 1) < 0)
+        return NULL;
+    keys = mdn_py_buffers_int64(&buffers, args[0], "keys", 0, -1, 0);
+    if (keys == NULL)
+        goto done;
+    count = (uint64_t)keys->len / 8;
+    payloads = PyMem_Calloc(count + 1, sizeof *payloads);
+    sizes = PyMem_Calloc(count + 1, sizeof *sizes);
+    if (payloads == NULL || sizes == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+
+    Py_BEGIN_ALLOW_THREADS
+    st = mdn_view_payloads(self->core, keys->buf, count,
+                           field > UINT32_MAX ? UINT32_MAX : (uint32_t)field,
+                           payloads, sizes, &err);
+    Py_END_ALLOW_THREADS
+
+    if (st != MDN_OK)
+        mdn_py_raise(mdn_py_state_of_type(type), &err);
+    else
+        list = as_list(self, count, payloads, sizes);
+done:
+    PyMem_Free((void *)payloads);
+    PyMem_Free(sizes);
+    mdn_py_buffers_release(&buffers);
+    return list;
 }

@@ -401,6 +401,8 @@ static PyMethodDef view_methods[] = {
      offsets_doc},
     {"fetch", (PyCFunction)(void (*)(void))mdn_py_view_fetch, WITH_TYPE,
      mdn_py_view_fetch_doc},
+    {"payloads", (PyCFunction)(void (*)(void))mdn_py_view_payloads, WITH_TYPE,
+     mdn_py_view_payloads_doc},
     {"time_order", (PyCFunction)(void (*)(void))view_time_order, WITH_TYPE,
      time_order_doc},
     {"time_position", (PyCFunction)(void (*)(void))view_time_position,

@@ -10,11 +10,15 @@ typedef struct {
     mdn_view *core; /* one reference */
 } mdn_py_view_object;
 
-/* fetch.c; with its docstring. */
+/* fetch.c; with their docstrings. */
 PyObject *mdn_py_view_fetch(mdn_py_view_object *self, PyTypeObject *type,
                             PyObject *const *args, Py_ssize_t nargs,
                             PyObject *kwnames);
 extern const char mdn_py_view_fetch_doc[];
+PyObject *mdn_py_view_payloads(mdn_py_view_object *self, PyTypeObject *type,
+                               PyObject *const *args, Py_ssize_t nargs,
+                               PyObject *kwnames);
+extern const char mdn_py_view_payloads_doc[];
 
 /* resident.c; likewise. */
 PyObject *mdn_py_view_bring(mdn_py_view_object *self, PyTypeObject *type,

@@ -34,7 +34,8 @@
 #define LINE UINT64_C(64)
 #define NEAR 2 /* as __builtin_prefetch has it: to the second-level cache */
 #define REQUEST_MAX UINT64_C(1024) /* bytes; beyond, the processor streams */
-#define ROWS_PER_THREAD UINT64_C(4096) /* fewer are not worth a thread */
+#define ROWS_PER_THREAD UINT64_C(4096)       /* fewer are not worth a thread, */
+#define BYTES_PER_THREAD (UINT64_C(1) << 20) /* unless they are so long */
 #define THREADS_MAX 256u
 
 /* Numbers that are gathered with the records. */
@@ -503,6 +504,23 @@ add_column(job *j, mdn_kind kind, int64_t *to)
             (column){kind, mdn_store_column(j->view->store, kind), to};
 }
 
+/* Starting and joining a thread takes as long as 500 to 1,000 records. */
+static uint32_t
+worth_threads(const job *j, uint64_t count, uint32_t threads)
+{
+    uint64_t bytes = 0, parts;
+
+    for (uint32_t t = 0; t < j->scatter.target_count; t++) {
+        const mdn_target *target = &j->scatter.targets[t];
+
+        if (target->offsets != NULL)
+            bytes += (uint64_t)(target->offsets[count] - target->offsets[0]);
+    }
+    parts = count / ROWS_PER_THREAD + bytes / BYTES_PER_THREAD;
+    parts = least(least(parts, count), THREADS_MAX);
+    return (uint32_t)least(parts, threads);
+}
+
 mdn_status
 mdn_view_fetch(mdn_view *view, const uint64_t *keys, uint64_t count,
                const mdn_target *targets, uint32_t target_count,
@@ -521,13 +539,20 @@ mdn_view_fetch(mdn_view *view, const uint64_t *keys, uint64_t count,
     plan_targets(&j);
     add_column(&j, MDN_LABELS, labels);
     add_column(&j, MDN_TIMESTAMPS, timestamps);
-    if (threads > THREADS_MAX)
-        threads = THREADS_MAX;
-    if (threads > count / ROWS_PER_THREAD)
-        threads = (uint32_t)(count / ROWS_PER_THREAD);
+    threads = worth_threads(&j, count, threads);
     if (threads <= 1)
         return gather_rows(&j, 0, count, err);
     return gather_in_parts(&j, count, threads, err);
+}
+
+static mdn_status
+check_bytes(const mdn_view *view, uint32_t field, mdn_error *err)
+{
+    const mdn_schema *schema = view->store->schema;
+
+    if (field < schema->field_count && schema->fields[field].dtype == MDN_BYTES)
+        return MDN_OK;
+    return mdn_fail(err, MDN_INVALID, "field number %u is not bytes", field);
 }
 
 /* Lengths of a bytes field of some rows, into offsets[1], [2], ...  Of a record
@@ -568,10 +593,8 @@ mdn_view_offsets(mdn_view *view, const uint64_t *keys, uint64_t count,
     job j = {.view = view, .keys = keys};
     mdn_status st = MDN_OK;
 
-    if (field >= schema->field_count
-        || schema->fields[field].dtype != MDN_BYTES)
-        return mdn_fail(err, MDN_INVALID, "field number %u is not bytes",
-                        field);
+    if ((st = check_bytes(view, field, err)) != MDN_OK)
+        return st;
     plan(&j, schema->fields[field].offset, schema->fields[field].offset + 4);
     offsets[0] = 0;
     prepare(&j, 0, least(RING, count));
@@ -580,4 +603,42 @@ mdn_view_offsets(mdn_view *view, const uint64_t *keys, uint64_t count,
         st = add_lengths(&j, i, least(RING, count - i), offsets + i, err);
     }
     return st;
+}
+
+/* Linked records have no bytes fields: all payloads are in files of ours. */
+mdn_status
+mdn_view_payloads(mdn_view *view, const uint64_t *keys, uint64_t count,
+                  uint32_t field, const uint8_t **payloads, uint64_t *sizes,
+                  mdn_error *err)
+{
+    const mdn_schema *schema = view->store->schema;
+    job j = {.view = view, .keys = keys};
+    mdn_status st = check_bytes(view, field, err);
+    uint64_t nth;
+
+    if (st == MDN_OK && view->store->layout.compressed)
+        st = mdn_fail(err, MDN_INVALID,
+                      "%s is compressed: its payloads can be fetched, not seen "
+                      "where they are",
+                      view->store->path);
+    if (st != MDN_OK)
+        return st;
+    nth = (schema->fields[field].offset - schema->fixed_size) / 4;
+    plan(&j, 0, schema->head_size);
+    prepare(&j, 0, least(RING, count));
+    for (uint64_t i = 0; i < count; i += RING) {
+        uint64_t n = least(RING, count - i);
+
+        prepare(&j, least(i + RING, count), least(i + 2 * RING, count));
+        if (find_ragged(&j, i, n, payloads + i, &st, err) < n)
+            return st;
+        for (uint64_t k = i; k < i + n; k++) {
+            const uint8_t *record = payloads[k];
+
+            sizes[k] = mdn_load_u32(record + schema->fields[field].offset);
+            payloads[k] = record + schema->head_size
+                          + mdn_payloads_before(schema, record, nth);
+        }
+    }
+    return mdn_store_check_late(view->store, keys, count, err);
 }

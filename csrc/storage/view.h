@@ -63,6 +63,15 @@ mdn_status mdn_view_offsets(mdn_view *view, const uint64_t *keys,
                             uint64_t count, uint32_t field, int64_t *offsets,
                             mdn_error *err);
 
+/* Where the payloads of bytes field `field` of keys[i] are: sizes[i] bytes,
+ * mapped and verified, as long as the view is.  A sample that is erased later
+ * still has its bytes there.  MDN_INVALID if payloads are compressed; otherwise
+ * as mdn_view_fetch. */
+mdn_status mdn_view_payloads(mdn_view *view, const uint64_t *keys,
+                             uint64_t count, uint32_t field,
+                             const uint8_t **payloads, uint64_t *sizes,
+                             mdn_error *err);
+
 /* Gather: sample keys[i] into row i of every target.  Any order, repeats
  * allowed.  labels and timestamps, if not NULL, receive count numbers.
  * threads >= 1: the calling thread and threads - 1 helpers.

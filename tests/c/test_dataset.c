@@ -439,6 +439,48 @@ large_records_come_back(void)
     free(data);
 }
 
+/* What payloads show is theirs as long as the view is, and what a copy shows.
+ */
+static void
+payloads_are_where_they_are_as_long_as_the_view_is(void)
+{
+    enum { COUNT = 9000, ASKED = 100 };
+    const char *path = samples_path();
+    mdn_dataset *dataset = samples_create(&mdn_io_system, path, RAGGED, true);
+    uint64_t keys[ASKED], sizes[ASKED], bad[3] = {0, COUNT, 1};
+    int64_t offsets[ASKED + 1];
+    const uint8_t *payloads[ASKED];
+    mdn_target target = {2, NULL, offsets};
+    mdn_view *view;
+
+    CHECK(samples_append(dataset, 0, COUNT, NULL) == MDN_OK);
+    view = view_of(dataset);
+    CHECK(samples_check(view, 1, NULL) == MDN_OK); /* maps the files */
+    mdn_dataset_free(dataset);
+    samples_remove(path);
+    for (uint64_t i = 0; i < ASKED; i++)
+        keys[i] = i * 8191 % COUNT;
+    CHECK(mdn_view_payloads(view, bad, 1, 1, payloads, sizes, NULL)
+          == MDN_INVALID);
+    CHECK(mdn_view_payloads(view, bad, 1, 4, payloads, sizes, NULL)
+          == MDN_INVALID);
+    CHECK(mdn_view_payloads(view, bad, 3, 2, payloads, sizes, NULL)
+          == MDN_NO_KEY);
+    CHECK(mdn_view_payloads(view, keys, ASKED, 2, payloads, sizes, NULL)
+          == MDN_OK);
+    CHECK(mdn_view_offsets(view, keys, ASKED, 2, offsets, NULL) == MDN_OK);
+    target.values = malloc((size_t)offsets[ASKED] + 1);
+    CHECK(mdn_view_fetch(view, keys, ASKED, &target, 1, NULL, NULL, 1, NULL)
+          == MDN_OK);
+    for (uint64_t i = 0; i < ASKED; i++) {
+        CHECK((int64_t)sizes[i] == offsets[i + 1] - offsets[i]);
+        CHECK(memcmp((char *)target.values + offsets[i], payloads[i], sizes[i])
+              == 0);
+    }
+    free(target.values);
+    mdn_view_release(view);
+}
+
 static void
 warming_changes_nothing(void)
 {
@@ -664,6 +706,7 @@ main(void)
     RUN(columns_beyond_the_end_are_refused);
     RUN(a_gather_writes_what_it_was_asked_for_and_no_more);
     RUN(large_records_come_back);
+    RUN(payloads_are_where_they_are_as_long_as_the_view_is);
     RUN(warming_changes_nothing);
     RUN(a_stream_yields_positions_in_order_and_again);
     return check_report("test_dataset");

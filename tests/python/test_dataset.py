@@ -6,6 +6,7 @@ import copy
 import itertools
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -678,6 +679,90 @@ def test_the_first_bad_row_is_the_error_whatever_is_wrong_with_later_ones(
             fetch(keys, ((0, values, None),), labels, None, threads)
             assert np.array_equal(labels, keys)
             assert np.array_equal(values[:, 19], keys)
+
+
+@pytest.fixture
+def texts(tmp_path: Path, rand: Rand) -> tuple[Dataset, list[bytes]]:
+    """Payloads of all lengths up to 300 KB, of a dataset that can be written."""
+    lengths = [0, 1, 300_000, *rand.integers(0, 300_000, 27).tolist()]
+    payloads = [rand.numpy.bytes(length) for length in lengths]
+    dataset = Dataset.create(
+        tmp_path / "texts", schema={"s": "bytes", "n": "int32", "x": "bytes"}, labels=False
+    )
+    fields = {"s": payloads[::-1], "n": np.arange(30, dtype=np.int32), "x": payloads}
+    dataset.append(fields, timestamps=np.arange(30))
+    return dataset, payloads
+
+
+def test_long_payloads_are_copied_by_any_number_of_threads(
+    texts: tuple[Dataset, list[bytes]], rand: Rand
+) -> None:
+    dataset, payloads = texts
+    keys = rand.integers(0, 30, 70)
+
+    for threads in range(1, 6):
+        got = dataset.fetch(keys, threads=threads)
+        assert list(got["x"]) == [payloads[key] for key in keys]
+        assert list(got["s"]) == [payloads[29 - key] for key in keys]
+        assert np.array_equal(got["n"], keys)
+
+
+def test_views_show_payloads_where_they_are(texts: tuple[Dataset, list[bytes]], rand: Rand) -> None:
+    dataset, payloads = texts
+    keys = rand.integers(0, 30, 70)
+
+    views = dataset.views(keys, "x")
+
+    assert [bytes(view) for view in views] == [payloads[key] for key in keys]
+    assert [bytes(view) for view in dataset.views([3, 2], "s")] == [payloads[26], payloads[27]]
+    assert dataset.views([], "x") == []
+    for view in views:
+        assert not view.flags.writeable
+        with pytest.raises(ValueError, match="WRITEABLE"):
+            view.flags.writeable = True
+    with pytest.raises(KeyError, match="key 30"):
+        dataset.views([0, 30], "x")
+    with pytest.raises(ValueError, match="'n' is int32, not bytes"):
+        dataset.views([0], "n")
+
+
+def test_views_outlive_all_that_they_came_from(texts: tuple[Dataset, list[bytes]]) -> None:
+    dataset, payloads = texts
+    reader = Dataset.open(dataset.path)
+    views = reader.views(range(30), "x")
+
+    reader.close()
+    del reader
+    dataset.erase([2, 7], reason="a test")
+    dataset.compact()
+    path = dataset.path
+    dataset.close()
+
+    assert [bytes(view) for view in views] == payloads
+    with Dataset.open(path) as later, pytest.raises(KeyError, match=r"sample 7 .* was erased"):
+        later.views([1, 7], "x")
+    shutil.rmtree(path)
+    assert [bytes(view) for view in views] == payloads
+
+
+def test_damage_is_found_by_the_first_view_of_it(texts: tuple[Dataset, list[bytes]]) -> None:
+    dataset, payloads = texts
+    dataset.close()
+    content = Path(dataset.path, "000000.seg").read_bytes()
+    flip(Path(dataset.path, "000000.seg"), content.index(payloads[2]) + 200_000)
+
+    with Dataset.open(dataset.path) as damaged:
+        assert bytes(damaged.views([1], "x")[0]) == payloads[1]
+        with pytest.raises(CorruptError, match="keys 2 to 2"):
+            damaged.views([1, 2], "x")
+
+
+def test_compressed_payloads_have_no_place_to_be_seen(tmp_path: Path) -> None:
+    made = Dataset.create(tmp_path / "d", schema={"x": "bytes"}, labels=False, compression="zstd")
+    made.append({"x": [b"one" * 1000]}, timestamps=[0])
+
+    with pytest.raises(ValueError, match="compressed: its payloads can be fetched"):
+        made.views([0], "x")
 
 
 def flip(path: Path, at: int) -> None:
