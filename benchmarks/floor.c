@@ -129,6 +129,9 @@ floor_read_small(const char *path, size_t size, size_t first, size_t stride)
 /* A table of arbitrary 64-bit ids: one cache line holds five of them and where
  * their records are, found by multiplying, and the next line where one is full.
  * `table` is aligned to 64 bytes, all zeros, of `lines` + 64 lines. */
+#define LINES_AHEAD 16
+#define RING 128 /* at least AHEAD + 1 */
+
 typedef struct {
     uint64_t ids[5];
     uint32_t rows[5];
@@ -173,25 +176,25 @@ floor_index_gather(const void *table, size_t lines, const char *base,
                    const uint64_t *ids, size_t count, char *label, char *dense,
                    char *cat)
 {
-    uint32_t rows[64];
+    uint32_t rows[RING]; /* found, and not yet copied */
 
-    for (size_t i = 0; i < count + AHEAD; i++) {
+    for (size_t i = 0; i < count + LINES_AHEAD + AHEAD; i++) {
         if (i < count)
             __builtin_prefetch((const line *)table + line_of(ids[i], lines), 0,
                                NEAR);
-        if (i >= AHEAD / 2 && i - AHEAD / 2 < count) {
-            size_t found = i - AHEAD / 2;
+        if (i >= LINES_AHEAD && i - LINES_AHEAD < count) {
+            size_t found = i - LINES_AHEAD;
             uint32_t row = look(table, lines, ids[found]);
             const char *record = base + (size_t)row * RECORD;
 
-            rows[found % 64] = row;
+            rows[found % RING] = row;
             __builtin_prefetch(record, 0, NEAR);
             __builtin_prefetch(record + 64, 0, NEAR);
             __builtin_prefetch(record + 128, 0, NEAR);
         }
-        if (i >= AHEAD) {
-            size_t done = i - AHEAD;
-            const char *record = base + (size_t)rows[done % 64] * RECORD;
+        if (i >= LINES_AHEAD + AHEAD) {
+            size_t done = i - LINES_AHEAD - AHEAD;
+            const char *record = base + (size_t)rows[done % RING] * RECORD;
 
             memcpy(label + done * 4, record, 4);
             memcpy(dense + done * 52, record + 4, 52);

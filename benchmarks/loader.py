@@ -1,6 +1,6 @@
 """How fast samples reach a training loop by key, and how fast they could.
 
-    python -m benchmarks.loader [--json] [--quick] [--records N] [workload ...]
+    python -m benchmarks.loader [--json] [--quick] [--records N] [--repetitions N] [workload ...]
 
     W1   records of 160 bytes by key, batches of 1 Ki, 4 Ki and 64 Ki, one thread
     W2   the same by the ids of users, through an index
@@ -116,6 +116,7 @@ def run_all(names: list[str], site: Site, *, quiet: bool) -> dict[str, Any]:
     """Run workloads one after the other; return the document of all."""
     flags = ["--quick"] if site.quick else []
     flags += [f"--records {site.records}"] if site.records else []
+    flags += [f"--repetitions {site.times}"] if site.times else []
     document: dict[str, Any] = {
         "benchmark": "loader",
         "command": " ".join(["python -m benchmarks.loader --json", *flags, *names]),
@@ -150,6 +151,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print one document, and nothing else")
     parser.add_argument("--quick", action="store_true", help="small, and few repetitions")
     parser.add_argument("--records", type=int, help="of the dataset")
+    parser.add_argument("--repetitions", type=int, help="9, or 3 when quick")
     parser.add_argument("--folder", type=Path, help="on which file system; keeps what it made")
     options = parser.parse_args()
     for name in options.workload:
@@ -173,7 +175,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="modyn-benchmark-") as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        site = Site(folder, options.quick, options.records)
+        site = Site(folder, options.quick, options.records, options.repetitions)
         document = run_all(names, site, quiet=options.json)
     if options.json:
         print(json.dumps(document, indent=1))

@@ -26,10 +26,11 @@ class Settings:
 
     folder: Path
     quick: bool = False
+    times: int | None = None  # repetitions, where not as many as usual
 
     @property
     def repetitions(self) -> int:
-        return 3 if self.quick else 9
+        return self.times or (3 if self.quick else 9)
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full

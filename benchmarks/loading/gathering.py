@@ -86,7 +86,7 @@ def measure_one(site: Site) -> Section:
                 Bar("modyn fetch", "np.take(out=)", 1.0, always=not small),
                 Bar("modyn fetch", "tensor[keys]", 2.0, always=True),
             ]
-            count = site.size(1 << (22 if batch == BATCHES[-1] else 21), 1 << 18)
+            count = site.size(1 << 21, 1 << 18)
             race(ground, line, count, batch).run(one_thread(ground), site.repetitions)
             line.facts["mapped_mib"] = ground.mapped()
             section.lines.append(line)
@@ -105,7 +105,7 @@ def measure_two(site: Site) -> Section:
             Bar("modyn fetch, 2 callers", "floor", 0.9),
             Bar("modyn Loader", "np.take(out=)", 1.0, always=True),
         ]
-        race(ground, line, site.size(1 << 22, 1 << 18), batch).run(
+        race(ground, line, site.size(1 << 21, 1 << 18), batch).run(
             two_threads(ground), site.repetitions
         )
         line.facts["mapped_mib"] = ground.mapped()

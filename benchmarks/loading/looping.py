@@ -81,7 +81,7 @@ def measure(site: Site) -> Section:
         everybody = contenders(ground, stores, processes)
         line = Outcome("W4", 0.85, "modyn fetch", "modyn Loader", case=f"batches of {batch:,}")
         line.bars = bars(everybody)
-        race(ground, line, site.size(1 << 22, 1 << 18), batch).run(everybody, site.repetitions)
+        race(ground, line, site.size(1 << 21, 1 << 18), batch).run(everybody, site.repetitions)
         line.facts["mapped_mib"] = ground.mapped()
         section.lines.append(line)
     section.tables.append(written(stores))

@@ -106,7 +106,7 @@ def modyn_rows(site: Site) -> list[list[Any]]:
 
 def rival_rows(site: Site, names: list[str]) -> list[list[Any]]:
     ground = Ground(site.dataset, 1 << 10)
-    keys, rows, times = [1, 77, 4242], [], site.size(5, 1)
+    keys, rows, times = [1, 77, 4242], [], site.size(3, 1)
     some = site.size(1_000_000, 50_000)
     for name in names:
         if name == "pandas":

@@ -17,10 +17,11 @@ class Site:
     folder: Path
     quick: bool = False
     records: int | None = None  # of the dataset; None: 25 million, or a million when quick
+    times: int | None = None  # repetitions, where not as many as usual
 
     @property
     def settings(self) -> Settings:
-        return Settings(self.folder, quick=self.quick)
+        return Settings(self.folder, quick=self.quick, times=self.times)
 
     @property
     def repetitions(self) -> int:
