@@ -155,7 +155,7 @@ def line(site: Site, kind: Kind, section: Section) -> Outcome:
     outcome = Outcome("W5", 0.90, "memcpy", "modyn fetch(out=)", case=kind.name)
     store = Store(site, kind)
     found, section.skipped = rivals(store)
-    run_line(store, outcome, {**ours(store), **found}, min(site.repetitions, 7))
+    run_line(store, outcome, {**ours(store), **found}, min(site.repetitions, 5))
     one, two = "modyn Loader, 1 thread", "modyn Loader, 2 threads"
     outcome.bars = [Bar("modyn fetch", "memcpy", 0.90), Bar(one, "memcpy", 0.90)]
     wanted = {"memmap slices": 1.5, "LMDB": 1.5, "one file each": 1.7}
