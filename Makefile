@@ -114,6 +114,10 @@ campaigns: setup $(addprefix build/c-plain/test_,sweep model every_damage)
 	$(BIN)/python -m tests.power.cut_store --cuts 1000 $(CAMPAIGN_seed)
 	$(BIN)/python -m tests.kill.interrupts --times 150 $(CAMPAIGN_seed)
 	MODYN_LONG=1 $(BIN)/python -m pytest tests/python/test_leaks.py
+	$(BIN)/python -m tests.loader.lifetime --batches 1000000 --exits 20 $(CAMPAIGN_seed)
+	$(BIN)/python -m tests.loader.training --runs 500 $(CAMPAIGN_seed)
+	$(BIN)/python -m tests.loader.memory --rounds 1000
+	$(BIN)/python -W ignore -m tests.loader.forks --cycles 1000
 
 .PHONY: check-install
 check-install: setup

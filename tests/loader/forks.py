@@ -155,7 +155,7 @@ def cycles(
                         done["wrong"] += in_workers(method, each, loader) != expected
                     faulthandler.cancel_dump_traceback_later()
                 under_way.close()
-            if number % 50 == 49:
+            if number % 20 == 19:
                 gc.collect()
                 print(f"... {number + 1} cycles, {done['wrong']} wrong", flush=True)
     done["wrong"] += work["wrong"]
