@@ -19,17 +19,17 @@ from benchmarks.loading.site import Site
 from benchmarks.measure import Bar, Outcome, Seconds, Stopwatch, in_turns, spread
 from benchmarks.section import Section, Table
 
-ABOUT = """A small DLRM (26 embeddings of dimension 4, 13 dense features) trains on one thread of the
-processor, on batches of records of 160 bytes that are in the page cache; every feed gives the same
-loop the same number of batches.  `one batch` is a batch in memory, again and again: no loader at
-all; `in memory` has all batches of a repetition there; `front to back` slices the mapping, so that
-nothing is shuffled and nothing copied before the model reads it.  The loader shuffles all keys,
-and so do the rivals: np.take in the loop, in a thread that is up to four batches ahead, in a
-DataLoader with whole batches (batch_size=None), and in an SPDL pipeline of two threads.  `a file at
+ABOUT = """A small DLRM (26 embeddings of dimension 4, 13 dense features) trains on one thread of
+the processor, on batches of records of 160 bytes in the page cache; every feed gives the same loop
+the same number of batches. `one batch` is a batch in memory, again and again: no loader at all;
+`in memory` has all batches of a repetition there; `front to back` slices the mapping, so that
+nothing is shuffled and nothing copied before the model reads it. The loader shuffles all keys, and
+so do the rivals: np.take in the loop, in a thread that is up to four batches ahead, in a
+DataLoader with whole batches (batch_size=None), and in an SPDL pipeline of two threads. `a file at
 a time` is the way of per-sample Python, as the published storage has it: each sample is opened,
-sought, read and made a tensor by one of two DataLoader workers.  Formats that unpack sample by
-sample from front to back (WebDataset, MosaicML) are in W4 and W5.  A repetition begins with a fresh
-iterator, so that nobody has batches in store, and with it the clock.  The table says how long the
+sought, read and made a tensor by one of two DataLoader workers. Formats that unpack sample by
+sample from front to back (WebDataset, MosaicML) are in W4 and W5. A repetition begins with a fresh
+iterator, so that nobody has batches in store, and with it the clock. The table says how long the
 loop waited for its batches; the processor time of workers that are processes is not counted."""
 
 ROWS = 1 << 14  # of each embedding
