@@ -176,7 +176,7 @@ def line(site: Site, cold: Cold, bars: dict[str, float]) -> tuple[Outcome, Table
     read = run_line(outcome, cold, ways, min(site.repetitions, 5))
     outcome.kinds = {name: way.kind for name, way in ways.items()} | {outcome.floor: "floor"}
     outcome.bars = [
-        Bar(ours, name, least)
+        Bar(ours, name, least, always=True)
         for ours in ("modyn Loader", "modyn Loader, second pass")
         for name, least in bars.items()
         if name in found

@@ -131,12 +131,9 @@ class Store:
         for number, first in enumerate(range(0, len(keys), self.kind.batch)):
             yield self.blocks[number % ROTATE], keys[first : first + self.kind.batch]
 
-    def mapped(self) -> dict[str, dict[str, float]]:
-        """Return how this process maps the payloads, in MiB."""
-        return {
-            "packed": mapping_state(self.folder, "packed.bin"),
-            "dataset": mapping_state(self.folder / "dataset", ".seg"),
-        }
+    def mapped(self) -> dict[str, float]:
+        """Return how this process maps the payloads, in MiB: packed and in the dataset."""
+        return mapping_state(self.folder, "")
 
     def close(self) -> None:
         """Remove what was written; the mapping of the floor stays until the process ends."""

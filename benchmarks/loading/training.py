@@ -1,18 +1,4 @@
-"""A training loop that is fed in different ways: does it lose anything to its loader?
-
-A small DLRM (26 embeddings of dimension 4, 13 dense features) trains on the
-processor, on batches of 160-byte records that are in the page cache.  Everybody feeds the
-same loop with the same number of batches:
-
-    one batch         a batch in memory, again and again: no loader at all
-    in memory         as many batches in memory as a repetition has
-    front to back     slices of the mapping, one after the other: what is shuffled is lost
-    loader N          Loader over all keys, shuffle="global", with N threads
-    ...               and the rivals of training_rivals.py, all of them by random key
-
-A repetition begins with a fresh iterator, so that nobody has batches in store, and with it
-the clock.  The loop notes how long it waits for each batch.
-"""
+"""A training loop that is fed in different ways: does it lose anything to its loader?"""
 
 from __future__ import annotations
 
@@ -32,6 +18,19 @@ from benchmarks.loading.ground import Ground, split_rows
 from benchmarks.loading.site import Site
 from benchmarks.measure import Bar, Outcome, Seconds, Stopwatch, in_turns, spread
 from benchmarks.section import Section, Table
+
+ABOUT = """A small DLRM (26 embeddings of dimension 4, 13 dense features) trains on one thread of
+the processor, on batches of records of 160 bytes in the page cache; every feed gives the same loop
+the same number of batches. `one batch` is a batch in memory, again and again: no loader at all;
+`in memory` has all batches of a repetition there; `front to back` slices the mapping, so that
+nothing is shuffled and nothing copied before the model reads it. The loader shuffles all keys, and
+so do the rivals: np.take in the loop, in a thread that is up to four batches ahead, in a
+DataLoader with whole batches (batch_size=None), and in an SPDL pipeline of two threads. `a file at
+a time` is the way of per-sample Python, as the published storage has it: each sample is opened,
+sought, read and made a tensor by one of two DataLoader workers. Formats that unpack sample by
+sample from front to back (WebDataset, MosaicML) are in W4 and W5. A repetition begins with a fresh
+iterator, so that nobody has batches in store, and with it the clock. The table says how long the
+loop waited for its batches; the processor time of workers that are processes is not counted."""
 
 ROWS = 1 << 14  # of each embedding
 WIDTH = 4
@@ -226,7 +225,7 @@ def waits_table(case: str, waited: dict[str, list[float]]) -> Table:
 
 def measure(site: Site) -> Section:
     torch.set_num_threads(1)
-    section = Section("train", "A training loop on the processor", __doc__ or "")
+    section = Section("train", "A training loop on the processor", " ".join(ABOUT.split()))
     ground = Ground(site.dataset, LARGE)
     cases = [(SMALL, 4)] if site.quick else [(LARGE, 4), (SMALL, 32)]
     for batch, batches in cases:
