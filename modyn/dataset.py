@@ -597,7 +597,7 @@ class Dataset:
         keys: npt.ArrayLike,
         *,
         fields: Sequence[str] | None = None,
-        out: Mapping[str, npt.NDArray[Any]] | None = None,
+        out: Mapping[str, npt.NDArray[Any] | Ragged] | None = None,
         threads: int = 1,
     ) -> dict[str, npt.NDArray[Any] | Ragged]:
         """Return the samples of `keys`, one array per field, in the order asked for.
@@ -608,9 +608,11 @@ class Dataset:
             In any order; repeats are allowed.
         fields : sequence of str, optional
             Fields to read; all by default.
-        out : mapping of field name to array, optional
+        out : mapping of field name to array or Ragged, optional
             Arrays to fill instead of new ones: C-contiguous, of the dtype of
-            the field and shape (n, *shape of the field). Not for bytes fields.
+            the field and shape (n, *shape of the field). For a bytes field a
+            Ragged: n + 1 offsets, and values with room for the payloads, or
+            more; the answer is a Ragged over the part that was filled.
         threads : int
             How many threads copy; the result is the same for any number.
 
@@ -636,7 +638,7 @@ class Dataset:
         return result
 
     def _select(
-        self, names: Sequence[str] | None, out: Mapping[str, npt.NDArray[Any]] | None
+        self, names: Sequence[str] | None, out: Mapping[str, npt.NDArray[Any] | Ragged] | None
     ) -> list[Field]:
         by_name = {field.name: field for field in self._fields}
         chosen = list(by_name) if names is None else list(dict.fromkeys(names))
@@ -653,17 +655,13 @@ class Dataset:
         view: _core.View,
         field: Field,
         keys: npt.NDArray[np.uint64],
-        out: Mapping[str, npt.NDArray[Any]] | None,
+        out: Mapping[str, npt.NDArray[Any] | Ragged] | None,
     ) -> npt.NDArray[Any] | Ragged:
         """Return where the values of one field go."""
         given = None if out is None else out.get(field.name)
         if field.dtype is None:
-            if given is not None:
-                raise ValueError(f"field {field.name!r} is bytes: it cannot be put into out")
-            offsets = np.empty(len(keys) + 1, np.int64)
             names = [line.split(":")[0] for line in view.schema.splitlines()]
-            view.offsets(keys, names.index(field.name), offsets)
-            return Ragged(np.empty(offsets[-1], np.uint8), offsets)
+            return _place_payloads(view, names.index(field.name), field.name, keys, given)
         shape = (len(keys), *field.shape)
         if given is None:
             return np.empty(shape, field.dtype)
@@ -809,6 +807,42 @@ class Dataset:
     def __repr__(self) -> str:
         mode = "w" if self._writable else "r"
         return f"<Dataset {self._path!r}, mode {mode!r}, fields {self.schema}>"
+
+
+def _place_payloads(
+    view: _core.View, index: int, name: str, keys: npt.NDArray[np.uint64], given: object
+) -> Ragged:
+    """Return where the payloads of a bytes field go: their offsets are there already."""
+    count = len(keys) + 1
+    if given is None:
+        offsets = np.empty(count, np.int64)
+        view.offsets(keys, index, offsets)
+        return Ragged(np.empty(offsets[-1], np.uint8), offsets)
+    if not isinstance(given, Ragged):
+        raise TypeError(f"out[{name!r}] must be a Ragged for a bytes field, got {type(given)}")
+    _check_room(f"out[{name!r}].values", given.values, np.uint8, None)
+    _check_room(f"out[{name!r}].offsets", given.offsets, np.int64, count)
+    view.offsets(keys, index, given.offsets)
+    needed = int(given.offsets[-1])
+    if needed > len(given.values):
+        raise ValueError(
+            f"out[{name!r}].values has room for {len(given.values)} bytes, "
+            f"the payloads of these keys are {needed}"
+        )
+    return Ragged(given.values[:needed], given.offsets)
+
+
+def _check_room(what: str, array: object, dtype: type[np.generic], count: int | None) -> None:
+    """Refuse an array that cannot be filled in place."""
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{what} must be a NumPy array, got {type(array)}")
+    length = "n" if count is None else str(count)
+    if array.dtype != dtype or array.ndim != 1 or count not in (None, len(array)):
+        raise ValueError(
+            f"{what} must be {np.dtype(dtype)}[{length}], got {array.dtype}{list(array.shape)}"
+        )
+    if not array.flags.c_contiguous or not array.flags.writeable:
+        raise ValueError(f"{what} must be C-contiguous and writable")
 
 
 def _nothing(field: Field) -> Column:

@@ -30,7 +30,7 @@ that has none."""
 OPENERS = {
     "LMDB": """
 import lmdb
-env = lmdb.open(path, readonly=True, lock=False, readahead=False, map_size=2 << 30)
+env = lmdb.open(path, readonly=True, lock=False, readahead=False)
 transaction = env.begin(buffers=True)
 records = [bytes(transaction.get(key.to_bytes(8))) for key in keys]
 """,

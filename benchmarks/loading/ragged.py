@@ -19,10 +19,11 @@ of them in the page cache, in batches of 256 and of 4,096.  A batch is one block
 lie one after the other, and where each of them ends.  The floor is a loop of memcpy in C that asks
 early for what it copies next, from one mapping of the packed payloads into blocks that take turns;
 `touch` reads the words in place and copies nothing (modyn offers no such views).  `fetch` makes a
-new block for each batch.  The slices, the join and pyarrow's take read the mapping of the floor; of
-the formats that read front to back WebDataset takes part, whatever the keys are.  Whatever is not
-ours runs on one thread, but for Lance and the two DataLoader workers.  With decoding the bytes are
-JPEG images, and a batch is one array of their pixels; the floor decodes what is in memory."""
+new block for each batch, `fetch(out=)` uses blocks again.  The slices, the join and pyarrow's take
+read the mapping of the floor; of the formats that read front to back WebDataset takes part,
+whatever the keys are.  Whatever is not ours runs on one thread, but for Lance and the two
+DataLoader workers, whose processor time is not counted.  With decoding the bytes are JPEG images,
+and a batch is one array of their pixels; the floor decodes what is in memory."""
 
 IMAGES = Kind("records of 10 to 100 KB", 10_000, 100_000, (20_000, 600), 256, (48, 3), True)
 TEXTS = Kind("texts of 0.1 to 2 KB", 100, 2_000, (400_000, 20_000), 4096, (64, 3), False)
@@ -66,16 +67,13 @@ def fetch(store: Store) -> Taking:
     return Taking(run, kind="ours")
 
 
-def fetch_again(store: Store) -> Taking:
-    """As Dataset.fetch does it, into blocks that take turns."""
-    view = store.dataset.view
-
+def fetch_out(store: Store) -> Taking:
     def run(keys: Keys) -> tuple[Keys, Ragged]:
-        for (values, offsets), part in store.parts(keys):
-            view.offsets(part, 0, offsets)
-            out = values[: offsets[-1]]
-            view.fetch(part, ((0, out, offsets),), None, None, 1)
-        return part, (out, offsets)
+        for block, part in store.parts(keys):
+            out = {"payload": modyn.dataset.Ragged(*block)}
+            got = store.dataset.fetch(part, out=out)["payload"]
+        assert isinstance(got, modyn.dataset.Ragged)
+        return part, (got.values, got.offsets)
 
     return Taking(run, kind="ours")
 
@@ -104,7 +102,7 @@ def ours(store: Store) -> dict[str, Taking]:
         "memcpy": Taking(floor.copy, kind="floor"),
         "touch": Taking(floor.touch, kind="floor"),
         "modyn fetch": fetch(store),
-        "modyn fetch, block used again": fetch_again(store),
+        "modyn fetch(out=)": fetch_out(store),
         "modyn Loader, 1 thread": loader(store, 1),
         "modyn Loader, 2 threads": loader(store, 2),
     }
@@ -153,12 +151,12 @@ def run_line(store: Store, outcome: Outcome, takings: dict[str, Taking], repetit
 def line(site: Site, kind: Kind, section: Section) -> Outcome:
     from benchmarks.loading.ragged_rivals import rivals
 
-    outcome = Outcome("W5", 0.90, "memcpy", "modyn fetch", case=kind.name)
+    outcome = Outcome("W5", 0.90, "memcpy", "modyn fetch(out=)", case=kind.name)
     store = Store(site, kind)
     found, section.skipped = rivals(store)
     run_line(store, outcome, {**ours(store), **found}, min(site.repetitions, 7))
     one, two = "modyn Loader, 1 thread", "modyn Loader, 2 threads"
-    outcome.bars = [Bar("modyn fetch, block used again", "memcpy", 0.90), Bar(one, "memcpy", 0.90)]
+    outcome.bars = [Bar("modyn fetch", "memcpy", 0.90), Bar(one, "memcpy", 0.90)]
     wanted = {"memmap slices": 1.5, "LMDB": 1.5, "one file each": 1.7}
     for name, least in wanted.items():
         if name in found:
@@ -174,4 +172,8 @@ def measure(site: Site) -> Section:
     decoded, absent = decoding.lines(site)
     section.lines += decoded
     section.skipped += absent
+    section.notes.append(
+        "With records of 10 to 100 KB a loop in Python copies as fast as one thread can: no "
+        "other single thread can be 1.5 times as fast."
+    )
     return section

@@ -104,7 +104,8 @@ class Lmdb(Store):
         import lmdb
 
         names, rows = self.names()
-        env = lmdb.open(str(self.path), map_size=2 << 30, writemap=True, sync=False, lock=False)
+        size = (16 << 20) + 4096 * (self.records // 8)  # eight to a page; fifteen fit
+        env = lmdb.open(str(self.path), map_size=size, writemap=True, sync=False, lock=False)
         with env.begin(write=True) as transaction:
             cursor = transaction.cursor()
             for first in range(0, len(names), 1 << 18):
@@ -118,9 +119,7 @@ class Lmdb(Store):
     def open(self) -> None:
         import lmdb
 
-        self._env = lmdb.open(
-            str(self.path), map_size=2 << 30, readonly=True, lock=False, readahead=False
-        )
+        self._env = lmdb.open(str(self.path), readonly=True, lock=False, readahead=False)
         self._transaction = self._env.begin(buffers=True)
 
     def batch(self, keys: Keys) -> tuple[Keys, Rows]:
@@ -360,6 +359,9 @@ class Files(Store):
 
         return Way(run, share=self.share)
 
+    def close(self) -> None:
+        self._samples.close()
+
 
 class Samples:
     """A torch dataset: a sample is sought, read and parsed when it is asked for."""
@@ -367,6 +369,10 @@ class Samples:
     def __init__(self, folder: Path, per_file: int) -> None:
         self._folder, self._per_file = folder, per_file
         self._files: dict[int, Any] = {}
+
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
 
     def __getitem__(self, key: int) -> dict[str, Any]:
         import torch

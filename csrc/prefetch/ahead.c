@@ -20,6 +20,7 @@
 #include "storage/wants.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define ROWS_MAX (UINT64_C(1) << 21) /* whose keys are in memory at a time */
@@ -176,33 +177,122 @@ rows_of_windows(const mdn_ahead *a, uint64_t first, uint64_t end)
     return (mdn_share){.first = from, .count = (to < last ? to : last) - from};
 }
 
-/* All keys that tickets first .. end-1 read; malloc'd, or NULL. */
+/* Keys that are collected; NULL once there was no memory. */
+typedef struct {
+    uint64_t *keys;
+    uint64_t count, room;
+    bool failed;
+} key_list;
+
+/* Room for so many more, to be filled in; NULL: none. */
+static uint64_t *
+make_room(key_list *list, uint64_t count)
+{
+    uint64_t need = list->count + count;
+
+    if (need > list->room && !list->failed) {
+        uint64_t room = need > 2 * list->room ? need : 2 * list->room;
+        uint64_t *keys = realloc(list->keys, room * sizeof *keys);
+
+        list->failed = keys == NULL;
+        if (keys != NULL) {
+            list->keys = keys;
+            list->room = room;
+        }
+    }
+    if (list->failed)
+        return NULL;
+    list->count = need;
+    return list->keys + need - count;
+}
+
+static void
+add_rows(const mdn_ahead *a, mdn_share share, key_list *list)
+{
+    uint64_t *keys = make_room(list, share.count);
+
+    if (keys != NULL)
+        mdn_lookup_rows(a->opt.samples, a->opt.pass, share.first, share.count,
+                        keys, NULL);
+}
+
+static void
+add_tickets(const mdn_ahead *a, uint64_t first, uint64_t end, key_list *list)
+{
+    for (uint64_t t = first; t < end; t++)
+        add_rows(a, mdn_cut_share(a->opt.cut, batch_of(a, t)), list);
+}
+
+/* The partition of the samples that the first row of a ticket is from. */
+static uint64_t
+partition_of(const mdn_ahead *a, uint64_t ticket)
+{
+    uint64_t row = mdn_cut_share(a->opt.cut, batch_of(a, ticket)).first;
+    uint64_t position;
+
+    mdn_pass_positions(a->opt.pass, row, 1, &position);
+    return position / a->opt.partition_size;
+}
+
+/* Tickets first .. end-1 begin in this partition.  If they are a good part of
+ * it, all of it is taken as it lies in memory, which needs no permutation; the
+ * last one may reach into the next. */
+static void
+add_partition(const mdn_ahead *a, uint64_t partition, uint64_t first,
+              uint64_t end, key_list *list)
+{
+    uint64_t size = a->opt.partition_size, left, *keys;
+
+    if ((end - first) * a->opt.cut->batch_size < size / 4) {
+        add_tickets(a, first, end, list);
+        return;
+    }
+    left = a->opt.samples->count - partition * size;
+    size = size < left ? size : left;
+    keys = make_room(list, size);
+    if (keys != NULL)
+        memcpy(keys, a->opt.samples->keys + partition * a->opt.partition_size,
+               size * sizeof *keys);
+    add_tickets(a, end - 1, end, list);
+}
+
+static void
+add_by_partition(const mdn_ahead *a, uint64_t first, uint64_t end,
+                 key_list *list)
+{
+    while (first < end) {
+        uint64_t partition = partition_of(a, first), next = first + 1;
+
+        while (next < end && partition_of(a, next) == partition)
+            next++;
+        add_partition(a, partition, first, next, list);
+        first = next;
+    }
+}
+
+/* The keys that tickets first .. end-1 read, perhaps some more; malloc'd, or
+ * NULL. */
 static uint64_t *
 keys_of(const mdn_ahead *a, uint64_t first, uint64_t end, uint64_t *count)
 {
-    uint64_t rows = 0, *keys;
+    key_list list = {0};
     mdn_share share;
 
-    *count = 0;
     if (a->opt.window_batches > 0) {
         share = rows_of_windows(a, first, end);
-        keys = share.count <= 2 * ROWS_MAX ? malloc(share.count * 8 + 1) : NULL;
-        if (keys != NULL)
-            mdn_lookup_rows(a->opt.samples, a->opt.pass, share.first,
-                            share.count, keys, NULL);
-        *count = share.count;
-        return keys;
+        if (share.count <= 2 * ROWS_MAX)
+            add_rows(a, share, &list);
+    } else if (a->opt.pass->shuffle == MDN_PARTITION && a->opt.stride == 1
+               && a->opt.cut->world_size == 1)
+        add_by_partition(a, first, end, &list);
+    else
+        add_tickets(a, first, end, &list);
+    if (list.failed) {
+        free(list.keys);
+        list.keys = NULL;
     }
-    for (uint64_t t = first; t < end; t++)
-        rows += mdn_cut_share(a->opt.cut, batch_of(a, t)).count;
-    keys = malloc(rows * 8 + 1);
-    for (uint64_t t = first; keys != NULL && t < end; t++) {
-        share = mdn_cut_share(a->opt.cut, batch_of(a, t));
-        mdn_lookup_rows(a->opt.samples, a->opt.pass, share.first, share.count,
-                        keys + *count, NULL);
-        *count += share.count;
-    }
-    return keys;
+    *count = list.count;
+    return list.keys;
 }
 
 /* Some of them, evenly spread; as many as there are. */

@@ -226,6 +226,44 @@ loader_partition_size(loader_object *self, void *unused)
 }
 
 static const char *
+state_name(mdn_ahead_state state)
+{
+    switch (state) { /* no default: -Wswitch rejects a missing case */
+    case MDN_AHEAD_NOT_YET: return "";
+    case MDN_AHEAD_OFF: return "off";
+    case MDN_AHEAD_RESIDENT: return "resident";
+    case MDN_AHEAD_PROBING: return "probing";
+    case MDN_AHEAD_PROBED: return "probed";
+    case MDN_AHEAD_GIVEN: return "given";
+    }
+    Py_UNREACHABLE();
+}
+
+static PyObject *
+loader_ahead(loader_object *self, void *unused)
+{
+    mdn_ahead_choice choice = mdn_loader_ahead(self->core);
+    PyObject *tried = PyTuple_New((Py_ssize_t)choice.tried_count);
+
+    (void)unused;
+    for (uint32_t i = 0; tried != NULL && i < choice.tried_count; i++) {
+        PyObject *pair =
+            Py_BuildValue("(Id)", choice.tried[i], choice.rates[i]);
+
+        if (pair == NULL)
+            Py_CLEAR(tried);
+        else
+            PyTuple_SET_ITEM(tried, (Py_ssize_t)i, pair);
+    }
+    if (tried == NULL)
+        return NULL;
+    return Py_BuildValue("(sIINdK)", state_name(choice.state),
+                         choice.partitions, choice.requests, tried,
+                         choice.probe_seconds,
+                         (unsigned long long)choice.partition_bytes);
+}
+
+static const char *
 kind_name(mdn_part_kind kind)
 {
     switch (kind) { /* no default: -Wswitch rejects a missing case */
@@ -269,16 +307,28 @@ loader_memory(loader_object *self, void *unused)
 
 PyDoc_STRVAR(
     begin_doc,
-    "begin($self, /, *, epoch, first, threads, depth, stride, memory)\n"
+    "begin($self, /, *, epoch=0, first=0, threads, depth, stride=1, memory=0, "
+    "partitions=0, requests=0, budget=0)\n"
     "--\n\n"
     "Start to fill batches first, first + stride, ... of the pass that "
-    "begins with an epoch.");
+    "begins with an epoch, and to read ahead; None: to be chosen.");
+
+/* None is to be chosen. */
+static int
+as_open_uint32(PyObject *object, void *out)
+{
+    if (object != Py_None)
+        return as_uint32(object, out);
+    *(uint32_t *)out = MDN_AHEAD_OPEN;
+    return 1;
+}
 
 static PyObject *
 loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"epoch",  "first",  "threads", "depth",
-                            "stride", "memory", NULL};
+    static char *names[] = {"epoch",  "first",  "threads",    "depth",
+                            "stride", "memory", "partitions", "requests",
+                            "budget", NULL};
     mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
     PyTypeObject *type = state->epoch_type;
     mdn_epoch_options options = {0};
@@ -287,10 +337,12 @@ loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
     mdn_error err;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "$O&O&O&O&O&O&:begin", names, as_uint64,
+            args, kwargs, "|$O&O&O&O&O&O&O&O&O&:begin", names, as_uint64,
             &options.epoch, as_uint64, &options.first_batch, as_uint32,
             &options.thread_count, as_uint32, &options.depth, as_uint64,
-            &options.stride, as_uint64, &options.memory_bytes))
+            &options.stride, as_uint64, &options.memory_bytes, as_open_uint32,
+            &options.partitions, as_open_uint32, &options.requests, as_uint64,
+            &options.budget_bytes))
         return NULL;
     if (self->pid != getpid()) {
         mdn_fail(&err, MDN_CLOSED,
@@ -303,7 +355,9 @@ loader_begin(loader_object *self, PyObject *args, PyObject *kwargs)
     if (epoch == NULL)
         return NULL;
     epoch->loader = (loader_object *)Py_NewRef(self);
+    Py_BEGIN_ALLOW_THREADS /* it may look at what is in memory */
     st = mdn_loader_begin(self->core, &options, &epoch->core, &err);
+    Py_END_ALLOW_THREADS
     if (st != MDN_OK) {
         Py_DECREF(epoch);
         return mdn_py_raise(state, &err);
@@ -329,6 +383,11 @@ static PyGetSetDef loader_getset[] = {
      "What a whole batch takes, less its payloads.", NULL},
     {"parts", (getter)(void (*)(void))loader_parts, NULL,
      "(kind, field index) of each part of a batch.", NULL},
+    {"ahead", (getter)(void (*)(void))loader_ahead, NULL,
+     "What the epoch that began last reads ahead: state, partitions, requests,\n"
+     "(requests, bytes per second) of what was tried, seconds of that, bytes\n"
+     "of a partition.",
+     NULL},
     {"partition_size", (getter)(void (*)(void))loader_partition_size, NULL,
      "Samples of a partition.", NULL},
     {"memory", (getter)(void (*)(void))loader_memory, NULL,

@@ -20,4 +20,13 @@ mdn_status mdn_reserve_add(mdn_range **list, uint64_t size, uint8_t **out,
 /* Return them all, with what was mapped there; accepts NULL. */
 void mdn_reserve_free(mdn_range *list);
 
+/* Memory, by the huge page where the kernel has them: size bytes, both aligned
+ * to 2 MiB. */
+mdn_status mdn_reserve_memory(uint64_t size, uint8_t **out, mdn_error *err);
+void mdn_reserve_return(uint8_t *memory, uint64_t size);
+/* Put it, read-only, where something is mapped in a range that was taken, which
+ * reaches up to the end of its last huge page. */
+mdn_status mdn_reserve_replace(uint8_t *at, uint8_t *memory, uint64_t size,
+                               mdn_error *err);
+
 #endif

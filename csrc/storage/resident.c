@@ -27,8 +27,9 @@
 #define RUN UINT64_C(0x200000)  /* a huge page */
 #define SPAN UINT64_C(0x800000) /* a span reaches up to a multiple of this */
 #define REQUEST UINT64_C(131072)
-#define REQUESTS_PER_READER 16 /* a reader of runs has a huge page under way   \
-                                */
+#define REQUESTS_PER_READER                                                    \
+    16 /* a reader of runs has a huge page under way                           \
+        */
 #define READERS_MAX 4
 
 /* ----- the list ----- */

@@ -13,6 +13,7 @@ to, also when the loader and the dataset are gone.
 from modyn.loader.batch import Batch, RaggedTensor
 from modyn.loader.batches import Batches
 from modyn.loader.plan import Loader
+from modyn.loader.staging import Chosen
 from modyn.loader.waits import Waits
 
-__all__ = ["Batch", "Batches", "Loader", "RaggedTensor", "Waits"]
+__all__ = ["Batch", "Batches", "Chosen", "Loader", "RaggedTensor", "Waits"]

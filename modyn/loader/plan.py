@@ -22,9 +22,10 @@ from modyn.loader.arguments import (
 from modyn.loader.batches import Batches
 from modyn.loader.decode import Collate, Decode
 from modyn.loader.device import check_device
-from modyn.loader.process import Process, Stages
+from modyn.loader.process import Memory, Process, Stages
 from modyn.loader.ranks import rank_and_world_size
 from modyn.loader.source import Source
+from modyn.loader.staging import Chosen, Resident, Staging, chosen
 from modyn.loader.waits import Waits
 
 if TYPE_CHECKING:
@@ -97,10 +98,25 @@ class Loader:
         processes is filled up with the first samples of the pass.  By default
         those of torch.distributed, if it is initialised when the loader is made,
         and otherwise 0 of 1.
+    num_prefetched_partitions : int or "auto"
+        Partitions, in the order of the pass, whose samples are read from disk
+        ahead of the one in use; 0: none.  "auto": none when they are in memory;
+        else as many as take half a second to be read, at most 8.
+    parallel_prefetch_requests : int or "auto"
+        Reads under way at a time, 1 to 1024.  "auto": 8, 32 and 128 take turns at
+        the first partitions, for two seconds at most, and the fewest that come
+        close to the best are kept.  `chosen` says what was found.
+    resident : "hugepages", optional
+        Copy the records from the smallest to the largest key into huge pages,
+        when the loader is made; they are verified there, and stay until the
+        loader and its iterations are gone.
     memory_budget : int, optional
-        Bytes that batches may take, filled or being filled, until the loop takes
-        them; fewer than `prefetch` are ahead then.  Payloads count as well: a
-        batch that is larger than all of it comes alone.
+        Bytes for all of this: the resident copy; half of what is left beside
+        `prefetch` batches for what was read ahead and is not used yet (without a
+        budget, half of the memory that the system can give); and batches, filled
+        or being filled, until the loop takes them.  Fewer than `prefetch` are
+        ahead when they do not fit.  Payloads count as well: a batch that is
+        larger than all of it comes alone.
     decode : dict of functions by field, or function, optional
         By field: called with each sample of the field, a memoryview of its bytes
         or an array.  What it returns takes the place of the field: one tensor
@@ -178,6 +194,9 @@ class Loader:
         bucket_batches: int = 64,
         rank: int | None = None,
         world_size: int | None = None,
+        num_prefetched_partitions: int | Literal["auto"] = "auto",
+        parallel_prefetch_requests: int | Literal["auto"] = "auto",
+        resident: Literal["hugepages"] | None = None,
         memory_budget: int | None = None,
         decode: Decode | None = None,
         decode_workers: int = 2,
@@ -219,6 +238,10 @@ class Loader:
             collate=collate,
             device=check_device(device),
         )
+        self._ahead = Staging.of(
+            num_prefetched_partitions, parallel_prefetch_requests, self._prefetch
+        )
+        self._resident = Resident.of(resident, self._threads)
         self._memory_budget = memory_budget
         self._process: Process | None = self._new_process()
 
@@ -243,6 +266,11 @@ class Loader:
         other begins at its first batch.
         """
         self._cursor.set_epoch(as_number("epoch", epoch, 0, 2**64 - 1))
+
+    @property
+    def chosen(self) -> Chosen | None:
+        """What the pass that began last reads ahead, and why; None before the first."""
+        return chosen(self._ours().core)
 
     @property
     def waits(self) -> Waits:
@@ -376,7 +404,11 @@ class Loader:
 
     def _new_process(self) -> Process:
         return Process(
-            self._source, self._samples, self._options, self._stages, self._memory_budget
+            self._source,
+            self._samples,
+            self._options,
+            self._stages,
+            Memory(self._ahead, self._resident, self._memory_budget),
         )
 
     def _begin(self, first: int, stride: int = 1, *, on_device: bool = True) -> Batches:

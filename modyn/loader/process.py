@@ -20,11 +20,12 @@ from modyn.loader.decode import Collate, Decode, Decoding
 from modyn.loader.device import AHEAD, Backend, OnDevice, open_backend
 from modyn.loader.pinned import Lender
 from modyn.loader.source import Samples, Source
-from modyn.loader.stacking import Memory
+from modyn.loader.stacking import Memory as Lent
+from modyn.loader.staging import Resident, Staging
 from modyn.loader.state import Progress
 from modyn.loader.waits import Tally
 
-__all__ = ["Process", "Stages"]
+__all__ = ["Memory", "Process", "Stages"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +39,15 @@ class Stages:
     device: str | None  # checked; None: main memory
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What is kept in memory, and how much of it there may be; see Loader."""
+
+    ahead: Staging
+    resident: Resident | None
+    budget: int | None
+
+
 class Process:
     """What the iterations of a loader in one process share.
 
@@ -49,8 +59,8 @@ class Process:
         Of _core.Loader.
     stages : Stages
         What comes behind it.
-    memory_budget : int or None
-        See Loader.
+    memory : Memory
+        What is kept besides.
     """
 
     def __init__(
@@ -59,11 +69,16 @@ class Process:
         samples: Samples,
         options: dict[str, Any],
         stages: Stages,
-        memory_budget: int | None,
+        memory: Memory,
     ) -> None:
         self.pid = os.getpid()
         self.core = _core.Loader(source.view, samples.keys, samples.weights, **options)
-        self.budget = Budget(memory_budget, batch_bytes=self.core.batch_bytes)
+        self.budget = Budget(memory.budget, batch_bytes=self.core.batch_bytes)
+        if memory.resident is not None:
+            view = memory.resident.view(source.view, samples.keys, self.budget)
+            self.core = _core.Loader(view, samples.keys, samples.weights, **options)
+        self._ahead = memory.ahead
+        self._ahead_bytes = memory.ahead.reserve(self.budget)
         self._parts = Parts.of(self.core, field_names(source.view))
         self._device = stages.device
         self._lender: Lender | None = None  # made when a device is first used
@@ -88,6 +103,9 @@ class Process:
             depth=depth,
             stride=stride,
             memory=self.budget.for_batches,
+            partitions=self._ahead.partitions,
+            requests=self._ahead.requests,
+            budget=self._ahead_bytes,
         )
         device = self._device if on_device else None
         stages = self._stages(core, first, stride, depth, device)
@@ -107,7 +125,7 @@ class Process:
         return OnDevice(decoded, backend, first=first, stride=stride)
 
     def _decoded(
-        self, filled: Filled, first: int, stride: int, depth: int, memory: Memory | None
+        self, filled: Filled, first: int, stride: int, depth: int, memory: Lent | None
     ) -> Stage:
         if self.decoding is None:
             return filled

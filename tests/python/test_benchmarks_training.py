@@ -36,7 +36,7 @@ def test_every_feed_gives_whole_batches_of_stored_records(stage: training.Stage)
 
 
 def test_the_last_batch_is_compared_with_the_truth(stage: training.Stage) -> None:
-    for last in training.loader(stage, 1)(0):
+    for last in training.Load(stage, 1)(0):
         training.check_last("loader", last)
     last[1][0, 0] += 1
 
@@ -56,7 +56,7 @@ def test_the_loop_counts_and_trains(stage: training.Stage) -> None:
 
 
 def test_two_epochs_of_the_loader_are_not_the_same(stage: training.Stage) -> None:
-    feed = training.loader(stage, 2)
+    feed = training.Load(stage, 2)
 
     first, second = (np.concatenate([b[0].numpy().copy() for b in feed(n)]) for n in (0, 1))
 

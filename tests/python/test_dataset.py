@@ -350,10 +350,48 @@ def test_fetch_fills_what_it_is_given(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match="out"):
             dataset.fetch([1, 0, 1], fields=["x"], out={"x": wrong})
-    with pytest.raises(ValueError, match="bytes"):
+    with pytest.raises(TypeError, match="must be a Ragged for a bytes field"):
         dataset.fetch([1], out={"w": np.zeros(1, np.uint8)})
     with pytest.raises(ValueError, match="not among those to be read"):
         dataset.fetch([1], fields=["y"], out={"x": x})
+
+
+def test_fetch_puts_payloads_where_there_is_room(tmp_path: Path) -> None:
+    dataset = Dataset.create(tmp_path / "d", schema={"v": "bytes", "w": "bytes"}, labels=False)
+    dataset.append({"v": [b"ab", b"", b"cde"], "w": [b"1", b"22", b""]}, timestamps=[0, 0, 0])
+    room = Ragged(np.full(7, 0xFF, np.uint8), np.zeros(4, np.int64))
+
+    got = dataset.fetch([2, 1, 0], out={"v": room})
+
+    assert list(got["v"]) == [b"cde", b"", b"ab"]
+    assert list(got["w"]) == [b"", b"22", b"1"]
+    assert got["v"].offsets is room.offsets
+    assert np.shares_memory(got["v"].values, room.values)
+    assert room.values.tobytes() == b"cdeab\xff\xff"
+    exact = dataset.fetch([0, 0], out={"v": Ragged(np.zeros(4, np.uint8), np.zeros(3, np.int64))})
+    assert list(exact["v"]) == [b"ab", b"ab"]
+
+
+@pytest.mark.parametrize(
+    ("values", "offsets", "error", "message"),
+    [
+        (np.zeros(4, np.uint8), np.zeros(3, np.int64), ValueError, "room for 4 bytes, .* are 5"),
+        (np.zeros(9, np.int8), np.zeros(3, np.int64), ValueError, r"uint8\[n\], got int8\[9\]"),
+        (np.zeros(9, np.uint8), np.zeros(2, np.int64), ValueError, r"int64\[3\], got int64\[2\]"),
+        (np.zeros(9, np.uint8), np.zeros(3, np.int32), ValueError, r"int64\[3\], got int32\[3\]"),
+        (np.zeros(18, np.uint8)[::2], np.zeros(3, np.int64), ValueError, "C-contiguous"),
+        (np.frombuffer(bytes(9), np.uint8), np.zeros(3, np.int64), ValueError, "writable"),
+        (bytearray(9), np.zeros(3, np.int64), TypeError, "must be a NumPy array"),
+    ],
+)
+def test_fetch_refuses_room_that_it_cannot_fill(
+    tmp_path: Path, values: Any, offsets: Any, error: type[Exception], message: str
+) -> None:
+    dataset = Dataset.create(tmp_path / "d", schema={"v": "bytes"}, labels=False)
+    dataset.append({"v": [b"ab", b"cde"]}, timestamps=[0, 0])
+
+    with pytest.raises(error, match=message):
+        dataset.fetch([0, 1], out={"v": Ragged(values, offsets)})
 
 
 # Life --------------------------------------------------------------------------------------------

@@ -51,7 +51,10 @@ ALLOWED_CALLS = (
         ("prefetch/pool.c", "mmap"): "memory of its own, at the alignment of huge pages",
         ("prefetch/pool.c", "madvise"): "likewise",
         ("storage/timesort.c", "madvise"): "likewise",
+        ("base/keyindex.c", "madvise"): "likewise",
         ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
+        ("storage/reserve.c", "mremap"): "memory of its own takes the place of such a mapping",
+        ("storage/reserve.c", "madvise"): "likewise",
     }
     | {("base/guard.c", call): "the guard of mappings that somebody cuts" for call in SIGNAL_CALLS}
 )
@@ -159,6 +162,7 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.loader.plan",
     "modyn.loader.process",
     "modyn.loader.source",
+    "modyn.loader.staging",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.policies")
 # What takes long to import, or is an extra, comes in inside the function that needs it.

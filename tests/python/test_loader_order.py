@@ -185,6 +185,16 @@ def test_a_shuffle_by_partitions_keeps_them_together(dataset, partition_size):
         assert order != sorted(order)
 
 
+@pytest.mark.parametrize("partition_size", [2, 3, 511, 512, 513, 1099])
+def test_few_and_many_are_shuffled_as_the_twin_says(dataset, partition_size):
+    options: dict[str, Any] = {"shuffle": "partition", "partition_size": partition_size}
+    keys = np.arange(COUNT)
+
+    (order,) = key_lists(Loader(dataset, keys, batch_size=COUNT, seed=9, epoch=2, **options))
+
+    assert order == Order(COUNT, "partition", partition_size, seed=9).epoch(2)
+
+
 def test_partitions_and_what_is_in_them_change_from_epoch_to_epoch(dataset):
     loader = Loader(dataset, np.arange(90), batch_size=90, shuffle="partition", partition_size=10)
     orders = []
@@ -341,6 +351,17 @@ def test_the_batches_of_a_window_come_in_a_drawn_order_when_shuffled(dataset):
     assert longest(False, 0) == sorted(longest(False, 0))
     assert longest("global", 0) != sorted(longest("global", 0))
     assert longest("global", 0) != longest("global", 1)
+
+
+def test_lengths_of_any_size_are_sorted_and_equal_ones_stay(tmp_path):
+    sizes = [0, 1, 255, 256, 257, 65535, 65536, 65793, 131072, 1 << 24, (1 << 24) + 1] * 2
+    sizes = [sizes[i * 7 % len(sizes)] for i in range(len(sizes))]
+    with modyn.Dataset.create(tmp_path / "data", schema={"x": "bytes"}, labels=False) as writer:
+        writer.append({"x": [bytes(size) for size in sizes]}, timestamps=range(len(sizes)))
+
+        (batch,) = Loader(writer, np.arange(len(sizes)), batch_size=99, bucket_by="x", fields=[])
+
+    assert batch.numpy("keys").tolist() == sorted(range(len(sizes)), key=lambda k: sizes[k])
 
 
 def test_buckets_need_not_be_by_a_field_of_the_batch(dataset):
