@@ -8,11 +8,19 @@ workers in turn, puts them together again: the batches of the loader, in its ord
 Workers have copies of the loader, made when they start.  What the parent says later, to workers
 that persist, stands on a board in shared memory, with a number: a worker that begins an iteration
 looks there, and takes over what is newer than its copy.
+
+A worker ends with its parent.  torch looks for that at the parent that the system names, which is
+another process where a fork server started the worker, and is too late where the parent died while
+the worker came up; so a thread of ours waits for the end of the one it really has.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,8 +120,33 @@ class LoaderDataset(IterableDataset[Any]):
         info = get_worker_info()
         if info is None:
             return map(_item, self.loader)
+        _end_with_parent()
         user = (info.seed - info.id) % 2**63 + 1  # the same for all workers of an iteration
         return map(_item, self.loader._share(info.id, info.num_workers, user))
+
+
+_watching: set[int] = set()  # the process that has the thread below
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent does, wherever it waits just then."""
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None or os.getpid() in _watching:
+        return
+    _watching.add(os.getpid())
+    ends: list[Any] = [parent.sentinel]  # tells, unless a fork of the parent keeps it open
+    try:
+        ends.append(os.pidfd_open(parent.pid))
+    except ProcessLookupError:
+        os._exit(1)  # it is gone already
+    except (AttributeError, OSError):
+        pass  # not Linux, or an old kernel
+    threading.Thread(target=_wait_and_end, args=(ends,), daemon=True, name="modyn-parent").start()
+
+
+def _wait_and_end(ends: list[Any]) -> None:
+    connection.wait(ends)
+    os._exit(1)
 
 
 def _item(batch: Any) -> Any:

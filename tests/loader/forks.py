@@ -4,8 +4,8 @@
 
 A cycle starts, for each method, a process that is given a loader, and a DataLoader with each
 number of workers, and compares the keys and contents that come out with what is due.  Meanwhile
-four threads of the parent fetch and iterate.  A cycle that takes longer than the watchdog shows all
-stacks and ends the program; what it started ends with it.
+four threads of the parent fetch and iterate.  When nothing comes for as long as the watchdog waits,
+it shows all stacks and ends the program; what it started ends with it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ import modyn
 from modyn.loader import Loader
 
 METHODS = ("fork", "forkserver", "spawn")
-SAMPLES = 5000
+SAMPLES = 1500
 SCHEMA = {"n": "int64", "text": "bytes"}
 
 
@@ -56,10 +56,33 @@ def loader_of(dataset: Any) -> Loader:
     return Loader(dataset, np.arange(SAMPLES), batch_size=64, shuffle="global", seed=3, threads=2)
 
 
+class Watchdog:
+    """Ends this process when it is not told in time that something has happened."""
+
+    seconds = 60.0
+    is_in_child = False  # faulthandler's own lock does not survive a fork
+
+    @classmethod
+    def tell(cls) -> None:
+        if not cls.is_in_child:
+            faulthandler.dump_traceback_later(cls.seconds, exit=True)
+
+    @classmethod
+    def in_child(cls) -> None:
+        cls.is_in_child = True
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(cls.seconds))
+
+    @staticmethod
+    def rest() -> None:
+        faulthandler.cancel_dump_traceback_later()
+
+
 def digest(parts: Any) -> str:
     """Of keys and values, batch by batch."""
     total = hashlib.sha256()
     for keys, values, text in parts:
+        Watchdog.tell()
         total.update(np.asarray(keys).tobytes())
         total.update(np.asarray(values).tobytes())
         total.update(np.asarray(text).tobytes())
@@ -76,6 +99,7 @@ def of_items(items: Any) -> str:
 
 def child(loader: Loader, pipe: Connection) -> None:
     """What a process does that is given a loader."""
+    Watchdog.in_child()
     pipe.send(of_loader(loader))
     pipe.close()
 
@@ -121,7 +145,7 @@ def busy(path: Path, threads: int) -> Iterator[Counter[str]]:
                         if int(batch.numpy("n")[0]) != int(batch.numpy("keys")[0]) ** 2:
                             done["wrong"] += 1
                 done["epochs"] += 1
-            time.sleep(0.002)
+            time.sleep(0.005)
 
     crew = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(threads)]
     for thread in crew:
@@ -135,9 +159,7 @@ def busy(path: Path, threads: int) -> Iterator[Counter[str]]:
         shared.close()
 
 
-def cycles(
-    path: Path, *, count: int, methods: list[str], workers: list[int], watchdog: float
-) -> Counter[str]:
+def cycles(path: Path, *, count: int, methods: list[str], workers: list[int]) -> Counter[str]:
     done: Counter[str] = Counter()
     with busy(path, 4) as work:
         for number in range(count):
@@ -147,14 +169,14 @@ def cycles(
                 under_way = iter(loader)  # its threads fill while we fork
                 next(under_way)
                 for method in methods:
-                    faulthandler.dump_traceback_later(watchdog, exit=True)
+                    Watchdog.tell()
                     done["processes"] += 1
                     done["wrong"] += in_a_process(method, loader) != expected
                     for each in workers:
                         done[f"{method} x {each}"] += 1
                         done["wrong"] += in_workers(method, each, loader) != expected
-                    faulthandler.cancel_dump_traceback_later()
                 under_way.close()
+                Watchdog.rest()
             if number % 20 == 19:
                 gc.collect()
                 print(f"... {number + 1} cycles, {done['wrong']} wrong", flush=True)
@@ -169,6 +191,7 @@ def main() -> None:
     parser.add_argument("--workers", default="0,4")
     parser.add_argument("--watchdog", type=float, default=60)
     given = parser.parse_args()
+    Watchdog.seconds = given.watchdog
     # A cycle's children belong to this group, which ends as a whole if this process does badly.
     with contextlib.suppress(PermissionError):
         os.setpgid(0, 0)
@@ -180,7 +203,6 @@ def main() -> None:
                 count=given.cycles,
                 methods=given.methods.split(","),
                 workers=[int(each) for each in given.workers.split(",")],
-                watchdog=given.watchdog,
             )
         except BaseException:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -236,7 +236,7 @@ def parent(path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Any, li
         process.communicate()
 
 
-@pytest.mark.parametrize("parent", ["fork", "spawn"], indirect=True)
+@pytest.mark.parametrize("parent", ["fork", "spawn", "forkserver"], indirect=True)
 def test_workers_end_when_their_parent_is_killed(parent):
     process, workers = parent
 
