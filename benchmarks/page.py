@@ -170,7 +170,7 @@ def anchor(section: dict[str, Any]) -> str:
 def page(documents: list[dict[str, Any]], into: Path) -> str:
     """Write the pictures; return the page."""
     folder = into / "performance"
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     sections = {s["id"]: s for document in documents for s in document["sections"]}
     ordered = [sections[id] for id in ORDER if id in sections]
     parts = [HEAD]
