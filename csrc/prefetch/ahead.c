@@ -560,6 +560,12 @@ mdn_ahead_wait(mdn_ahead *a, uint64_t ticket)
         mdn_staging_wait(a->staging, ticket);
 }
 
+bool
+mdn_ahead_is_ready(const mdn_ahead *a, uint64_t ticket)
+{
+    return a == NULL || mdn_staging_is_ready(a->staging, ticket);
+}
+
 void
 mdn_ahead_done(mdn_ahead *a, uint64_t ticket)
 {

@@ -93,6 +93,8 @@ mdn_status mdn_ahead_start(const mdn_ahead_options *options, mdn_ahead **out,
 
 /* All of these accept NULL, and do nothing then. */
 void mdn_ahead_wait(mdn_ahead *ahead, uint64_t ticket);
+bool mdn_ahead_is_ready(const mdn_ahead *ahead,
+                        uint64_t ticket); /* NULL: true */
 void mdn_ahead_done(mdn_ahead *ahead, uint64_t ticket);
 void mdn_ahead_close(mdn_ahead *ahead);
 void mdn_ahead_free(mdn_ahead *ahead);

@@ -32,6 +32,14 @@ fill_ticket(void *ctx, uint64_t ticket, mdn_batch **out, mdn_error *err)
     return st;
 }
 
+static bool
+is_ready(void *ctx, uint64_t ticket)
+{
+    const mdn_epoch *epoch = ctx;
+
+    return mdn_ahead_is_ready(epoch->ahead, ticket);
+}
+
 /* Batches first, first + stride, ... below end. */
 static uint64_t
 count_steps(uint64_t first, uint64_t stride, uint64_t end)
@@ -204,6 +212,7 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
         .depth = options->depth,
         .ctx = epoch,
         .fill = fill_ticket,
+        .may_help = is_ready,
     };
     cut_to_memory(loader, options->memory_bytes, &workers);
     /* The batches in the window and the one or two the consumer holds. */
@@ -212,7 +221,6 @@ mdn_loader_begin(mdn_loader *loader, const mdn_epoch_options *options,
     st = new_windows(epoch, options->thread_count, err);
     if (st == MDN_OK)
         st = read_ahead(epoch, options, workers.ticket_count, err);
-    workers.workers_only = epoch->ahead != NULL;
     if (st == MDN_OK)
         st = mdn_prefetcher_start(&workers, &epoch->prefetcher, err);
     if (st != MDN_OK) {

@@ -504,8 +504,9 @@ mdn_prefetcher_free(mdn_prefetcher *p)
 static bool
 may_help(const mdn_prefetcher *p)
 {
-    return !p->opt.workers_only && is_brief(p) && !p->is_helped
-           && anything_to_claim(p) && room(p) > 0
+    return is_brief(p) && !p->is_helped && anything_to_claim(p) && room(p) > 0
+           && (p->opt.may_help == NULL
+               || p->opt.may_help(p->opt.ctx, p->next_claim))
            && (p->opt.memory_bytes == 0 || p->next_claim == p->next_take);
 }
 

@@ -24,14 +24,16 @@ typedef struct {
     uint32_t thread_count; /* >= 1; never more than depth are started */
     uint32_t depth;        /* >= 1: batches filled or being filled ahead */
     uint64_t memory_bytes; /* that mdn_prefetcher_grant gives; 0: any amount */
-    bool workers_only;     /* fill may wait: not on a thread that takes */
     void *ctx;             /* borrowed; must outlive the prefetcher */
     /* Called by thread_count + 1 threads at once, for different tickets: by
      * workers, and by one that takes when filling takes less time than being
-     * woken, unless this is for workers only.  Gives one reference, or a
-     * failure. */
+     * woken, unless may_help says that it would wait.  Gives one reference, or
+     * a failure. */
     mdn_status (*fill)(void *ctx, uint64_t ticket, mdn_batch **out,
                        mdn_error *err);
+    /* Whether fill of a ticket would not wait; NULL: it never does.  Called
+     * with a lock held, so that it takes none. */
+    bool (*may_help)(void *ctx, uint64_t ticket);
 } mdn_prefetcher_options;
 
 /* MDN_NOMEM, or MDN_IO when no thread can be had.  *out is set before fill is

@@ -39,8 +39,9 @@ struct mdn_staging {
     pid_t pid;               /* of the process that has the thread */
     pthread_t thread;
     bool is_started;
-    atomic_bool stop;  /* written under the lock */
-    uint64_t last_fit; /* tickets of the last plan; the thread's */
+    atomic_bool stop;          /* written under the lock, like the next */
+    _Atomic uint64_t ready_to; /* as in facts, for who takes no lock */
+    uint64_t last_fit;         /* tickets of the last plan; the thread's */
 
     pthread_mutex_t lock;
     pthread_cond_t moved;  /* ready_to, is_waiting, is_over changed, or stop */
@@ -114,6 +115,7 @@ static void
 move_ready(mdn_staging *s, uint64_t end)
 {
     s->facts.ready_to = end;
+    atomic_store(&s->ready_to, end);
     release_done(s);
     pthread_cond_broadcast(&s->moved);
 }
@@ -399,6 +401,12 @@ mdn_staging_wait(mdn_staging *s, uint64_t ticket)
         s->facts.waited_ns += now_ns() - since;
     }
     pthread_mutex_unlock(&s->lock);
+}
+
+bool
+mdn_staging_is_ready(const mdn_staging *s, uint64_t ticket)
+{
+    return ticket < atomic_load(&s->ready_to);
 }
 
 void

@@ -17,6 +17,7 @@
 #include "base/error.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define MDN_STAGING_AHEAD_MAX 1024
@@ -51,6 +52,10 @@ mdn_status mdn_staging_start(const mdn_staging_options *options,
  * else is done: there is no room, or this is being closed.  At once in a forked
  * child. */
 void mdn_staging_wait(mdn_staging *staging, uint64_t ticket);
+
+/* Whether waiting for this ticket would be none, because it was made ready or
+ * left; takes no lock. */
+bool mdn_staging_is_ready(const mdn_staging *staging, uint64_t ticket);
 
 /* A ticket was filled, or failed.  Once for each of them. */
 void mdn_staging_done(mdn_staging *staging, uint64_t ticket);
