@@ -133,7 +133,8 @@ class Store:
 
     def mapped(self) -> dict[str, float]:
         """Return how this process maps the payloads, in MiB: packed and in the dataset."""
-        return mapping_state(self.folder, "")
+        states = [mapping_state(self.folder, name) for name in ("packed.bin", ".seg")]
+        return {key: round(sum(state[key] for state in states), 1) for key in states[0]}
 
     def close(self) -> None:
         """Remove what was written; the mapping of the floor stays until the process ends."""

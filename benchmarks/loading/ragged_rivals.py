@@ -96,6 +96,8 @@ def lmdb_join(store: Store) -> Run:
         txn.cursor().putmulti(rows, append=True)
     env = lmdb.open(path, map_size=size, readonly=True, readahead=False, lock=False)
     txn = env.begin(buffers=True)
+    for value in txn.cursor().iternext(keys=False, values=True):
+        bytes(value)  # every page is mapped from now on, as everybody's are
 
     def run(keys: Keys) -> tuple[Keys, Ragged]:
         for (values, offsets), part in store.parts(keys):
@@ -292,4 +294,5 @@ def rivals(store: Store) -> tuple[dict[str, Taking], list[str]]:
             continue
         share = rival.share[0 if store.kind.as_files else 1]
         found[name] = Taking(rival.make(store), share=share)
+    os.sync()  # so that nobody is measured while the files of others are written back
     return found, skipped
