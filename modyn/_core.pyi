@@ -150,6 +150,7 @@ class Loader:
         bucket_field: int,
         rank: int,
         world_size: int,
+        ascending: bool = False,
     ) -> None: ...
     @property
     def parts(self) -> tuple[tuple[str, int], ...]: ...

@@ -101,7 +101,8 @@ plan_batches(mdn_loader *loader)
     if (opt->partition_size == 0)
         opt->partition_size =
             mdn_loader_usual_partition(mdn_view_schema(opt->view));
-    loader->samples = mdn_samples_of(opt->keys, opt->weights, opt->count);
+    loader->samples =
+        mdn_samples_of(opt->keys, opt->weights, opt->count, opt->ascending);
     loader->cut = (mdn_cut){
         .rows = opt->pass_rows > 0 ? opt->pass_rows : opt->count,
         .batch_size = opt->batch_size,

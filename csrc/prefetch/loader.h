@@ -40,6 +40,7 @@ typedef struct {
     const uint64_t *keys;   /* borrowed; must outlive the loader */
     const double *weights;  /* likewise; NULL: no weights */
     uint64_t count;         /* of keys and of weights; may be 0 */
+    bool ascending;         /* each key is greater than the one before it */
     uint64_t batch_size;    /* of all ranks; >= 1 */
     const uint32_t *fields; /* indices into the schema, copied */
     uint32_t field_count;

@@ -14,13 +14,14 @@
 #define AHEAD UINT64_C(32)  /* at most BLOCK */
 
 mdn_samples
-mdn_samples_of(const uint64_t *keys, const double *weights, uint64_t count)
+mdn_samples_of(const uint64_t *keys, const double *weights, uint64_t count,
+               bool ascending)
 {
-    uint64_t run = 0;
+    bool is_range = count > 0 && keys[count - 1] == keys[0] + (count - 1);
 
-    while (run < count && keys[run] == keys[0] + run)
-        run++;
-    return (mdn_samples){keys, weights, count, count > 0 && run == count};
+    for (uint64_t i = 0; is_range && !ascending && i < count; i++)
+        is_range = keys[i] == keys[0] + i;
+    return (mdn_samples){keys, weights, count, is_range};
 }
 
 static uint64_t

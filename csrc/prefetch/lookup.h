@@ -15,9 +15,11 @@ typedef struct {
     bool is_range; /* keys[i] is keys[0] + i: they need not be looked up */
 } mdn_samples;
 
-/* Looks at the keys as far as they are a range. */
+/* ascending: each key is greater than the one before it, so that the first and
+ * the last tell whether they are a range.  Otherwise, where these two might be
+ * of one, all keys are looked at. */
 mdn_samples mdn_samples_of(const uint64_t *keys, const double *weights,
-                           uint64_t count);
+                           uint64_t count, bool ascending);
 
 /* Of rows first .. first+rows-1 of a pass over these samples; weights NULL:
  * only the keys. */

@@ -150,27 +150,28 @@ make_core(loader_object *self, mdn_view *view, PyObject *fields,
 static PyObject *
 loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"view",           "keys",           "weights",
-                            "fields",         "batch_size",     "drop_last",
-                            "shuffle",        "seed",           "pass_rows",
-                            "partition_size", "bucket_batches", "bucket_field",
-                            "rank",           "world_size",     NULL};
+    static char *names[] = {
+        "view",       "keys",           "weights",        "fields",
+        "batch_size", "drop_last",      "shuffle",        "seed",
+        "pass_rows",  "partition_size", "bucket_batches", "bucket_field",
+        "rank",       "world_size",     "ascending",      NULL};
     PyObject *view_object, *keys, *weights, *fields;
     mdn_loader_options options = {0};
     loader_object *self;
     mdn_view *view;
-    int drop_last;
+    int drop_last, ascending = 0;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OOO$O!O&pO&O&O&O&O&O&O&O&:Loader", names,
+            args, kwargs, "OOO$O!O&pO&O&O&O&O&O&O&O&|p:Loader", names,
             &view_object, &keys, &weights, &PyTuple_Type, &fields, as_uint64,
             &options.batch_size, &drop_last, as_shuffle, &options.shuffle,
             as_uint64, &options.seed, as_uint64, &options.pass_rows, as_uint64,
             &options.partition_size, as_uint64, &options.bucket_batches,
             as_uint32, &options.bucket_field, as_uint32, &options.rank,
-            as_uint32, &options.world_size))
+            as_uint32, &options.world_size, &ascending))
         return NULL;
     options.drop_last = drop_last != 0;
+    options.ascending = ascending != 0;
     view = mdn_py_view(mdn_py_state_of_type(type), view_object);
     if (view == NULL)
         return NULL;
@@ -398,7 +399,7 @@ static PyGetSetDef loader_getset[] = {
 PyDoc_STRVAR(loader_doc,
              "Loader(view, keys, weights, *, fields, batch_size, drop_last, "
              "shuffle, seed, pass_rows, partition_size, bucket_batches, "
-             "bucket_field, rank, world_size)\n--\n\n"
+             "bucket_field, rank, world_size, ascending=False)\n--\n\n"
              "Samples of a view, in an order, cut into batches.");
 
 static PyType_Slot loader_slots[] = {

@@ -72,6 +72,7 @@ class Process:
         memory: Memory,
     ) -> None:
         self.pid = os.getpid()
+        options = {**options, "ascending": samples.ascending}
         self.core = _core.Loader(source.view, samples.keys, samples.weights, **options)
         self.budget = Budget(memory.budget, batch_bytes=self.core.batch_bytes)
         if memory.resident is not None:

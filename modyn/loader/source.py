@@ -77,6 +77,7 @@ class Samples:
         self._arrays: _Arrays | None = keys, weights
         self._path = None if chosen is None else os.path.abspath(chosen.path)
         self._digest = None if chosen is None else chosen.digest
+        self.ascending = chosen is not None  # as the keys of every training set are
         self.count = len(keys)
 
     @property

@@ -194,7 +194,7 @@ check_lookup(const uint64_t *keys, const double *weights, uint64_t count)
     enum { ROWS = 3000 };
     static uint64_t positions[ROWS], got[ROWS];
     static double got_weights[ROWS];
-    mdn_samples samples = mdn_samples_of(keys, weights, count);
+    mdn_samples samples = mdn_samples_of(keys, weights, count, false);
     double *to = weights != NULL ? got_weights : NULL;
     mdn_pass pass;
 
@@ -227,19 +227,25 @@ rows_become_keys_and_weights(void)
         keys[i] = mdn_mix(i);
         weights[i] = (double)i / 2;
     }
-    CHECK(!mdn_samples_of(keys, NULL, COUNT).is_range);
+    CHECK(!mdn_samples_of(keys, NULL, COUNT, false).is_range);
     check_lookup(keys, NULL, COUNT);
     check_lookup(keys, weights, COUNT);
     for (uint64_t i = 0; i < COUNT; i++)
         keys[i] = i - 7; /* modulo 2^64, as bad keys may be */
-    CHECK(mdn_samples_of(keys, NULL, COUNT).is_range);
+    CHECK(mdn_samples_of(keys, NULL, COUNT, false).is_range);
+    CHECK(mdn_samples_of(keys, NULL, COUNT, true).is_range);
     check_lookup(keys, NULL, COUNT);
     check_lookup(keys, weights, COUNT);
     keys[COUNT - 1]++;
-    CHECK(!mdn_samples_of(keys, NULL, COUNT).is_range);
+    CHECK(!mdn_samples_of(keys, NULL, COUNT, false).is_range);
+    CHECK(!mdn_samples_of(keys, NULL, COUNT, true).is_range);
+    keys[COUNT - 1]--; /* the ends are those of a range, the middle is not */
+    keys[COUNT / 2] = keys[0];
+    CHECK(!mdn_samples_of(keys, NULL, COUNT, false).is_range);
     check_lookup(keys, NULL, COUNT);
-    CHECK(mdn_samples_of(keys, NULL, 1).is_range);
-    CHECK(!mdn_samples_of(keys, NULL, 0).is_range);
+    CHECK(mdn_samples_of(keys, NULL, 1, false).is_range);
+    CHECK(!mdn_samples_of(keys, NULL, 0, false).is_range);
+    CHECK(!mdn_samples_of(keys, NULL, 0, true).is_range);
 }
 
 /* ----- batches ----- */
