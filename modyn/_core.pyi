@@ -150,7 +150,7 @@ class Loader:
         bucket_field: int,
         rank: int,
         world_size: int,
-        ascending: bool = False,
+        ascending: bool,
     ) -> None: ...
     @property
     def parts(self) -> tuple[tuple[str, int], ...]: ...

@@ -114,6 +114,16 @@ install(void)
     atomic_store(&writing, 0);
 }
 
+static void
+unblock_bus(sigset_t *blocked)
+{
+    sigset_t bus;
+
+    sigemptyset(&bus);
+    sigaddset(&bus, SIGBUS);
+    pthread_sigmask(SIG_UNBLOCK, &bus, blocked);
+}
+
 static bool
 run(const mdn_guard *guard, void (*work)(void *arg), void *arg,
     const void **address)
@@ -126,6 +136,9 @@ run(const mdn_guard *guard, void (*work)(void *arg), void *arg,
         active = f.outer;
         return true;
     }
+    /* The work around this run goes on, and may be next to hear the signal.
+     * Who wraps handlers (a sanitizer does) may block it while they run. */
+    unblock_bus(NULL);
     active = f.outer;
     *address = f.address;
     return false;
@@ -135,17 +148,14 @@ bool
 mdn_guard_run(const mdn_guard *guard, void (*work)(void *arg), void *arg,
               const void **address)
 {
-    sigset_t bus, blocked;
+    sigset_t blocked;
     bool whole;
 
     if (active != NULL)
         return run(guard, work, arg, address);
     install();
-    sigemptyset(&bus);
-    sigaddset(&bus, SIGBUS);
-    pthread_sigmask(SIG_UNBLOCK, &bus, &blocked);
+    unblock_bus(&blocked);
     whole = run(guard, work, arg, address);
-    if (sigismember(&blocked, SIGBUS))
-        pthread_sigmask(SIG_BLOCK, &bus, NULL);
+    pthread_sigmask(SIG_SETMASK, &blocked, NULL);
     return whole;
 }

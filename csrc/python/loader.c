@@ -162,7 +162,7 @@ loader_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     int drop_last, ascending = 0;
 
     if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OOO$O!O&pO&O&O&O&O&O&O&O&|p:Loader", names,
+            args, kwargs, "OOO$O!O&pO&O&O&O&O&O&O&O&p:Loader", names,
             &view_object, &keys, &weights, &PyTuple_Type, &fields, as_uint64,
             &options.batch_size, &drop_last, as_shuffle, &options.shuffle,
             as_uint64, &options.seed, as_uint64, &options.pass_rows, as_uint64,
@@ -399,7 +399,7 @@ static PyGetSetDef loader_getset[] = {
 PyDoc_STRVAR(loader_doc,
              "Loader(view, keys, weights, *, fields, batch_size, drop_last, "
              "shuffle, seed, pass_rows, partition_size, bucket_batches, "
-             "bucket_field, rank, world_size, ascending=False)\n--\n\n"
+             "bucket_field, rank, world_size, ascending)\n--\n\n"
              "Samples of a view, in an order, cut into batches.");
 
 static PyType_Slot loader_slots[] = {

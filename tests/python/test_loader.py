@@ -366,6 +366,7 @@ def test_the_core_refuses_what_the_face_lets_no_one_pass(dataset):
         "bucket_field": 0,
         "rank": 0,
         "world_size": 1,
+        "ascending": False,
     }
     begin: dict[str, Any] = {
         "epoch": 0,
