@@ -9,6 +9,7 @@ loop would not mind.
 from __future__ import annotations
 
 import ctypes
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -368,7 +369,7 @@ class Samples:
 
     def __init__(self, folder: Path, per_file: int) -> None:
         self._folder, self._per_file = folder, per_file
-        self._files: dict[int, Any] = {}
+        self._files: dict[tuple[int, int], Any] = {}  # by process: a worker seeks in its own
 
     def close(self) -> None:
         for file in self._files.values():
@@ -378,9 +379,10 @@ class Samples:
         import torch
 
         number, row = divmod(key, self._per_file)
-        file = self._files.get(number)
+        mine = os.getpid(), number
+        file = self._files.get(mine)
         if file is None:
-            file = self._files[number] = (self._folder / f"{number}.bin").open("rb")
+            file = self._files[mine] = (self._folder / f"{number}.bin").open("rb")
         file.seek(row * SIZE)
         data = bytearray(file.read(SIZE))
         return {

@@ -17,8 +17,12 @@ Batch = Callable[[int, int], None]  # which output, where the keys begin
 
 
 def _in_threads(ground: Ground, keys: Keys, one: Batch, threads: int) -> tuple[Keys, int]:
-    """Do every batch; each thread every so manieth.  Return keys and output of the last."""
-    count, rotate = len(keys) // ground.batch, len(ground.outputs)
+    """Do every batch; each thread every so manieth, into outputs that are its own.
+
+    Return keys and output of the last.
+    """
+    count = len(keys) // ground.batch
+    rotate = len(ground.outputs) // threads * threads
 
     def work(first: int) -> None:
         for number in range(first, count, threads):
