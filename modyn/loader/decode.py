@@ -23,7 +23,7 @@ from modyn.loader.batch import Batch
 from modyn.loader.stacking import Memory, Stacked, join, plain_memory
 
 if TYPE_CHECKING:
-    from modyn.loader.processes import Children
+    from modyn.loader.children import Children
 
 __all__ = ["Collate", "Decode", "Decoding", "SampleError", "decode_batch", "decode_samples"]
 
@@ -147,7 +147,7 @@ class Decoding:
             decode = dict(decode)  # what the caller does to it later changes nothing
         if decode is None or not decode_processes:
             return cls(decode, collate, workers)
-        from modyn.loader.processes import Children
+        from modyn.loader.children import Children
 
         return cls(decode, collate, workers, Children(decode))
 
