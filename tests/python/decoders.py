@@ -72,7 +72,8 @@ def die_at_50(row: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def sleep_long(row: Any) -> Any:
-    print("sleeping", os.getpid(), flush=True)
+    # One write: what print() gives out piece by piece mixes with that of another process.
+    os.write(1, b"sleeping %d\n" % os.getpid())
     time.sleep(3600)
 
 
