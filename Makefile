@@ -52,7 +52,7 @@ $(VENV)/.tools: $(VENV)/.packages constraints.txt
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.tools pyproject.toml
-	$(PIP) install --no-build-isolation -c constraints.txt -e '.[torch,report,dev]'
+	$(PIP) install --no-build-isolation -c constraints.txt -e '.[torch,report,postgres,dev]'
 	touch $@
 
 $(VENV)/.built: $(VENV)/.installed setup.py $(CSRC)

@@ -1,8 +1,16 @@
 """The exceptions that modyn adds to Python's own."""
 
-from modyn._core import BusyError, ClosedError, CorruptError
+from modyn._core import BusyError, ClosedError, CorruptError, DatabaseError, FencedError
 
-__all__ = ["BatchError", "BusyError", "ClosedError", "ConfigError", "CorruptError"]
+__all__ = [
+    "BatchError",
+    "BusyError",
+    "ClosedError",
+    "ConfigError",
+    "CorruptError",
+    "DatabaseError",
+    "FencedError",
+]
 
 
 class ConfigError(ValueError):

@@ -4,14 +4,14 @@ The extension behind this module is built only where libpq is installed; without
 this module raises ModuleNotFoundError and everything else works.
 """
 
+from modyn.errors import DatabaseError
+
 try:
-    from modyn._postgres import DatabaseError
-except ModuleNotFoundError as error:
+    from modyn import _postgres
+except ImportError as error:
     raise ModuleNotFoundError(
         "modyn was built without Postgres support: install libpq-dev (Debian) and reinstall modyn"
     ) from error
-
-from modyn import _postgres
 
 __all__ = ["DatabaseError", "libpq_version", "server_version"]
 

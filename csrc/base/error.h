@@ -23,6 +23,7 @@ typedef enum {
     MDN_CANCELLED,   /* close() woke the waiter: modyn.ClosedError */
     MDN_CALLBACK,    /* a callback failed; its exception is already set */
     MDN_DATABASE,    /* a database refused or is gone: DatabaseError */
+    MDN_FENCED,      /* another process took over: modyn.FencedError */
 } mdn_status;
 
 typedef struct {

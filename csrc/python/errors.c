@@ -15,8 +15,9 @@ exception_of(const mdn_py_state *state, mdn_status status)
     case MDN_CLOSED: return state->closed_error;
     case MDN_CANCELLED: return state->closed_error;
     case MDN_TIMEOUT: return PyExc_TimeoutError;
-    case MDN_CALLBACK: return PyExc_SystemError;  /* had to be set already */
-    case MDN_DATABASE: return PyExc_RuntimeError; /* only modyn._postgres */
+    case MDN_CALLBACK: return PyExc_SystemError; /* had to be set already */
+    case MDN_DATABASE: return state->database_error;
+    case MDN_FENCED: return state->fenced_error;
     case MDN_OK: return PyExc_SystemError;
     }
     Py_UNREACHABLE();

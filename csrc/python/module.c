@@ -37,21 +37,36 @@ add_exception(PyObject *module, const char *name, const char *doc,
 static int
 add_exceptions(PyObject *module, mdn_py_state *state)
 {
-    state->corrupt_error = add_exception(
-        module, "CorruptError",
-        "Stored bytes are damaged, or of a format version not known here.",
-        PyExc_Exception);
-    if (state->corrupt_error == NULL)
-        return -1;
-    state->busy_error = add_exception(
-        module, "BusyError", "Another process or handle is writing already.",
-        PyExc_OSError);
-    if (state->busy_error == NULL)
-        return -1;
-    state->closed_error =
-        add_exception(module, "ClosedError",
-                      "The object was used after close().", PyExc_Exception);
-    return state->closed_error ? 0 : -1;
+    const struct {
+        PyObject **slot;
+        const char *name, *doc;
+        PyObject *base;
+    } all[] = {
+        {&state->corrupt_error, "CorruptError",
+         "Stored bytes are damaged, or of a format version not known here.",
+         PyExc_Exception},
+        {&state->busy_error, "BusyError",
+         "Another process or handle is writing already.", PyExc_OSError},
+        {&state->closed_error, "ClosedError",
+         "The object was used after close().", PyExc_Exception},
+        {&state->database_error, "DatabaseError",
+         "A database refused or could not be reached; no message holds a "
+         "password.",
+         PyExc_Exception},
+    };
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        *all[i].slot =
+            add_exception(module, all[i].name, all[i].doc, all[i].base);
+        if (*all[i].slot == NULL)
+            return -1;
+    }
+    state->fenced_error = add_exception(
+        module, "FencedError",
+        "Another process has taken over this pipeline; this one must not "
+        "write any more.",
+        state->database_error);
+    return state->fenced_error ? 0 : -1;
 }
 
 static int
@@ -101,6 +116,8 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->corrupt_error);
     Py_VISIT(state->busy_error);
     Py_VISIT(state->closed_error);
+    Py_VISIT(state->database_error);
+    Py_VISIT(state->fenced_error);
     Py_VISIT(state->dataset_type);
     Py_VISIT(state->view_type);
     Py_VISIT(state->candidates_type);
@@ -124,6 +141,8 @@ module_clear(PyObject *module)
     Py_CLEAR(state->corrupt_error);
     Py_CLEAR(state->busy_error);
     Py_CLEAR(state->closed_error);
+    Py_CLEAR(state->database_error);
+    Py_CLEAR(state->fenced_error);
     Py_CLEAR(state->dataset_type);
     Py_CLEAR(state->view_type);
     Py_CLEAR(state->candidates_type);

@@ -13,6 +13,7 @@
 
 typedef struct {
     PyObject *database_error;
+    PyObject *fenced_error;
 } module_state;
 
 static PyObject *
@@ -26,6 +27,8 @@ raise_error(PyObject *module, const mdn_error *err)
         exception = PyExc_ValueError;
     else if (err->status == MDN_NOMEM)
         exception = PyExc_MemoryError;
+    else if (err->status == MDN_FENCED)
+        exception = state->fenced_error;
     else if (err->status == MDN_TIMEOUT)
         exception = PyExc_TimeoutError;
     /* What a server says is in an encoding of its own. */
@@ -129,18 +132,20 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* The exceptions are those of modyn._core, so that an error is of one class
+ * whichever extension meets it. */
 static int
 module_exec(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
+    PyObject *core = PyImport_ImportModule("modyn._core");
 
-    state->database_error = PyErr_NewExceptionWithDoc(
-        "modyn.postgres.DatabaseError",
-        "The database refused, or could not be reached.", NULL, NULL);
-    if (state->database_error == NULL)
+    if (core == NULL)
         return -1;
-    return PyModule_AddObjectRef(module, "DatabaseError",
-                                 state->database_error);
+    state->database_error = PyObject_GetAttrString(core, "DatabaseError");
+    state->fenced_error = PyObject_GetAttrString(core, "FencedError");
+    Py_DECREF(core);
+    return state->database_error && state->fenced_error ? 0 : -1;
 }
 
 static int
@@ -149,6 +154,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     module_state *state = PyModule_GetState(module);
 
     Py_VISIT(state->database_error);
+    Py_VISIT(state->fenced_error);
     return 0;
 }
 
@@ -158,6 +164,7 @@ module_clear(PyObject *module)
     module_state *state = PyModule_GetState(module);
 
     Py_CLEAR(state->database_error);
+    Py_CLEAR(state->fenced_error);
     return 0;
 }
 

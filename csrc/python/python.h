@@ -19,6 +19,8 @@ typedef struct {
     PyObject *corrupt_error;
     PyObject *busy_error;
     PyObject *closed_error;
+    PyObject *database_error;
+    PyObject *fenced_error;
     PyTypeObject *dataset_type;
     PyTypeObject *view_type;
     PyTypeObject *candidates_type;

@@ -136,6 +136,7 @@ FLOORS = {
     "modyn.keyindex": 2,
     "modyn.loader": 2,
     "modyn.maintenance": 2,
+    "modyn.metadata": 2,
     "modyn.postgres": 2,
     "modyn.sampling": 2,
     "modyn.trainset": 2,
@@ -163,11 +164,12 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.loader.process",
     "modyn.loader.source",
     "modyn.loader.staging",
+    "modyn.metadata.source",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.policies")
 # What takes long to import, or is an extra, comes in inside the function that needs it.
 HEAVY = {"torch", "torchmetrics", "pandas", "plotly", "matplotlib", "psycopg", "ray", "scipy"}
-HEAVY |= {"pyarrow", "datasets", "watchdog"}
+HEAVY |= {"pyarrow", "datasets", "watchdog", "sqlalchemy"}
 # These are themselves imported only inside functions, which test_import.py checks.
 HEAVY_ALLOWED = {
     "modyn.loader.torch_dataset": "what DataLoader takes derives from IterableDataset",
