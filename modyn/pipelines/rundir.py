@@ -4,6 +4,7 @@
     ledger.sqlite     what was done
     trainsets/        training sets by digest
     models/           models by content key
+    signals/          what models said of samples while they were trained, by trigger
     stream.npy        keys in stream order, if that is not the order of keys
     lock              held while a process works here; says which
 
@@ -21,6 +22,7 @@ from modyn.errors import BusyError, ConfigError
 from modyn.pipelines import durable
 
 CONFIG, LOCK, TRAINSETS, MODELS = "pipeline.yaml", "lock", "trainsets", "models"
+SIGNALS = "signals"
 LEDGER, REPORT, STREAM = "ledger.sqlite", "report.html", "stream.npy"
 
 
@@ -60,7 +62,7 @@ def prepare(directory: Path, config: bytes) -> None:
 
 def _check_is_run(directory: Path) -> None:
     """Refuse to work in a directory that has other content and no ledger."""
-    ours = {CONFIG, LOCK, TRAINSETS, MODELS, LEDGER, REPORT, STREAM}
+    ours = {CONFIG, LOCK, TRAINSETS, MODELS, SIGNALS, LEDGER, REPORT, STREAM}
     names = {path.name for path in directory.iterdir()}
     foreign = sorted(name for name in names - ours if not name.startswith(".tmp-"))
     if LEDGER not in names and foreign:

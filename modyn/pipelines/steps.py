@@ -11,6 +11,7 @@ from modyn.arrivals import Arrivals
 from modyn.pipelines.ledger import Ledger, TransitionRow, canonical
 from modyn.pipelines.ledger import Progress as Position
 from modyn.pipelines.progress import Progress
+from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.train import Stopwatch
 from modyn.policies import PlainContext, Selection, Trigger
 from modyn.policies.answers import due_after
@@ -38,6 +39,8 @@ class Recorder:
         The folder of training sets.
     seed : int
     timestamp_unit : str
+    signals : RunSignals
+        What policies may read of trainings, where any is recorded.
     """
 
     ledger: Ledger
@@ -48,6 +51,7 @@ class Recorder:
     trainsets: "Path"
     seed: int
     timestamp_unit: str
+    signals: RunSignals
 
     def trained_until(self, transition: "Transition") -> int | None:
         """Return the newest timestamp that a trigger's model may have learned from."""
@@ -118,6 +122,7 @@ class Steps:
             trigger=trigger,
             seed=self._recorder.seed,
             timestamp_unit=self._recorder.timestamp_unit,
+            recorded=self._recorder.signals if self._recorder.signals.names else None,
         )
 
 
