@@ -281,7 +281,7 @@ class Recorder:
         if output.ndim == 2 and output.shape[1] > CLASSES_MAX:
             raise ValueError(f"signals know {CLASSES_MAX} classes, the model has {output.shape[1]}")
         self._values.append(measured(output, labels, each, self._names, self._border))
-        self._keys.append(np.array(batch.keys, dtype=np.uint64))
+        self._keys.append(np.asarray(batch.keys).astype(np.uint64))
         self._epochs.append(self._epochs_of(count))
         self._passed += count
         self._waiting += count
