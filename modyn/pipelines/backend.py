@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from modyn.pipelines import rundir
 from modyn.pipelines.ledger import Ledger
+from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.pipelines.stream import Stream, keep, kept, stream_of
 from modyn.trainset import TrainingSet
 
@@ -69,7 +70,7 @@ class Embedded:
         rundir.check_place(directory, None)
         self.url: str | None = None
         self.trainsets = directory / rundir.TRAINSETS
-        self.ledger = Ledger(directory)
+        self.ledger: Ledger = SqliteLedger(directory)
 
     def count(self) -> int:
         """Return how many samples the dataset holds."""

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from modyn.errors import CorruptError, FencedError
+from modyn.metadata.fence import Fence
 from modyn.metadata.trainsets import BLOCK_SAMPLES, Kept, Trainsets, read
 from modyn.trainset import TrainingSet
 from tests.python.postgres_server import sql
@@ -17,7 +18,6 @@ from tests.python.postgres_server import sql
 UUID = "0123456789abcdef0123456789abcdef"
 MIGRATIONS = ("001_control", "003_trainsets")
 TABLES = "SELECT count(*) FROM pg_class WHERE relname LIKE 'trainset%' AND relkind IN ('r', 'p')"
-FENCE = "SELECT 1 FROM modyn.pipelines WHERE id = $1 AND token = $2 FOR KEY SHARE"
 LAYOUTS = ("rows", "blocks")
 
 
@@ -94,8 +94,7 @@ def connection(database_url: str) -> Iterator[Any]:
 
 
 def writer(connection: Any, token: int = 7, pipeline: int = 1, **settings: Any) -> Trainsets:
-    fence = (FENCE, (str(pipeline), str(token)), 1)
-    return Trainsets(connection, pipeline=pipeline, fence=fence, **settings)
+    return Trainsets(connection, fence=Fence(pipeline, token), **settings)
 
 
 def chosen(folder: Path, count: int, *, weighted: bool = True, seed: int = 0) -> TrainingSet:
