@@ -3,6 +3,7 @@
     pipeline.yaml     as submitted
     ledger.sqlite     what was done
     metadata          or, in place of it, the URL of the database that says what was done
+    lease             which lease of the pipeline in that database a process had here last
     trainsets/        training sets by digest
     models/           models by content key
     stream.npy        keys in stream order, if that is not the order of keys
@@ -24,7 +25,7 @@ from modyn.pipelines import durable
 
 CONFIG, LOCK, TRAINSETS, MODELS = "pipeline.yaml", "lock", "trainsets", "models"
 LEDGER, REPORT, STREAM = "ledger.sqlite", "report.html", "stream.npy"
-METADATA = "metadata"
+METADATA, LEASE = "metadata", "lease"
 
 
 @contextmanager
@@ -68,6 +69,19 @@ def _put(path: Path, content: bytes) -> None:
         durable.replace(path, content)
 
 
+def is_run(directory: Path) -> bool:
+    """Return whether a directory says where the ledger of a run is."""
+    return any((directory / name).exists() for name in (LEDGER, METADATA))
+
+
+def metadata_url(directory: Path) -> str | None:
+    """Return the URL of the database that a run's metadata is in; None if it is in files."""
+    try:
+        return (directory / METADATA).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return None
+
+
 def check_place(directory: Path, url: str | None) -> None:
     """Hold the place of a run's metadata against where it was so far; only with the lock.
 
@@ -84,7 +98,7 @@ def check_place(directory: Path, url: str | None) -> None:
         When the run has its metadata in another place; says what to do.
     """
     path, embedded = directory / METADATA, directory / LEDGER
-    here = path.read_text().strip() if path.exists() else None
+    here = metadata_url(directory)
     if here is None and embedded.exists() and embedded.stat().st_size and url is not None:
         raise ConfigError(
             f"{directory} holds a run with a ledger of its own, which does not move to {url}: "
@@ -106,10 +120,10 @@ def check_place(directory: Path, url: str | None) -> None:
 
 def _check_is_run(directory: Path) -> None:
     """Refuse to work in a directory that has other content and no ledger."""
-    ours = {CONFIG, LOCK, TRAINSETS, MODELS, LEDGER, METADATA, REPORT, STREAM}
+    ours = {CONFIG, LOCK, TRAINSETS, MODELS, LEDGER, METADATA, LEASE, REPORT, STREAM}
     names = {path.name for path in directory.iterdir()}
     foreign = sorted(name for name in names - ours if not name.startswith(".tmp-"))
-    if not names & {LEDGER, METADATA} and foreign:
+    if not is_run(directory) and foreign:
         raise ConfigError(f"{directory} is no run and not empty: it holds {foreign[0]!r}")
 
 
