@@ -21,7 +21,7 @@ from modyn.errors import ConfigError
 from modyn.loader import Loader
 from modyn.orchestrator import Orchestrator
 from modyn.pipelines import measure, rundir
-from modyn.pipelines.backend import Backend, Embedded
+from modyn.pipelines.backend import backend_of
 from modyn.pipelines.build import maker
 from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
@@ -29,7 +29,6 @@ from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, ca
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe
 from modyn.pipelines.progress import Progress
-from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
 from modyn.pipelines.stream import Stream, check_labels
@@ -69,16 +68,14 @@ class Replay:
         self._make_model = maker(pipeline.model, allow=pipeline.allow)
         self._description = pipeline.describe()
         self._store = ModelStore(directory / rundir.MODELS)
-        self._signals = RunSignals(
-            SignalFiles(directory / rundir.SIGNALS), pipeline.training, pipeline.dataset
-        )
         self._trigger, self._selection = pipeline.policies()
         self._model: torch.nn.Module | None = None  # one to load weights into, for evaluation
         self._measured: set[int] = set()  # triggers, by after_training handlers
         self._sources: dict[str, Source] = {}
         self._stream: Stream
-        self._backend: Backend = Embedded(pipeline, directory)
+        self._backend = backend_of(pipeline, directory)
         self._ledger = self._backend.ledger
+        self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
 
     def __enter__(self) -> Self:
         return self
@@ -113,14 +110,16 @@ class Replay:
         """Hold the pipeline against what the run is, or begin a new run."""
         counts = self._counts()
         self._check_data(counts)
-        self._stream = self._backend.stream(counts[self._pipeline.dataset.uuid])
-        config = self._pipeline.config_text()
-        if self._ledger.new:
+        begin = self._ledger.new
+        identity = self._identity(counts), position_of(0, self._trigger, self._selection)
+        if begin:
             self._check_names()
-            rundir.prepare(self._directory, config, self._backend.url)
-        start = position_of(0, self._trigger, self._selection)
-        self._ledger.begin(self._identity(counts), start)
-        rundir.prepare(self._directory, config, self._backend.url)
+        else:
+            self._ledger.begin(*identity)
+        self._stream = self._backend.stream(counts[self._pipeline.dataset.uuid])
+        rundir.prepare(self._directory, self._pipeline.config_text(), self._backend.url)
+        if begin:
+            self._ledger.begin(*identity)
         for data in self._pipeline.evaluation.datasets if self._pipeline.evaluation else ():
             self._sources[data.dataset_id] = Source(
                 dataset=data.dataset,
@@ -200,6 +199,7 @@ class Replay:
         steps.orchestrator = Orchestrator(
             pipeline.dataset,
             order=self._stream.order,
+            source=self._stream.source,
             steps=steps,
             tail_triggers=self._selection.tail_triggers,
             trainset_directory=self._backend.trainsets,
