@@ -289,10 +289,10 @@ def read(
     DatabaseError
         When the server refuses, or stays away.
     """
-    found = database.execute(_FIND, (pipeline, trigger))
-    if not found:
+    found = database.fetch_one(_FIND, (pipeline, trigger))
+    if found is None:
         return None
-    digest, samples, weighted, dataset_uuid, layout = found[0]
+    digest, samples, weighted, dataset_uuid, layout = found
     parts = Partitions(int(pipeline), int(trigger))
     keys = np.empty(samples, dtype=np.uint64)
     weights = np.empty(samples, dtype=np.float64) if weighted else None

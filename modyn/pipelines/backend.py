@@ -211,9 +211,8 @@ class Postgres:
             self._published, self._lease.pipeline, self._pipeline.order, start, stop, count
         )
         if source.count == 0:
-            raise ConfigError(
-                f"{self._pipeline.dataset.path}: no samples to follow ({count} published)"
-            )
+            path = self._pipeline.dataset.path
+            raise ConfigError(f"{path}: no samples to follow ({count} are published)")
         return Stream(count=source.count, order=order, ascending=ascending, source=source)
 
     def keep(self, trigger: int, digest: str) -> None:
