@@ -25,6 +25,7 @@ from modyn.pipelines.build import maker
 from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
 from modyn.pipelines.ledger import EvaluationRow, Ledger, TrainingRow, TransitionRow, canonical
+from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe
 from modyn.pipelines.progress import Progress
@@ -71,7 +72,7 @@ class Replay:
         self._measured: set[int] = set()  # triggers, by after_training handlers
         self._sources: dict[str, Source] = {}
         self._stream: Stream
-        self._ledger = Ledger(directory)
+        self._ledger: Ledger = SqliteLedger(directory)
 
     def __enter__(self) -> Self:
         return self

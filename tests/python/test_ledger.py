@@ -13,17 +13,15 @@ import pytest
 import torch
 
 from modyn.errors import BusyError, ConfigError, CorruptError
-from modyn.pipelines import ledger as ledger_module
-from modyn.pipelines import rundir
+from modyn.pipelines import ledger_sqlite, rundir
 from modyn.pipelines.ledger import (
     EvaluationRow,
-    Ledger,
     Progress,
     TrainingRow,
     TransitionRow,
     WindowRow,
-    read,
 )
+from modyn.pipelines.ledger_sqlite import SqliteLedger, read
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
 
 IDENTITY = {"name": "a", "config": {"training": {"batch_size": 1, "sizes": [1, 2]}}}
@@ -79,7 +77,7 @@ WINDOW = WindowRow(dataset="d", handler=0, start=-1, end=2**62, anchor=-1, count
 
 @pytest.fixture
 def ledger(tmp_path):
-    ledger = Ledger(tmp_path)
+    ledger = SqliteLedger(tmp_path)
     ledger.begin(IDENTITY, START)
     yield ledger
     ledger.close()
@@ -117,8 +115,8 @@ def test_the_journal_survives_power_cuts(ledger):
     assert pragmas == {
         "journal_mode": "truncate",
         "synchronous": 3,  # EXTRA
-        "application_id": ledger_module.APPLICATION_ID,
-        "user_version": ledger_module.VERSION,
+        "application_id": ledger_sqlite.APPLICATION_ID,
+        "user_version": ledger_sqlite.VERSION,
     }
 
 
@@ -192,7 +190,7 @@ def test_the_digest_does_not_depend_on_the_order_of_writing(tmp_path):
     digests = []
     for name, metrics in (("one", ["A", "B"]), ("two", ["B", "A"])):
         (tmp_path / name).mkdir()
-        ledger = Ledger(tmp_path / name)
+        ledger = SqliteLedger(tmp_path / name)
         ledger.begin(IDENTITY, START)
         ledger.commit(transition(0), {})
         ledger.train(training(0), {})
@@ -208,7 +206,7 @@ def test_the_same_run_is_taken_up_again(ledger, tmp_path):
     ledger.commit(transition(0), {})
     ledger.close()
 
-    again = Ledger(tmp_path)
+    again = SqliteLedger(tmp_path)
     again.begin(IDENTITY, START)
 
     assert not again.new
@@ -233,11 +231,11 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     db.execute("CREATE TABLE mine (x)")
     db.close()
     with pytest.raises(CorruptError, match="not a ledger of modyn"):
-        Ledger(tmp_path)
+        SqliteLedger(tmp_path)
 
     (tmp_path / "ledger.sqlite").write_bytes(b"some text, longer than a header" * 100)
     with pytest.raises(CorruptError, match=r"ledger\.sqlite: file is not a database"):
-        Ledger(tmp_path)
+        SqliteLedger(tmp_path)
 
 
 def test_a_ledger_of_the_future_is_refused(ledger, tmp_path):
@@ -245,7 +243,7 @@ def test_a_ledger_of_the_future_is_refused(ledger, tmp_path):
     ledger.close()
 
     with pytest.raises(CorruptError, match="ledger of version 99; this modyn reads 1"):
-        Ledger(tmp_path)
+        SqliteLedger(tmp_path)
 
 
 def test_reading_where_there_is_no_run_makes_no_file(tmp_path):
@@ -256,7 +254,7 @@ def test_reading_where_there_is_no_run_makes_no_file(tmp_path):
 
 
 def test_a_ledger_whose_process_died_before_it_began_is_no_run_yet(tmp_path):
-    Ledger(tmp_path).close()
+    SqliteLedger(tmp_path).close()
     (tmp_path / "ledger.sqlite").write_bytes(b"")
 
     with pytest.raises(FileNotFoundError, match="no run there"):
@@ -265,9 +263,9 @@ def test_a_ledger_whose_process_died_before_it_began_is_no_run_yet(tmp_path):
 
 CRASHING = """
 import os, sys
-from modyn.pipelines import ledger as m
+from modyn.pipelines import ledger_sqlite as m
 from tests.python.test_ledger import IDENTITY, START, transition
-ledger = m.Ledger({directory!r})
+ledger = m.SqliteLedger({directory!r})
 ledger.begin(IDENTITY, START)
 ledger.commit(transition(0), {{}})
 ledger._commit = lambda: os._exit(9)  # all is written but the last step
