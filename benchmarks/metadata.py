@@ -43,6 +43,7 @@ from benchmarks.section import Section, print_section
 WORKLOADS = {
     "M1": "benchmarks.postgres.filling:measure_rows",
     "M2": "benchmarks.postgres.filling:measure_blocks",
+    "M4": "benchmarks.postgres.growing:measure",
 }
 
 
