@@ -61,6 +61,7 @@ class Turns:
         outcome.work, outcome.unit = self.samples / 1e6, "M samples"
         outcome.kinds = {name: way.kind for name, way in ways.items()}
         outcome.facts["samples_per_repetition"] = self.samples
+        outcome.facts["compared"] = "results"
         outcome.facts["alu_two_threads_to_one"] = spread(self.alu[1:])
         return outcome
 
