@@ -1,0 +1,99 @@
+"""Where the metadata of a run lies: in its directory.
+
+A run asks its backend for the ledger, for the number of samples that it covers, for its stream,
+and to keep training sets and give them back; it knows nothing else about the place.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from modyn.pipelines import rundir
+from modyn.pipelines.ledger import Ledger
+from modyn.pipelines.ledger_sqlite import SqliteLedger
+from modyn.pipelines.stream import Stream, keep, kept, stream_of
+from modyn.trainset import TrainingSet
+
+if TYPE_CHECKING:
+    from modyn.pipelines.pipeline import Pipeline
+
+
+class Backend(Protocol):
+    """What a run asks for.
+
+    Attributes
+    ----------
+    ledger : Ledger
+        What was done.
+    trainsets : Path
+        The folder into which the loop writes training sets, and from which they are mapped.
+    url : str or None
+        The database, if that is the place.
+    """
+
+    ledger: Ledger
+    trainsets: Path
+    url: str | None
+
+    def count(self) -> int:
+        """Return how many samples of the stream's dataset a new run covers."""
+
+    def stream(self, count: int) -> Stream:
+        """Return the stream over the first `count` samples, as it was when the run began."""
+
+    def keep(self, trigger: int, digest: str) -> None:
+        """Have a trigger's training set, which lies in the folder, where the metadata lies.
+
+        Returns when it is there durably, so that the trigger can be committed.
+        """
+
+    def training_set(self, trigger: int, digest: str) -> TrainingSet:
+        """Return the training set of a committed trigger."""
+
+    def close(self) -> None:
+        """Close what is open; any number of times."""
+
+
+class Embedded:
+    """All metadata in the run directory: the default.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        What the run does.
+    directory : Path
+        The run directory.
+    """
+
+    def __init__(self, pipeline: "Pipeline", directory: Path) -> None:
+        self._pipeline = pipeline
+        self._directory = directory
+        rundir.check_place(directory, None)
+        self.url: str | None = None
+        self.trainsets = directory / rundir.TRAINSETS
+        self.ledger: Ledger = SqliteLedger(directory)
+
+    def count(self) -> int:
+        """Return how many samples the dataset holds."""
+        return len(self._pipeline.dataset)
+
+    def stream(self, count: int) -> Stream:
+        """Return the stream: found out for a new run, else as it was put down."""
+        path = self._directory / rundir.STREAM
+        if not self.ledger.new:
+            found = kept(path)
+            return found if found is not None else stream_of(self._pipeline, count)
+        stream = stream_of(self._pipeline, count)
+        path.unlink(missing_ok=True)  # of a run that was killed before it began
+        keep(stream, path)
+        return stream
+
+    def keep(self, trigger: int, digest: str) -> None:
+        """Do nothing: the folder is the place."""
+
+    def training_set(self, trigger: int, digest: str) -> TrainingSet:
+        """Return the training set in the folder."""
+        return TrainingSet.open(self.trainsets / f"{digest}.set")
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self.ledger.close()
