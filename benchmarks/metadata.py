@@ -44,6 +44,7 @@ WORKLOADS = {
     "M1": "benchmarks.postgres.filling:measure_rows",
     "M2": "benchmarks.postgres.filling:measure_blocks",
     "M4": "benchmarks.postgres.growing:measure",
+    "M6": "benchmarks.postgres.committing:measure",
 }
 
 

@@ -98,7 +98,7 @@ def verdicts(section: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
             continue
         own = line["ratio_to_floor"][line["ours"]]
         case = f", {line['case']}" if line["case"] else ""
-        if line["ours"] != line["floor"]:
+        if line["ours"] != line["floor"] and line["bar"] > 0:
             what = f"{line['ours']} / {line['floor']}{case}"
             yield what, f"{line['bar']:g}", text_of(own), line["met"]
         for bar in line["bars"]:
@@ -144,8 +144,9 @@ def facts(line: dict[str, Any]) -> str:
     said = [f"{line['repetitions']} repetitions"]
     if "records_per_repetition" in line:
         said[0] += f" of {line['records_per_repetition']:,} records"
-    if "samples_per_repetition" in line:
-        said[0] += f" of {line['samples_per_repetition']:,} samples"
+    for what in ("samples", "transitions"):
+        if f"{what}_per_repetition" in line:
+            said[0] += f" of {line[f'{what}_per_repetition']:,} {what}"
     if "mapped_mib" in line:
         mapped = line["mapped_mib"]
         said.append(

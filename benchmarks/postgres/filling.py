@@ -64,7 +64,7 @@ def floor(ground: Ground, connections: int = 1) -> Way:
 
 def ours(ground: Ground, connections: int = 1) -> Way:
     """modyn.postgres.Connection.batch."""
-    from modyn.postgres import Connection, Copy, Statement
+    from modyn.postgres import Connection
 
     open_ones = [Connection(ground.url) for _ in range(connections)]
     numbers = itertools.count()
@@ -73,8 +73,8 @@ def ours(ground: Ground, connections: int = 1) -> Way:
         layout = ground.layout
         committed = connection.batch(
             f"benchmark-{connections}-{next(numbers)}",
-            before=[Statement(ground.create(leaf, part))],
-            copies=[Copy(layout.copy_in(leaf), layout.columns(part), layout.count(part))],
+            before=[(ground.create(leaf, part), (), None)],
+            copies=[(layout.copy_in(leaf), layout.columns(part), layout.count(part))],
         )
         assert committed
 

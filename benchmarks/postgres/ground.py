@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.postgres.samples import Blocks, Rows, Samples
+from benchmarks.postgres.samples import Blocks, Rows, Samples, leaf_name
 from benchmarks.postgres.server import connect
 
 LEAVES = 2  # at most, one for each connection
@@ -31,7 +31,7 @@ class Ground:
     def clear(self) -> None:
         """Drop the leaves and have the server write out all that it has not yet."""
         for leaf in range(1, LEAVES + 1):
-            self.control.execute(f"DROP TABLE IF EXISTS leaf_{leaf}")
+            self.control.execute(f"DROP TABLE IF EXISTS {leaf_name(leaf)}")
         self.control.execute("CHECKPOINT")
 
     def parts(self, count: int, connections: int = 1) -> list[tuple[int, Samples]]:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import significant, spread, text_of
-from benchmarks.postgres.samples import LAYOUTS, Blocks, Rows, Samples, make_samples
+from benchmarks.postgres.samples import (
+    LAYOUTS,
+    Blocks,
+    Rows,
+    Samples,
+    leaf_name,
+    make_samples,
+)
 from benchmarks.postgres.server import connect, prepare_schema
 from benchmarks.postgres.site import Site
 from benchmarks.section import Curves, Section, Table, Verdict
@@ -67,23 +74,21 @@ class Growing:
         self.make("grown")
 
     def make(self, table: str) -> None:
-        by = f"LIKE blank INCLUDING ALL) PARTITION BY RANGE ({self.first})"
-        self.control.execute(f"CREATE TABLE {table} ({by}")
+        by = f"LIKE public.blank INCLUDING ALL) PARTITION BY RANGE ({self.first})"
+        self.control.execute(f"CREATE TABLE public.{table} ({by}")
 
     def add(self, table: str, leaf: int, samples: Samples) -> float:
         """Add a leaf in one transaction; return the seconds."""
-        from modyn.postgres import Copy, Statement
-
         first, last = samples.first, samples.first + len(samples)
         attach = (
-            f"ALTER TABLE {table} ATTACH PARTITION leaf_{leaf} "
+            f"ALTER TABLE public.{table} ATTACH PARTITION {leaf_name(leaf)} "
             f"FOR VALUES FROM ({first}) TO ({last})"
         )
         layout = self.layout
-        copy = Copy(layout.copy_in(leaf), layout.columns(samples), layout.count(samples))
-        create = Statement(layout.create(leaf, samples))
+        copy = (layout.copy_in(leaf), layout.columns(samples), layout.count(samples))
+        create = (layout.create(leaf, samples), (), None)
         started = time.perf_counter()
-        done = self.bulk.batch(None, before=[create], copies=[copy], after=[Statement(attach)])
+        done = self.bulk.batch(None, before=[create], copies=[copy], after=[(attach, (), None)])
         assert done
         return time.perf_counter() - started
 
@@ -92,16 +97,17 @@ class Growing:
         try:
             return self.add("fresh", leaf, samples)
         finally:
-            self.control.execute("DROP TABLE fresh")
+            self.control.execute("DROP TABLE public.fresh")
 
     def count(self) -> int:
         what = "sum(count)" if isinstance(self.layout, Blocks) else "count(*)"
-        (found,) = self.control.execute(f"SELECT {what}::bigint FROM grown").fetchone()  # noqa: S608
+        (found,) = self.control.execute(f"SELECT {what}::bigint FROM public.grown").fetchone()  # noqa: S608
         return int(found)
 
     def bytes_per_sample(self) -> float:
         query = (
-            "SELECT sum(pg_total_relation_size(relid)) FROM pg_partition_tree('grown') WHERE isleaf"
+            "SELECT sum(pg_total_relation_size(relid)) "
+            "FROM pg_partition_tree('public.grown') WHERE isleaf"
         )
         (size,) = self.control.execute(query).fetchone()
         return round(float(size) / self.count(), 1)
@@ -146,28 +152,28 @@ def scattered(keys: Any) -> Any:
 
 def grow_indexed(site: Site) -> tuple[list[Growth], list[list[Any]]]:
     """Add batches to tables with and without a primary key, in turns."""
-    from modyn.postgres import Connection, Copy
+    from modyn.postgres import Connection
 
     size = min(site.size(BATCH, 1 << 15), BATCH)
     batches = 3 if site.samples or site.quick else BATCHES
     kinds = {"no index": "", "ascending": " PRIMARY KEY", "random": " PRIMARY KEY"}
     found = {kind: Growth(f"primary key, {kind}" if key else kind) for kind, key in kinds.items()}
-    copy_in = 'COPY "{}" (key, "timestamp", label) FROM STDIN (FORMAT binary)'
+    copy_in = 'COPY public."{}" (key, "timestamp", label) FROM STDIN (FORMAT binary)'
     with site.database("indexed") as url, connect(url) as control, Connection(url) as bulk:
         for kind, key in kinds.items():
             columns = f'key bigint NOT NULL{key}, "timestamp" bigint NOT NULL, label bigint'
-            control.execute(f'CREATE TABLE "{kind}" ({columns})')
+            control.execute(f'CREATE TABLE public."{kind}" ({columns})')
         for batch in range(batches):
             samples = make_samples(size, batch * size)
             for kind, growth in found.items():
                 keys = scattered(samples.keys) if kind == "random" else samples.keys
-                sent = Copy(copy_in.format(kind), (keys, samples.timestamps, samples.labels), size)
+                sent = (copy_in.format(kind), (keys, samples.timestamps, samples.labels), size)
                 started = time.perf_counter()
                 assert bulk.batch(None, copies=[sent])
                 growth.rates.append(size / (time.perf_counter() - started) / 1e6)
                 growth.there.append(batch * size)
         started = time.perf_counter()
-        control.execute('CREATE INDEX later ON "no index" (key)')
+        control.execute('CREATE INDEX later ON public."no index" (key)')
         built = batches * size / (time.perf_counter() - started) / 1e6
         for growth in found.values():
             growth.ratios = [

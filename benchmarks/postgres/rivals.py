@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.postgres.ground import Ground
-from benchmarks.postgres.samples import Blocks, Samples
+from benchmarks.postgres.samples import Blocks, Samples, leaf_name
 from benchmarks.postgres.turns import Way
 
 # Name, the module that has to be there, and what pip calls it.
@@ -86,7 +86,7 @@ def psql(ground: Ground, folder: Path, share: float = 1.0) -> Way:
             file.write(END)
 
     def run(count: int) -> None:
-        copy = f"\\copy leaf_1 ({ground.layout.columns_sql}) from '{files[count]}'"
+        copy = f"\\copy {leaf_name(1)} ({ground.layout.columns_sql}) from '{files[count]}'"
         statements = [
             "BEGIN",
             ground.create(1, ground.samples.part(0, count)),
@@ -149,7 +149,9 @@ def sqlalchemy(ground: Ground, share: float) -> Way:
 
     engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(ground.url))
     names = ("key", "timestamp", "label")
-    table = Table("leaf_1", MetaData(), *(Column(name, BigInteger) for name in names))
+    table = Table(
+        "leaf_1", MetaData(), *(Column(name, BigInteger) for name in names), schema="public"
+    )
 
     def run(count: int) -> None:
         part = ground.samples.part(0, count)
@@ -179,7 +181,9 @@ def asyncpg(ground: Ground, share: float = 1.0) -> Way:
         async with connection.transaction():
             await connection.execute(ground.create(1, part))
             rows = objects(ground, part)
-            await connection.copy_records_to_table("leaf_1", columns=names, records=rows)
+            await connection.copy_records_to_table(
+                "leaf_1", schema_name="public", columns=names, records=rows
+            )
 
     def run(count: int) -> None:
         runner.run(fill(ground.samples.part(0, count)))
@@ -207,7 +211,9 @@ def adbc(ground: Ground, share: float = 1.0) -> Way:
         }
         with connection.cursor() as cursor:
             cursor.execute(ground.create(1, part))
-            cursor.adbc_ingest("leaf_1", pyarrow.table(columns), mode="append")
+            cursor.adbc_ingest(
+                "leaf_1", pyarrow.table(columns), mode="append", db_schema_name="public"
+            )
         connection.commit()
 
     return Way(run, ground.check(), share=share, close=connection.close)

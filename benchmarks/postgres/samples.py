@@ -61,6 +61,10 @@ def make_samples(count: int, first: int = 0) -> Samples:
     )
 
 
+def leaf_name(leaf: int) -> str:
+    return f"public.leaf_{leaf}"
+
+
 def kind_of(unlogged: bool) -> str:
     return "UNLOGGED TABLE" if unlogged else "TABLE"
 
@@ -75,23 +79,23 @@ class Rows:
 
     name = "rows"
     blank = (
-        "CREATE TABLE blank (dataset integer NOT NULL DEFAULT 1 CHECK (dataset = 1), "
+        "CREATE TABLE public.blank (dataset integer NOT NULL DEFAULT 1 CHECK (dataset = 1), "
         'key bigint NOT NULL, "timestamp" bigint NOT NULL, label bigint)',
     )
     columns_sql = 'key, "timestamp", label'
 
     def create(self, leaf: int, samples: Samples, *, unlogged: bool = False) -> str:
         return (
-            f"CREATE {kind_of(unlogged)} leaf_{leaf} (LIKE blank INCLUDING ALL, "
+            f"CREATE {kind_of(unlogged)} {leaf_name(leaf)} (LIKE public.blank INCLUDING ALL, "
             f"CHECK (key >= {samples.first} AND key < {samples.first + len(samples)}))"
         )
 
     def copy_in(self, leaf: int, *, freeze: bool = True) -> str:
         options = "FORMAT binary, FREEZE" if freeze else "FORMAT binary"
-        return f"COPY leaf_{leaf} ({self.columns_sql}) FROM STDIN ({options})"
+        return f"COPY {leaf_name(leaf)} ({self.columns_sql}) FROM STDIN ({options})"
 
     def copy_out(self, leaf: int) -> str:
-        return f"COPY leaf_{leaf} ({self.columns_sql}) TO STDOUT (FORMAT binary)"
+        return f"COPY {leaf_name(leaf)} ({self.columns_sql}) TO STDOUT (FORMAT binary)"
 
     def columns(self, samples: Samples) -> tuple[Any, ...]:
         return (samples.keys, samples.timestamps, samples.labels)
@@ -100,7 +104,7 @@ class Rows:
         return len(samples)
 
     def check(self, connection: Any, leaf: int, samples: Samples) -> None:
-        query = f"SELECT count(*), min(key), max(key), sum({MIXED})::bigint FROM leaf_{leaf}"  # noqa: S608
+        query = f"SELECT count(*), min(key), max(key), sum({MIXED})::bigint FROM {leaf_name(leaf)}"  # noqa: S608
         seen = connection.execute(query).fetchone()
         last = samples.first + len(samples) - 1
         must(seen, (len(samples), samples.first, last, samples.mixed()), leaf)
@@ -111,12 +115,12 @@ class Blocks:
 
     name = "blocks"
     blank = (
-        "CREATE TABLE blank (dataset integer NOT NULL DEFAULT 1 CHECK (dataset = 1), "
+        "CREATE TABLE public.blank (dataset integer NOT NULL DEFAULT 1 CHECK (dataset = 1), "
         '"first" bigint NOT NULL, count integer NOT NULL, min_timestamp bigint NOT NULL, '
         "max_timestamp bigint NOT NULL, keys bytea, timestamps bytea NOT NULL, labels bytea, "
         "erased bytea)",
         *(
-            f"ALTER TABLE blank ALTER {name} SET STORAGE EXTERNAL"
+            f"ALTER TABLE public.blank ALTER {name} SET STORAGE EXTERNAL"
             for name in ("keys", "timestamps", "labels", "erased")
         ),
     )
@@ -124,16 +128,16 @@ class Blocks:
 
     def create(self, leaf: int, samples: Samples, *, unlogged: bool = False) -> str:
         return (
-            f"CREATE {kind_of(unlogged)} leaf_{leaf} (LIKE blank INCLUDING ALL, "
+            f"CREATE {kind_of(unlogged)} {leaf_name(leaf)} (LIKE public.blank INCLUDING ALL, "
             f'CHECK ("first" >= {samples.first} AND "first" < {samples.first + len(samples)}))'
         )
 
     def copy_in(self, leaf: int, *, freeze: bool = True) -> str:
         options = "FORMAT binary, FREEZE" if freeze else "FORMAT binary"
-        return f"COPY leaf_{leaf} ({self.columns_sql}) FROM STDIN ({options})"
+        return f"COPY {leaf_name(leaf)} ({self.columns_sql}) FROM STDIN ({options})"
 
     def copy_out(self, leaf: int) -> str:
-        return f"COPY leaf_{leaf} ({self.columns_sql}) TO STDOUT (FORMAT binary)"
+        return f"COPY {leaf_name(leaf)} ({self.columns_sql}) TO STDOUT (FORMAT binary)"
 
     def columns(self, samples: Samples) -> tuple[Any, ...]:
         starts = np.arange(0, len(samples), BLOCK)
@@ -155,7 +159,7 @@ class Blocks:
         query = (
             "SELECT sum(count)::bigint, min(min_timestamp), max(max_timestamp), "  # noqa: S608
             "md5(string_agg(md5(timestamps) || md5(labels), '' ORDER BY \"first\")) "
-            f"FROM leaf_{leaf}"
+            f"FROM {leaf_name(leaf)}"
         )
         seen = connection.execute(query).fetchone()
         times = samples.timestamps

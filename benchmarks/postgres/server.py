@@ -60,9 +60,13 @@ def private_server(folder: Path, settings: Mapping[str, str]) -> Iterator[Server
     """Run a server in a folder, with settings beside those that `modyn db start` gives one."""
     from modyn.metadata.server import LocalServer
 
-    with LocalServer(folder, settings=settings) as local:
+    local = LocalServer(folder, settings=settings)
+    local.start(child=True)
+    try:
         assert local.pid is not None
         yield Server(local.url, local.pid)
+    finally:
+        local.stop()
 
 
 def connect(url: str) -> Any:
@@ -90,9 +94,7 @@ def drop_database(url: str, name: str) -> None:
 
 def prepare_schema(url: str) -> None:
     """Make modyn's tables in a new database."""
-    from modyn.metadata import sql
+    from modyn.metadata.database import Database
 
-    with connect(url) as connection:
-        connection.execute("CREATE SCHEMA modyn")
-        for path in sorted(Path(sql.__path__[0]).glob("*.sql")):
-            connection.execute(path.read_text())
+    with Database(url) as database:
+        database.check()

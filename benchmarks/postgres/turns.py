@@ -41,6 +41,8 @@ class Turns:
     outcome: Outcome
     samples: int
     between: Callable[[], None]  # before each contender: drop what the last one left
+    unit: str = "samples"
+    scale: float = 1e6  # of the unit, in rates
     alu: list[float] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     _repetition: int = -2
@@ -58,9 +60,10 @@ class Turns:
             del outcome.wall[name], outcome.busy[name]
         outcome.bars = [bar for bar in outcome.bars if {bar.of, bar.to} <= set(outcome.wall)]
         outcome.facts.update({"failed": self.failed} if self.failed else {})
-        outcome.work, outcome.unit = self.samples / 1e6, "M samples"
+        outcome.work = self.samples / self.scale
+        outcome.unit = f"M {self.unit}" if self.scale == 1e6 else self.unit
         outcome.kinds = {name: way.kind for name, way in ways.items()}
-        outcome.facts["samples_per_repetition"] = self.samples
+        outcome.facts[f"{self.unit}_per_repetition"] = self.samples
         outcome.facts["compared"] = "results"
         outcome.facts["alu_two_threads_to_one"] = spread(self.alu[1:])
         return outcome
