@@ -21,17 +21,17 @@ from modyn.errors import ConfigError
 from modyn.loader import Loader
 from modyn.orchestrator import Orchestrator
 from modyn.pipelines import measure, rundir
+from modyn.pipelines.backend import backend_of
 from modyn.pipelines.build import maker
 from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
-from modyn.pipelines.ledger import EvaluationRow, Ledger, TrainingRow, TransitionRow, canonical
+from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, canonical
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe
 from modyn.pipelines.progress import Progress
-from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
-from modyn.pipelines.stream import Stream, check_labels, keep, kept, stream_of
+from modyn.pipelines.stream import Stream, check_labels
 from modyn.pipelines.train import Job, Stopwatch, device_of, train
 from modyn.pipelines.windows import TrainingSpan
 from modyn.trainset import TrainingSet
@@ -68,15 +68,14 @@ class Replay:
         self._make_model = maker(pipeline.model, allow=pipeline.allow)
         self._description = pipeline.describe()
         self._store = ModelStore(directory / rundir.MODELS)
-        self._signals = RunSignals(
-            SignalFiles(directory / rundir.SIGNALS), pipeline.training, pipeline.dataset
-        )
         self._trigger, self._selection = pipeline.policies()
         self._model: torch.nn.Module | None = None  # one to load weights into, for evaluation
         self._measured: set[int] = set()  # triggers, by after_training handlers
         self._sources: dict[str, Source] = {}
         self._stream: Stream
-        self._ledger = Ledger(directory)
+        self._backend = backend_of(pipeline, directory)
+        self._ledger = self._backend.ledger
+        self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
 
     def __enter__(self) -> Self:
         return self
@@ -87,7 +86,7 @@ class Replay:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ledger.close()
+        self._backend.close()
 
     def run(self) -> None:
         """Do all that is left."""
@@ -111,14 +110,16 @@ class Replay:
         """Hold the pipeline against what the run is, or begin a new run."""
         counts = self._counts()
         self._check_data(counts)
-        self._stream = self._find_stream(counts[self._pipeline.dataset.uuid])
-        config = self._pipeline.config_text()
-        if self._ledger.new:
+        begin = self._ledger.new
+        identity = self._identity(counts), position_of(0, self._trigger, self._selection)
+        if begin:
             self._check_names()
-            rundir.prepare(self._directory, config)
-        start = position_of(0, self._trigger, self._selection)
-        self._ledger.begin(self._identity(counts), start)
-        rundir.prepare(self._directory, config)
+        else:
+            self._ledger.begin(*identity)
+        self._stream = self._backend.stream(counts[self._pipeline.dataset.uuid])
+        rundir.prepare(self._directory, self._pipeline.config_text(), self._backend.url)
+        if begin:
+            self._ledger.begin(*identity)
         for data in self._pipeline.evaluation.datasets if self._pipeline.evaluation else ():
             self._sources[data.dataset_id] = Source(
                 dataset=data.dataset,
@@ -128,17 +129,6 @@ class Replay:
                 threads=data.dataloader_workers,
             )
 
-    def _find_stream(self, count: int) -> Stream:
-        """Return the stream as it was when the run began."""
-        path = self._directory / rundir.STREAM
-        if not self._ledger.new:
-            found = kept(path)
-            return found if found is not None else stream_of(self._pipeline, count)
-        stream = stream_of(self._pipeline, count)
-        path.unlink(missing_ok=True)  # of a run that was killed before it began
-        keep(stream, path)
-        return stream
-
     def _datasets(self) -> list[Dataset]:
         evaluation = self._pipeline.evaluation
         others = [data.dataset for data in evaluation.datasets] if evaluation else []
@@ -147,6 +137,7 @@ class Replay:
     def _counts(self) -> dict[str, int]:
         """Return how many samples of each dataset take part: those of when the run began."""
         counts = {dataset.uuid: len(dataset) for dataset in self._datasets()}
+        counts[self._pipeline.dataset.uuid] = self._backend.count()
         if not self._ledger.new:
             identity = self._ledger.identity()
             entries = [identity["dataset"], *identity["evaluation_datasets"]]
@@ -194,12 +185,11 @@ class Replay:
         self._trigger.load_state_dict(json.loads(progress.trigger_state))
         self._selection.load_state_dict(json.loads(progress.selection_state))
         recorder = Recorder(
-            ledger=self._ledger,
+            backend=self._backend,
             clock=self._clock,
             progress=self._progress,
             timestamps=pipeline.dataset.timestamps,
             ascending=self._stream.ascending,
-            trainsets=self._directory / rundir.TRAINSETS,
             seed=pipeline.seed_value,
             timestamp_unit=pipeline.dataset.timestamp_unit,
             signals=self._signals,
@@ -209,9 +199,10 @@ class Replay:
         steps.orchestrator = Orchestrator(
             pipeline.dataset,
             order=self._stream.order,
+            source=self._stream.source,
             steps=steps,
             tail_triggers=self._selection.tail_triggers,
-            trainset_directory=recorder.trainsets,
+            trainset_directory=self._backend.trainsets,
             block_count=BLOCK_COUNT,
             position=progress.position,
             trigger=len(starts) - 1,
@@ -297,8 +288,7 @@ class Replay:
         That is a training set of its own, with a digest of its own: the model that learns from
         it is not the one that would have learned from all.
         """
-        directory = self._directory / rundir.TRAINSETS
-        chosen = TrainingSet.open(directory / f"{row.digest}.set")
+        chosen = self._backend.training_set(row.trigger, row.digest)
         view = self._pipeline.dataset.view
         if view.erased_count == 0:
             return chosen
@@ -306,7 +296,7 @@ class Replay:
         if living.all():
             return chosen
         return TrainingSet.write(
-            directory,
+            self._backend.trainsets,
             chosen.keys[living],
             None if chosen.weights is None else chosen.weights[living],
             dataset_uuid=chosen.dataset_uuid,

@@ -9,7 +9,7 @@ from typing import Any
 
 from modyn.dataset import Dataset
 from modyn.loader import Waits
-from modyn.pipelines import ledger, rundir, strict_yaml
+from modyn.pipelines import ledger_sqlite, rundir, strict_yaml
 from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
 from modyn.pipelines.ledger import Content, EvaluationRow, TrainingRow, WindowRow
 from modyn.pipelines.signal_files import SignalFiles
@@ -48,7 +48,7 @@ class Run:
             When its ledger is damaged or of a version not known here.
         """
         path = Path(directory)
-        content = ledger.read(path)
+        content = ledger_sqlite.read(path)
         text = (path / rundir.CONFIG).read_bytes()
         return cls(path, strict_yaml.load(text, str(path / rundir.CONFIG)), content)
 
