@@ -155,6 +155,9 @@ class SignalFile:
             self._file.close()
         self._building.unlink(missing_ok=True)
 
+    def cancel(self) -> None:
+        """Do nothing: a disk is not waited for."""
+
     def _write(self, content: "bytes | memoryview") -> None:
         self._hash.update(content)
         self._file.write(content)
