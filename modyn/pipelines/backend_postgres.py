@@ -157,6 +157,10 @@ class Postgres:
             )
         return found.write(self.trainsets)
 
+    def check(self) -> None:
+        """Raise if the lease was lost, or may have been."""
+        self._lease.check()
+
     def close(self) -> None:
         """Give the lease back and end all connections."""
         self._opened.close()
