@@ -19,7 +19,8 @@ import numpy.typing as npt
 from modyn.metadata.columns import Columns, Sent, blocks, facts, pack
 from modyn.metadata.filling import ADVANCE, SAME_EVENTS, block_samples
 from modyn.metadata.state import Leaf, State, fetch_binary
-from modyn.metadata.tables import Statement, stream_parts, text
+from modyn.metadata.tables import stream_parts, text
+from modyn.postgres import Copy, Statement
 
 if TYPE_CHECKING:
     from modyn.erasure import Event
@@ -131,13 +132,13 @@ def apply_erasures(
     _commit(
         connection,
         after=[
-            (SAME_EVENTS, text(state.id, state.events), 1),
+            Statement(SAME_EVENTS, text(state.id, state.events), 1),
             (
                 _APPLIED,
                 text(state.id, state.stored, sum(row[3] for row in streams), len(events)),
                 1,
             ),
-            (ADVANCE, text(state.id, late, "false"), 1),
+            Statement(ADVANCE, text(state.id, late, "false"), 1),
         ],
     )
 
@@ -153,14 +154,14 @@ def _erase_leaf(
     said = facts(view, leaf.first, leaf.end)
     times = (said.min_timestamp, said.max_timestamp, said.last_timestamp)
     row = (state.id, leaf.leaf, leaf.count, said.erased, *times)
-    about: Statement = (_LEAF, text(*row), 1)
+    about = Statement(_LEAF, text(*row), 1)
     if state.layout == "rows":
         bounds = text(state.id, leaf.first, leaf.end)
         _commit(
             connection,
-            before=[(_GONE, (), None)],
-            copies=[(_COPY_GONE, (keys,), len(keys))],
-            after=[(_DELETE_ROWS, bounds, None), about],
+            before=[Statement(_GONE)],
+            copies=[Copy(_COPY_GONE, (keys,), len(keys))],
+            after=[Statement(_DELETE_ROWS, bounds), about],
         )
         return
     size = block_samples(state)
@@ -168,9 +169,9 @@ def _erase_leaf(
     sent = [blocks(view, start, min(start + size, leaf.end), size) for start in starts]
     _commit(
         connection,
-        before=[(_DELETE_BLOCKS, text(state.id, _array(starts)), len(starts))],
+        before=[Statement(_DELETE_BLOCKS, text(state.id, _array(starts)), len(starts))],
         copies=[
-            (state.parts.copy(leaf.leaf, s.names, fresh=False), s.arrays, s.rows) for s in sent
+            Copy(state.parts.copy(leaf.leaf, s.names, fresh=False), s.arrays, s.rows) for s in sent
         ],
         after=[about],
     )
@@ -183,11 +184,11 @@ def _array(numbers: Iterable[int]) -> str:
 def _erase_stream_rows(connection: "Connection", pipeline: int, keys: Keys) -> None:
     _commit(
         connection,
-        before=[(_GONE, (), None)],
-        copies=[(_COPY_GONE, (keys,), len(keys))],
+        before=[Statement(_GONE)],
+        copies=[Copy(_COPY_GONE, (keys,), len(keys))],
         after=[
-            (_DELETE_STREAM_ROWS, text(pipeline), None),
-            (_STREAM_LEAVES, text(pipeline), None),
+            Statement(_DELETE_STREAM_ROWS, text(pipeline)),
+            Statement(_STREAM_LEAVES, text(pipeline)),
         ],
     )
 
@@ -211,9 +212,9 @@ def _erase_stream_blocks(
         starts = _array(block.first for block in touched)
         _commit(
             connection,
-            before=[(_DELETE_STREAM_BLOCKS, text(pipeline, starts), len(touched))],
-            copies=[(parts.copy(number, s.names, fresh=False), s.arrays, s.rows) for s in sent],
-            after=[(_STREAM_LEAF, text(pipeline, number, gone, low, high), 1)],
+            before=[Statement(_DELETE_STREAM_BLOCKS, text(pipeline, starts), len(touched))],
+            copies=[Copy(parts.copy(number, s.names, fresh=False), s.arrays, s.rows) for s in sent],
+            after=[Statement(_STREAM_LEAF, text(pipeline, number, gone, low, high), 1)],
         )
 
 

@@ -8,11 +8,11 @@ The row of the dataset is locked last and shortly, and always before rows of its
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 from modyn.metadata.columns import Columns, Facts, Sent, blocks, facts, rows
 from modyn.metadata.state import Leaf, State
-from modyn.metadata.tables import BLOCK, Statement, text
+from modyn.metadata.tables import BLOCK, text
+from modyn.postgres import Copy, Statement
 
 # $1 dataset, $2 erasures that the sender knows.  It holds back erasures and other senders until
 # the commit; foreign keys to the row can be checked meanwhile.
@@ -96,7 +96,7 @@ class Batch:
 
     id: str
     before: list[Statement]
-    copies: list[tuple[str, tuple[Any, ...], int]]
+    copies: list[Copy]
     after: list[Statement]
 
 
@@ -140,12 +140,12 @@ def batch(state: State, view: Columns, job: Job, events: int, late: int | None) 
     return Batch(
         id=f"{names[1]}:{refills}" if job.again else names[0],
         before=_before(state, job, first),
-        copies=[(parts.copy(job.number, sent.names, fresh=fresh), sent.arrays, sent.rows)],
+        copies=[Copy(parts.copy(job.number, sent.names, fresh=fresh), sent.arrays, sent.rows)],
         after=[
             *([parts.attach_leaf(job.number)] if job.leaf is None else []),
-            (SAME_EVENTS, text(state.id, events), 1),
+            Statement(SAME_EVENTS, text(state.id, events), 1),
             _leaf_row(state, job, said),
-            (ADVANCE, text(state.id, late, "true"), 1),
+            Statement(ADVANCE, text(state.id, late, "true"), 1),
         ],
     )
 
@@ -171,9 +171,9 @@ def _before(state: State, job: Job, first: int) -> list[Statement]:
     if state.unlogged and leaf.count > leaf.erased:  # a crash may have emptied it just now
         start = job.number * state.leaf_samples
         bounds = text(state.id, start, start + state.leaf_samples)
-        before.append((_STILL_THERE[state.layout], bounds, 1))
+        before.append(Statement(_STILL_THERE[state.layout], bounds, 1))
     if first < job.first:
-        before.append((_LAST_BLOCK, text(state.id, first), 1))
+        before.append(Statement(_LAST_BLOCK, text(state.id, first), 1))
     return before
 
 
@@ -185,8 +185,8 @@ def _leaf_row(state: State, job: Job, said: Facts) -> Statement:
         *(said.min_timestamp, said.max_timestamp, said.last_timestamp),
     )
     if job.leaf is None:
-        return _NEW_LEAF, text(state.id, job.number, job.first, *facts), 1
+        return Statement(_NEW_LEAF, text(state.id, job.number, job.first, *facts), 1)
     if job.again:
         refills = job.leaf.refills
-        return _LEAF_AGAIN, text(state.id, job.number, job.first, *facts, refills), 1
-    return _MORE_IN_LEAF, text(state.id, job.number, job.leaf.count, *facts), 1
+        return Statement(_LEAF_AGAIN, text(state.id, job.number, job.first, *facts, refills), 1)
+    return Statement(_MORE_IN_LEAF, text(state.id, job.number, job.leaf.count, *facts), 1)

@@ -24,7 +24,8 @@ from modyn.metadata.columns import chunks, pack
 from modyn.metadata.erasures import unpack
 from modyn.metadata.published import Part, Published, parts_of, source_of
 from modyn.metadata.state import Leaf, fetch_binary
-from modyn.metadata.tables import BLOCK, Parts, Statement, stream_parts, text
+from modyn.metadata.tables import BLOCK, Parts, stream_parts, text
+from modyn.postgres import Copy, Statement
 
 if TYPE_CHECKING:
     import psycopg
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     Cursor = psycopg.Cursor[tuple[Any, ...]]
 
 Keys = npt.NDArray[np.uint64]
+FenceStatement = tuple[str, tuple[str | None, ...], int]
 
 __all__ = ["StreamOf", "Wanted", "stream_of"]
 
@@ -162,7 +164,7 @@ def stream_of(
     stop: int | None,
     count: int,
     *,
-    fence: Statement | None = None,
+    fence: FenceStatement | None = None,
 ) -> StreamOf:
     """Return the stream of a pipeline over the first `count` samples of a dataset.
 
@@ -182,7 +184,7 @@ def stream_of(
         Samples with start <= timestamp < stop; None for no bound.
     count : int
         Samples take part whose keys are below.
-    fence : Statement, optional
+    fence : (str, tuple, int), optional
         The first statement of what is written: `modyn.metadata.fence.Fence.statement`.
 
     Raises
@@ -215,13 +217,13 @@ class Writer:
     """Writes the stream of one pipeline."""
 
     def __init__(
-        self, published: Published, pipeline: int, wanted: Wanted, fence: Statement | None
+        self, published: Published, pipeline: int, wanted: Wanted, fence: FenceStatement | None
     ) -> None:
         self._published = published
         self._database = published.database
         self._pipeline = pipeline
         self._wanted = wanted
-        self._fence = [] if fence is None else [fence]
+        self._fence = [] if fence is None else [Statement(*fence)]
 
     def find_or_write(self) -> Written:
         """Return the stream that is there, or is there now."""
@@ -264,18 +266,18 @@ class Writer:
         """Write the stream in one transaction, in the place of another one if there is one."""
         before = list(self._fence)
         if old is not None:
-            before.append((f"DROP TABLE {old.tables(self._pipeline).name}", (), None))
-            before.append((_FORGET, text(self._pipeline), 1))
+            before.append(Statement(f"DROP TABLE {old.tables(self._pipeline).name}"))
+            before.append(Statement(_FORGET, text(self._pipeline), 1))
         rows = self._published.layout == "rows"
         statements, copies, after = self._rows() if rows else self._blocks()
-        events = (_SAME_EVENTS, text(self._published.id, self._published.events), 1)
+        events = Statement(_SAME_EVENTS, text(self._published.id, self._published.events), 1)
         tables = self._tables
         with self._database.bulk() as connection:
             connection.batch(
                 f"stream:{self._pipeline}:{uuid.uuid4().hex}",
-                before=[*before, *(_plain(sql) for sql in tables.create_apart()), *statements],
+                before=[*before, *map(Statement, tables.create_apart()), *statements],
                 copies=copies,
-                after=[*after, _plain(tables.attach()), events],
+                after=[*after, Statement(tables.attach()), events],
             )
 
     @property
@@ -302,7 +304,7 @@ class Writer:
 
     # Rows: the server does it -------------------------------------------------------------------
 
-    def _rows(self) -> tuple[list[Statement], list[Any], list[Statement]]:
+    def _rows(self) -> tuple[list[Statement], list[Copy], list[Statement]]:
         wanted, tables = self._wanted, self._tables
         interval = (wanted.dataset, wanted.samples, wanted.start, wanted.stop)
         ((count,),) = self._database.run(
@@ -318,10 +320,10 @@ class Writer:
         return (
             [
                 *self._leaves(count),
-                ("SET LOCAL work_mem = '256MB'", (), None),
-                (insert, text(*interval), None),
-                (here(_NEW_STREAM_OF_ROWS), about, 1),
-                (here(_LEAVES_OF_ROWS), text(self._pipeline, tables.leaf_samples), None),
+                Statement("SET LOCAL work_mem = '256MB'"),
+                Statement(insert, text(*interval)),
+                Statement(here(_NEW_STREAM_OF_ROWS), about, 1),
+                Statement(here(_LEAVES_OF_ROWS), text(self._pipeline, tables.leaf_samples)),
             ],
             [],
             [],
@@ -329,7 +331,7 @@ class Writer:
 
     # Blocks: read, sorted here, and written -----------------------------------------------------
 
-    def _blocks(self) -> tuple[list[Statement], list[Any], list[Statement]]:
+    def _blocks(self) -> tuple[list[Statement], list[Copy], list[Statement]]:
         columns = self._sorted()
         times, count = columns["timestamps"], len(columns["keys"])
         ascending = bool((times[1:] >= times[:-1]).all())
@@ -340,12 +342,12 @@ class Writer:
             part = {name: column[first:last] for name, column in columns.items()}
             sent = pack(first, list(chunks(first, last, size)), part, None)
             number = first // tables.leaf_samples
-            copies.append((tables.copy(number, sent.names, fresh=True), sent.arrays, sent.rows))
+            copies.append(Copy(tables.copy(number, sent.names, fresh=True), sent.arrays, sent.rows))
             bounds = int(part["timestamps"].min()), int(part["timestamps"].max())
             about = text(self._pipeline, number, first, last - first, *bounds)
-            leaves.append((_LEAF_OF_BLOCKS, about, 1))
+            leaves.append(Statement(_LEAF_OF_BLOCKS, about, 1))
         about = text(*self._facts(), count, "true" if ascending else "false")
-        return self._leaves(count), copies, [(_NEW_STREAM_OF_BLOCKS, about, 1), *leaves]
+        return self._leaves(count), copies, [Statement(_NEW_STREAM_OF_BLOCKS, about, 1), *leaves]
 
     def _sorted(self) -> dict[str, npt.NDArray[Any]]:
         """Return keys, timestamps and labels of the stream, in its order."""
@@ -377,10 +379,6 @@ class Writer:
         if block.labels is not None:
             columns.append(block.labels)
         return [column[right] for column in columns]
-
-
-def _plain(sql: str) -> Statement:
-    return sql, (), None
 
 
 def keys_of(published: Published, pipeline: int, stream: Written) -> Keys:

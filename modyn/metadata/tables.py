@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-Statement = tuple[str, tuple[str | None, ...], int | None]
-"""SQL, its parameters, and how many rows it must affect or return; None for any number."""
+from modyn.postgres import Statement
 
 BLOCK = 16_384
 """Samples of a row in the layout "blocks"."""
@@ -85,20 +84,18 @@ class Parts:
             f"CREATE {kind} {self.leaf(number)} "
             f"(LIKE {self.name} INCLUDING DEFAULTS INCLUDING STORAGE, CHECK ({check}))"
         )
-        return sql, (), None
+        return Statement(sql)
 
     def attach_leaf(self, number: int) -> Statement:
         """Return the statement that shows a filled leaf to all, once it is committed."""
         first, end = self._bounds(number)
-        return (
+        return Statement(
             f"ALTER TABLE {self.name} ATTACH PARTITION {self.leaf(number)} "
-            f"FOR VALUES FROM ({first}) TO ({end})",
-            (),
-            None,
+            f"FOR VALUES FROM ({first}) TO ({end})"
         )
 
     def empty_leaf(self, number: int) -> Statement:
-        return f"TRUNCATE {self.leaf(number)}", (), None
+        return Statement(f"TRUNCATE {self.leaf(number)}")
 
     def copy(self, number: int, columns: Sequence[str], *, fresh: bool) -> str:
         """Return the COPY into a leaf; the column of the owner is a default, and not sent.

@@ -13,13 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 
-import modyn, tests.python.twin_plugin
+import modyn
 
 ROOT = Path(__file__).parents[2]
 
 CHILD = """
 import sys
-import modyn, tests.python.twin_plugin
+import modyn
 from modyn.metadata.publish import publish
 path, url, layout, leaf_samples, connections = sys.argv[1:]
 dataset = modyn.Dataset.open(path)
@@ -96,7 +96,8 @@ def _blocks(connection: psycopg.Connection, dataset: int) -> tuple[Any, Any, Any
         classes = np.frombuffer(labels or times, "<i8")
         assert len(here) == len(classes) == count
         assert (erased is None) == (not gone.any())
-        assert not here[gone].any() and (labels is None or not classes[gone].any())
+        assert not here[gone].any()
+        assert labels is None or not classes[gone].any()
         bounds = (here[~gone].min(), here[~gone].max()) if not gone.all() else (2**63 - 1, -(2**63))
         assert (low, high) == bounds
         columns = (np.arange(first, first + count), here, classes)
@@ -106,7 +107,9 @@ def _blocks(connection: psycopg.Connection, dataset: int) -> tuple[Any, Any, Any
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
-def check_leaves(connection: psycopg.Connection, row: dict[str, Any], keys: Any, times: Any) -> None:
+def check_leaves(
+    connection: psycopg.Connection, row: dict[str, Any], keys: Any, times: Any
+) -> None:
     """Hold what modyn.leaves says against what the leaves hold."""
     leaves = connection.execute(
         'SELECT leaf, "first", count, erased, min_timestamp, max_timestamp, last_timestamp '

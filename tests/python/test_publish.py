@@ -272,9 +272,7 @@ def test_an_old_view_never_brings_an_erased_sample_back(dataset, database_url, l
 # Exactly once -------------------------------------------------------------------------------------
 
 
-def test_a_killed_process_leaves_a_prefix_and_the_next_goes_on(
-    dataset, database_url, layout, rand
-):
+def test_a_killed_process_leaves_a_prefix_and_the_next_goes_on(dataset, database_url, layout, rand):
     grow(dataset, 2000)
     publish(dataset, database_url, layout=layout, leaf_samples=LEAF)
     began = time.perf_counter()
@@ -457,7 +455,7 @@ def test_another_layout_is_refused(dataset, database_url):
     dataset.publish(database_url)
 
     for wrong in ({"layout": "blocks"}, {"unlogged": True}, {"leaf_samples": 64}):
-        with pytest.raises(ConfigError, match="which stays: leave .* out"):
+        with pytest.raises(ConfigError, match=r"which stays: leave .* out"):
             dataset.publish(database_url, **wrong)
 
 
