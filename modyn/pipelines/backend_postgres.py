@@ -83,11 +83,12 @@ class Postgres:
         dataset, settings = self._pipeline.dataset, self._settings
         how = f"modyn dataset publish {dataset.path} {shlex.quote(settings.url)}"
         if settings.publish:
+            new = self._database.dataset(dataset.uuid) is None  # else it stays as it is laid out
             dataset.publish(
                 self._database,
-                layout=settings.layout,
+                layout=settings.layout if new else None,
+                unlogged=settings.unlogged if new else None,
                 connections=settings.connections,
-                unlogged=settings.unlogged,
             )
         row = self._database.dataset(dataset.uuid)
         if row is None or row.count == 0:
@@ -162,6 +163,10 @@ class Postgres:
                 f"{trigger} has the training set {digest}; there is {said}"
             )
         return found.write(self.trainsets)
+
+    def check(self) -> None:
+        """Raise if the lease was lost, or may have been."""
+        self._lease.check()
 
     def close(self) -> None:
         """Give the lease back and end all connections."""
