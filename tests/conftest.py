@@ -11,6 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.python.postgres_server import _server, database_url, guarded, own_server, server
+
+__all__ = ["Rand", "_server", "database_url", "guarded", "own_server", "server"]
+
 # In the background of a shell SIGINT is ignored, and would be in every process that a test starts
 # in order to interrupt it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

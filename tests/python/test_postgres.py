@@ -1,111 +1,38 @@
-"""modyn.postgres against a server of our own: private, on a socket in a temporary directory."""
+"""modyn.postgres against a private server."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import signal
 import socket
-import subprocess
-import tempfile
 import threading
-import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from tests.python.postgres_server import PASSWORD
+
 postgres = pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
-
-PASSWORD = "s3cret-of-the-test"
-
-
-def programs() -> Path | None:
-    """The newest directory with initdb and postgres, which Debian keeps out of PATH."""
-    found = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
-    if not found and (initdb := shutil.which("initdb")):
-        found = [Path(initdb).resolve().parent]
-    return max(found, key=lambda path: path.parent.name.zfill(4), default=None)
-
-
-def as_server(*command: object) -> list[str]:
-    """Return a command under a user that Postgres accepts (not root), and that dies with us."""
-    user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"] * (os.geteuid() == 0)
-    return ["setpriv", *user, "--pdeathsig=SIGINT", *map(str, command)]
-
-
-def wait_until_ready(directory: Path, server: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        # The last line of the file is the state of the server.
-        pid_file = directory / "data" / "postmaster.pid"
-        if pid_file.exists() and pid_file.read_text().split("\n")[-2].strip() == "ready":
-            return
-        if server.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the test server did not start:\n{log.read_text()}")
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Path]:
-    """The directory of the socket of a server whose user modyn has PASSWORD."""
-    bin_directory = programs()
-    if bin_directory is None:
-        pytest.skip("no Postgres server is installed")
-    directory = Path(tempfile.mkdtemp(prefix="modyn-pg-"))
-    log = directory / "log"
-    process = None
-    try:
-        if os.geteuid() == 0:
-            shutil.chown(directory, "postgres", "postgres")
-        password_file = directory / "password"
-        password_file.write_text(PASSWORD)
-        password_file.chmod(0o644)
-        data = directory / "data"
-        initdb = [bin_directory / "initdb", "-D", data, "-U", "modyn", "--auth=scram-sha-256"]
-        initdb += [f"--pwfile={password_file}", "--no-sync"]
-        subprocess.run(
-            as_server(*initdb), check=True, capture_output=True, cwd=directory, timeout=120
-        )
-        start = [bin_directory / "postgres", "-D", data, "-k", directory]
-        start += ["-c", "listen_addresses=", "-c", "fsync=off"]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                as_server(*start), stdout=output, stderr=output, cwd=directory
-            )
-        wait_until_ready(directory, process, log)
-        yield directory
-    finally:
-        if process is not None:
-            process.send_signal(signal.SIGINT)  # Postgres's fast shutdown
-            try:
-                process.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def test_the_version_of_libpq_is_known():
     assert postgres.libpq_version() >= 100000
 
 
-def test_the_version_of_a_server_comes_back(server):
+def test_the_version_of_a_server_comes_back(server, guarded):
     version = postgres.server_version(
-        f"host={server} user=modyn password={PASSWORD} dbname=postgres"
+        f"host={server.socket_folder} user={guarded} password={PASSWORD} dbname=postgres"
     )
 
-    assert version // 10000 == int((server / "data" / "PG_VERSION").read_text())
+    assert version // 10000 == int((server.data / "PG_VERSION").read_text())
 
 
-def test_a_uri_works_as_well(server):
-    host = str(server).replace("/", "%2F")
+def test_a_uri_works_as_well(server, guarded):
+    host = str(server.socket_folder).replace("/", "%2F")
 
-    assert postgres.server_version(f"postgresql://modyn:{PASSWORD}@{host}/postgres") >= 100000
+    assert postgres.server_version(f"postgresql://{guarded}:{PASSWORD}@{host}/postgres") >= 100000
 
 
-def test_many_threads_connect_at_once(server):
-    conninfo = f"host={server} user=modyn password={PASSWORD} dbname=postgres"
+def test_many_threads_connect_at_once(server, guarded):
+    conninfo = f"host={server.socket_folder} user={guarded} password={PASSWORD} dbname=postgres"
     start = threading.Barrier(8)
     versions = []
 
@@ -123,15 +50,17 @@ def test_many_threads_connect_at_once(server):
     assert len(set(versions)) == 1
 
 
-def test_a_wrong_password_is_refused_and_not_repeated(server):
+def test_a_wrong_password_is_refused_and_not_repeated(server, guarded):
     with pytest.raises(postgres.DatabaseError, match="password authentication failed") as caught:
-        postgres.server_version(f"host={server} user=modyn password=wrong-{PASSWORD}")
+        postgres.server_version(
+            f"host={server.socket_folder} user={guarded} password=wrong-{PASSWORD}"
+        )
 
     assert PASSWORD not in str(caught.value)
 
 
-def test_a_password_that_the_server_repeats_is_struck_out(server):
-    conninfo = f"host={server} user=modyn password={PASSWORD} dbname={PASSWORD}"
+def test_a_password_that_the_server_repeats_is_struck_out(server, guarded):
+    conninfo = f"host={server.socket_folder} user={guarded} password={PASSWORD} dbname={PASSWORD}"
 
     with pytest.raises(postgres.DatabaseError, match=r"\*\*\*.*does not exist") as caught:
         postgres.server_version(conninfo)
