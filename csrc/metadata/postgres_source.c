@@ -58,7 +58,7 @@ mdn_postgres_tables_release(mdn_postgres_tables *tables)
          i++)
         free((char *)o->connection.settings[i]);
     free((void *)o->connection.settings);
-    free(tables->lies);
+    free(tables->known);
     free(tables);
 }
 
@@ -123,30 +123,30 @@ mdn_postgres_tables_table(const mdn_postgres_tables *tables, uint64_t part)
                              .has_labels = o->has_labels};
 }
 
-mdn_postgres_lie
-mdn_postgres_tables_lie(mdn_postgres_tables *tables, uint64_t part)
+uint8_t
+mdn_postgres_tables_known(mdn_postgres_tables *tables, uint64_t part)
 {
-    mdn_postgres_lie lie;
+    uint8_t known;
 
     pthread_mutex_lock(&tables->lock);
-    lie = tables->lies[part];
+    known = tables->known[part];
     pthread_mutex_unlock(&tables->lock);
-    return lie;
+    return known;
 }
 
 void
-mdn_postgres_tables_set_lie(mdn_postgres_tables *tables, uint64_t part,
-                            mdn_postgres_lie lie)
+mdn_postgres_tables_note(mdn_postgres_tables *tables, uint64_t part,
+                         uint8_t bits)
 {
     pthread_mutex_lock(&tables->lock);
-    tables->lies[part] = lie;
+    tables->known[part] |= bits;
     pthread_mutex_unlock(&tables->lock);
 }
 
 mdn_status
 mdn_postgres_tables_check(mdn_postgres_tables *tables, mdn_postgres *pg,
-                          uint64_t index,
-                          const mdn_postgres_patience *patience, mdn_error *err)
+                          uint64_t index, const mdn_postgres_patience *patience,
+                          mdn_error *err)
 {
     const mdn_postgres_part *part = &tables->options.parts[index];
     mdn_query_table table = mdn_postgres_tables_table(tables, index);
@@ -156,7 +156,7 @@ mdn_postgres_tables_check(mdn_postgres_tables *tables, mdn_postgres *pg,
     char *sql, *end;
     mdn_status st;
 
-    if (mdn_postgres_tables_lie(tables, index) != MDN_POSTGRES_UNKNOWN)
+    if (mdn_postgres_tables_known(tables, index) & MDN_POSTGRES_COUNTED)
         return MDN_OK;
     if ((st = mdn_query_check(&table, &sql, err)) != MDN_OK)
         return st;
@@ -174,9 +174,10 @@ mdn_postgres_tables_check(mdn_postgres_tables *tables, mdn_postgres *pg,
                         "source again",
                         part->table, count, part->first,
                         part->first + part->count - 1, due);
-    mdn_postgres_tables_set_lie(tables, index,
-                                disorder == 0 ? MDN_POSTGRES_IN_ORDER
-                                              : MDN_POSTGRES_NOT_IN_ORDER);
+    mdn_postgres_tables_note(tables, index,
+                             disorder == 0 ? MDN_POSTGRES_COUNTED
+                                           : MDN_POSTGRES_COUNTED
+                                                 | MDN_POSTGRES_UNSORTED);
     return MDN_OK;
 }
 
@@ -430,11 +431,11 @@ check_parts(const mdn_postgres_source_options *o, uint64_t *count,
                             i);
         if (part->first != *count || part->count == 0
             || part->count > COUNT_MAX - *count || part->erased > part->count)
-            return mdn_fail(err, MDN_INVALID,
-                            "%s: %" PRIu64 " positions from %" PRIu64 " on, %" PRIu64
-                            " of them erased, cannot follow position %" PRIu64,
-                            part->table, part->count, part->first, part->erased,
-                            *count);
+            return mdn_fail(
+                err, MDN_INVALID,
+                "%s: %" PRIu64 " positions from %" PRIu64 " on, %" PRIu64
+                " of them erased, cannot follow position %" PRIu64,
+                part->table, part->count, part->first, part->erased, *count);
         *count += part->count;
     }
     return MDN_OK;
@@ -518,9 +519,9 @@ mdn_postgres_source_new(const mdn_postgres_source_options *options,
     pthread_mutex_init(&tables->lock, NULL);
     tables->pid = getpid();
     tables->count = count;
-    tables->lies = calloc(options->part_count + 1, sizeof *tables->lies);
+    tables->known = calloc(options->part_count + 1, 1);
     st = copy_options(options, &tables->options, err);
-    if (st == MDN_OK && tables->lies == NULL)
+    if (st == MDN_OK && tables->known == NULL)
         st = mdn_fail(err, MDN_NOMEM, "no memory for a source");
     if (st == MDN_OK)
         st = try_options(tables, err);

@@ -24,10 +24,10 @@
 #include "metadata/source.h"
 
 typedef struct {
-    const char *table;    /* qualified; see mdn_query_is_name */
-    uint64_t first;       /* position */
-    uint64_t count;       /* positions; at least 1 */
-    uint64_t erased;      /* of these; their rows are gone, or marked */
+    const char *table; /* qualified; see mdn_query_is_name */
+    uint64_t first;    /* position */
+    uint64_t count;    /* positions; at least 1 */
+    uint64_t erased;   /* of these; their rows are gone, or marked */
 } mdn_postgres_part;
 
 typedef struct {
@@ -49,7 +49,6 @@ mdn_status mdn_postgres_source_new(const mdn_postgres_source_options *options,
  * another filter is forgotten.  source is one of the above. */
 mdn_status mdn_postgres_source_where(mdn_metadata_source *source,
                                      const mdn_filter *filter,
-                                     mdn_metadata_source **out,
-                                     mdn_error *err);
+                                     mdn_metadata_source **out, mdn_error *err);
 
 #endif

@@ -17,13 +17,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_MAX 65536                   /* of a decode block */
-#define BLOCK_MAX (UINT64_C(1) << 20)    /* samples in a row of blocks */
-#define ASK_NS UINT64_C(50000000)        /* between two pulses */
+#define ROWS_MAX 65536                /* of a decode block */
+#define BLOCK_MAX (UINT64_C(1) << 20) /* samples in a row of blocks */
+#define ASK_NS UINT64_C(50000000)     /* between two pulses */
 #define FIELDS_MAX 6
 
 typedef struct {
-    mdn_metadata_stream base; /* first: a stream is a pg_stream */
+    mdn_metadata_stream base;    /* first: a stream is a pg_stream */
     mdn_postgres_tables *tables; /* one reference */
     bool filtered;
     mdn_filter filter; /* its labels are owned */
@@ -40,6 +40,7 @@ typedef struct {
     bool active;      /* a query is under way */
     bool ended;       /* and all of it was received */
     bool ordered;     /* by the server */
+    bool counting;    /* what was read in order is to be counted as a whole */
     uint64_t part;    /* that it reads */
     uint64_t from, to;
     mdn_decoder *decoder;
@@ -171,29 +172,53 @@ send_query(pg_stream *s, const mdn_postgres_patience *patience, mdn_error *err)
     return st;
 }
 
+static mdn_status
+connect(pg_stream *s, const mdn_postgres_patience *patience, mdn_error *err)
+{
+    mdn_status st = MDN_OK;
+
+    if (s->pg == NULL)
+        st = mdn_postgres_tables_take(s->tables, &s->pg, err);
+    if (st == MDN_OK && mdn_postgres_state(s->pg) != MDN_POSTGRES_READY)
+        st = mdn_postgres_connect(s->pg, patience, err);
+    return st;
+}
+
+/* Sorted, rows that are there twice show only from where the sorting began;
+ * their number shows them all. */
+static mdn_status
+count_part(pg_stream *s, mdn_error *err)
+{
+    mdn_postgres_patience patience = patience_of(s);
+    mdn_status st = connect(s, &patience, err);
+
+    if (st == MDN_OK)
+        st = mdn_postgres_tables_check(s->tables, s->pg, s->part, &patience,
+                                       err);
+    if (st == MDN_OK)
+        s->counting = false;
+    return st;
+}
+
 /* Begin to read the part at `position`. */
 static mdn_status
 begin(pg_stream *s, mdn_error *err)
 {
     mdn_postgres_patience patience = patience_of(s);
     const mdn_postgres_part *part;
-    mdn_status st = MDN_OK;
+    mdn_status st = connect(s, &patience, err);
 
     s->part = mdn_postgres_tables_find(s->tables, s->position);
     part = part_of(s);
     s->from = s->position;
     s->to = smaller(part->first + part->count, s->last);
-    if (s->pg == NULL)
-        st = mdn_postgres_tables_take(s->tables, &s->pg, err);
-    if (st == MDN_OK && mdn_postgres_state(s->pg) != MDN_POSTGRES_READY)
-        st = mdn_postgres_connect(s->pg, &patience, err);
     if (st == MDN_OK && is_gappy(s, part))
         st = mdn_postgres_tables_check(s->tables, s->pg, s->part, &patience,
                                        err);
     if (st != MDN_OK)
         return st;
-    s->ordered = mdn_postgres_tables_lie(s->tables, s->part)
-                 == MDN_POSTGRES_NOT_IN_ORDER;
+    s->ordered =
+        mdn_postgres_tables_known(s->tables, s->part) & MDN_POSTGRES_UNSORTED;
     if ((st = send_query(s, &patience, err)) != MDN_OK)
         return st;
     mdn_decoder_restart(s->decoder);
@@ -251,7 +276,7 @@ fill(pg_stream *s, mdn_error *err)
 static void
 sort_from_here(pg_stream *s)
 {
-    mdn_postgres_tables_set_lie(s->tables, s->part, MDN_POSTGRES_NOT_IN_ORDER);
+    mdn_postgres_tables_note(s->tables, s->part, MDN_POSTGRES_UNSORTED);
     stop(s);
 }
 
@@ -260,6 +285,7 @@ static mdn_status
 end_query(pg_stream *s, mdn_error *err)
 {
     s->active = s->ended = false;
+    s->counting = s->ordered;
     if (s->position < s->to && !is_gappy(s, part_of(s)))
         return missing(s, err);
     if (s->position < s->to)
@@ -323,7 +349,10 @@ take_rows(pg_stream *s, mdn_metadata_block *out, mdn_error *err)
         uint64_t found = positions[good];
         uint64_t due = good > 0 ? positions[good - 1] + 1 : s->position;
 
-        if (s->ordered || due >= s->to || is_gappy(s, part_of(s))) {
+        /* All before it was read, so that what lies there is known already.
+         */
+        if (s->ordered || found < due || due >= s->to
+            || is_gappy(s, part_of(s))) {
             s->position = due;
             return found > due ? missing(s, err) : twice(s, found, err);
         }
@@ -482,9 +511,8 @@ cut(pg_stream *s, mdn_metadata_block *out)
     if (s->rows->columns[s->erased].nulls[0])
         s->position = first + cut_all(s, from, end, out);
     else
-        s->position = first
-                      + cut_living(s, blob(s, s->erased, &size), from, end,
-                                   out);
+        s->position =
+            first + cut_living(s, blob(s, s->erased, &size), from, end, out);
     s->cutting = s->position < first + end;
 }
 
@@ -499,7 +527,8 @@ take_block(pg_stream *s, mdn_metadata_block *out, mdn_error *err)
         if (!is_due(s)) {
             uint64_t found = row_first(s);
 
-            if (s->ordered || s->position >= s->to || is_gappy(s, part_of(s)))
+            if (s->ordered || found < s->position || s->position >= s->to
+                || is_gappy(s, part_of(s)))
                 return found > s->position ? missing(s, err)
                                            : twice(s, found, err);
             sort_from_here(s);
@@ -536,7 +565,10 @@ go_on(pg_stream *s, mdn_metadata_block *out, mdn_error *err)
         cut(s, out);
         return MDN_OK;
     }
-    if (!s->active)
+    s->rows->count = 0;
+    if (s->counting && (st = count_part(s, err)) == MDN_OK)
+        return MDN_OK;
+    if (st == MDN_OK && !s->active)
         st = begin(s, err);
     if (st == MDN_OK)
         st = fill(s, err);
@@ -564,7 +596,7 @@ stream_next(mdn_metadata_stream *stream, mdn_metadata_block *out,
 
     *out = (mdn_metadata_block){.count = 0};
     while (st == MDN_OK && out->count == 0
-           && (s->position < s->last || s->active))
+           && (s->position < s->last || s->active || s->counting))
         st = go_on(s, out, err);
     if (st != MDN_OK)
         *out = (mdn_metadata_block){.count = 0};
@@ -580,6 +612,7 @@ stream_rewind(mdn_metadata_stream *stream)
 
     stop(s);
     s->position = s->first;
+    s->counting = false;
     s->retry.until_ns = 0;
 }
 
@@ -624,11 +657,10 @@ plan_fields(pg_stream *s, mdn_decode_field fields[FIELDS_MAX])
 {
     const mdn_postgres_source_options *o = &s->tables->options;
     mdn_decode_field number = {.type = MDN_DECODE_INT8};
-    mdn_decode_field column = o->blocks
-                                  ? (mdn_decode_field){.type = MDN_DECODE_BYTEA,
-                                                       .bytes_max =
-                                                           8 * BLOCK_MAX}
-                                  : number;
+    mdn_decode_field column =
+        o->blocks ? (mdn_decode_field){.type = MDN_DECODE_BYTEA,
+                                       .bytes_max = 8 * BLOCK_MAX}
+                  : number;
     int n = 0;
 
     s->keys_at = s->timestamps_at = s->labels_at = s->erased = -1;

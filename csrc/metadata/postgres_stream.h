@@ -14,11 +14,9 @@
 
 #define MDN_POSTGRES_IDLE_MAX 8
 
-typedef enum {
-    MDN_POSTGRES_UNKNOWN,
-    MDN_POSTGRES_IN_ORDER, /* and complete, as of when it was counted */
-    MDN_POSTGRES_NOT_IN_ORDER,
-} mdn_postgres_lie;
+/* What is known of a part: bits. */
+#define MDN_POSTGRES_COUNTED 1u  /* all rows that are due were there */
+#define MDN_POSTGRES_UNSORTED 2u /* they do not lie in order */
 
 /* What all sources with the same tables share, counted. */
 typedef struct {
@@ -30,7 +28,7 @@ typedef struct {
     pid_t pid; /* of the process whose connections are idle */
     int idle_count;
     mdn_postgres *idle[MDN_POSTGRES_IDLE_MAX]; /* owned */
-    mdn_postgres_lie *lies;                    /* owned, one per part */
+    uint8_t *known;                            /* owned, one per part */
 } mdn_postgres_tables;
 
 mdn_postgres_tables *mdn_postgres_tables_retain(mdn_postgres_tables *tables);
@@ -48,10 +46,9 @@ uint64_t mdn_postgres_tables_find(const mdn_postgres_tables *tables,
                                   uint64_t position);
 mdn_query_table mdn_postgres_tables_table(const mdn_postgres_tables *tables,
                                           uint64_t part);
-mdn_postgres_lie mdn_postgres_tables_lie(mdn_postgres_tables *tables,
-                                         uint64_t part);
-void mdn_postgres_tables_set_lie(mdn_postgres_tables *tables, uint64_t part,
-                                 mdn_postgres_lie lie);
+uint8_t mdn_postgres_tables_known(mdn_postgres_tables *tables, uint64_t part);
+void mdn_postgres_tables_note(mdn_postgres_tables *tables, uint64_t part,
+                              uint8_t bits);
 
 /* Trying again, with longer and longer waits. */
 typedef struct {
@@ -62,10 +59,9 @@ typedef struct {
 /* After a failure: MDN_OK when it is time to try again; status as it is when
  * that would not help, or has not for too long; what the pulse returned.  pg is
  * dropped, unless NULL. */
-mdn_status mdn_postgres_retry_wait(mdn_postgres_retry *retry,
-                                   uint32_t retry_ms, mdn_postgres *pg,
-                                   const mdn_pulse *pulse, mdn_status status,
-                                   mdn_error *err);
+mdn_status mdn_postgres_retry_wait(mdn_postgres_retry *retry, uint32_t retry_ms,
+                                   mdn_postgres *pg, const mdn_pulse *pulse,
+                                   mdn_status status, mdn_error *err);
 
 /* Count a part as a whole, if that was not done yet: whether all rows that are
  * due are there, and in order. */

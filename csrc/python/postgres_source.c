@@ -283,12 +283,9 @@ PyDoc_STRVAR(source_doc,
              "Samples in tables of a server; see modyn.metadata.source.");
 
 static PyType_Slot source_slots[] = {
-    {Py_tp_doc, (void *)source_doc},
-    {Py_tp_new, (void *)source_new},
-    {Py_tp_dealloc, (void *)source_dealloc},
-    {Py_tp_methods, source_methods},
-    {Py_tp_getset, source_getset},
-    {0, NULL},
+    {Py_tp_doc, (void *)source_doc},         {Py_tp_new, (void *)source_new},
+    {Py_tp_dealloc, (void *)source_dealloc}, {Py_tp_methods, source_methods},
+    {Py_tp_getset, source_getset},           {0, NULL},
 };
 
 static PyType_Spec source_spec = {

@@ -21,8 +21,8 @@ class Part(NamedTuple):
     ----------
     table : str
         Qualified; small letters, digits, underscores and one dot.
-    first, count : int
-        Positions `first` to `first + count - 1`; `count` is at least 1.
+    first, positions : int
+        Positions `first` to `first + positions - 1`; at least one.
     erased : int
         How many of these positions hold no sample any more. In rows they have no row, in blocks
         they are marked.
@@ -30,7 +30,7 @@ class Part(NamedTuple):
 
     table: str
     first: int
-    count: int
+    positions: int
     erased: int = 0
 
 
@@ -97,7 +97,7 @@ class Source:
             layout == "blocks",
             position == "position",
             has_labels,
-            tuple(tuple(part) for part in parts),
+            tuple((table, first, count, erased) for table, first, count, erased in parts),
         )
         self._start: int | None = None
         self._stop: int | None = None
