@@ -12,7 +12,9 @@ from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
 CSRC = ROOT / "csrc"
-POSTGRES = [CSRC / "metadata" / "postgres.c", CSRC / "python" / "postgres.c"]
+# What needs libpq, and what both extensions hold.
+POSTGRES = [CSRC / "metadata" / "postgres.c", *sorted(CSRC.glob("python/postgres*.c"))]
+SHARED = [CSRC / "metadata" / name for name in ("sqlstate.c",)]
 
 # The binding casts functions to void * for slots, which -Wpedantic forbids.
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes"]
@@ -74,7 +76,7 @@ def postgres() -> list[Extension]:
             file=sys.stderr,
         )
         return []
-    files = [str(path.relative_to(ROOT)) for path in POSTGRES]
+    files = [str(path.relative_to(ROOT)) for path in POSTGRES + SHARED]
     return [
         extension(
             "modyn._postgres",

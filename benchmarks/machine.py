@@ -9,6 +9,7 @@ the mapping state (a gather runs up to twice as fast on huge pages).
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 import re
@@ -16,22 +17,26 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 ALU_ROUNDS = 40_000_000
 
 
-def compile_source(name: str, directory: str | None = None) -> ctypes.CDLL:
+def compile_source(
+    name: str, directory: str | None = None, flags: Sequence[str] = ()
+) -> ctypes.CDLL:
     """Compile a file of benchmarks/ with the system's compiler and load it."""
     source = Path(__file__).with_name(name)
     with tempfile.TemporaryDirectory(dir=directory) as folder:
         library = Path(folder) / "floor.so"
         compiler = os.environ.get("CC", "cc")
         command = [compiler, "-std=c11", "-O3", "-shared", "-fPIC", "-o", str(library), str(source)]
-        subprocess.run(command, check=True)
+        subprocess.run([*command, *flags], check=True)
         return ctypes.CDLL(str(library))  # stays loaded when the file is gone
 
 
+@functools.cache
 def compile_floor(directory: str | None = None) -> ctypes.CDLL:
     """Compile benchmarks/floor.c and load it."""
     floor = compile_source("floor.c", directory)

@@ -55,7 +55,7 @@ class Outcome:
     """A line: seconds of every contender in every repetition, and what else was seen."""
 
     name: str
-    bar: float
+    bar: float  # 0: nothing is asked for
     floor: str  # the contender that the others are divided by
     ours: str  # the contender that the bar is for
     wall: dict[str, list[float]] = field(default_factory=dict)
@@ -189,7 +189,8 @@ def print_outcome(outcome: Outcome) -> None:
     for name in outcome.wall:
         ratio, busy = outcome.ratio(name), outcome.ratio(name, by="busy")
         print(f"    {name:30}{outcome.rate(name):12,.1f}{text_of(ratio):>24}{text_of(busy):>24}")
-    verdict = "met" if outcome.met else "missed"
-    print(f"    {outcome.ours} / {outcome.floor}: bar {outcome.bar}, {verdict}")
+    if outcome.bar > 0:
+        verdict = "met" if outcome.met else "missed"
+        print(f"    {outcome.ours} / {outcome.floor}: bar {outcome.bar}, {verdict}")
     for name, value in outcome.facts.items():
         print(f"    {name.replace('_', ' ')}: {value}")

@@ -1,21 +1,24 @@
-"""Make docs/performance.md and its pictures from what benchmarks wrote.
+"""Make pages of figures, and their pictures, from what benchmarks wrote.
 
     python -m benchmarks.page benchmarks/results/*.json [--into docs]
 
-Nothing is measured here, and nothing is said that is not in the documents, but for the words on
-how it was measured and on what is not claimed.
+Documents of benchmarks.loader make docs/performance.md, those of benchmarks.metadata
+docs/postgres-figures.md.  Nothing is measured here, and nothing is said that is not in the
+documents, but for the words on how it was measured and on what is not claimed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import text_of
 from benchmarks.picture import number, pictures
+from benchmarks.postgres import words
 from benchmarks.section import text_of_cell
 
 HEAD = """\
@@ -67,6 +70,27 @@ NOT_CLAIMED = """\
 ORDER = [*(f"W{number}" for number in range(1, 16)), "train"]
 
 
+@dataclass(frozen=True)
+class Page:
+    """What a page says beside its sections."""
+
+    name: str  # of its file, and of the folder of its pictures
+    head: str
+    how: str
+    end: str
+    order: Sequence[str]  # of its sections
+    # Says from the sections what follows from them.
+    chapter: Callable[[dict[str, dict[str, Any]]], str] = lambda sections: ""
+
+
+PAGES = {
+    "loader": Page("performance", HEAD, HOW, NOT_CLAIMED, ORDER),
+    "metadata": Page(
+        "postgres-figures", words.HEAD, words.HOW, words.NOT_CLAIMED, words.ORDER, words.chapter
+    ),
+}
+
+
 def verdicts(section: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
     """Yield what was asked for: what, the bar, what was seen, whether it was met."""
     for line in section["lines"]:
@@ -74,7 +98,7 @@ def verdicts(section: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
             continue
         own = line["ratio_to_floor"][line["ours"]]
         case = f", {line['case']}" if line["case"] else ""
-        if line["ours"] != line["floor"]:
+        if line["ours"] != line["floor"] and line["bar"] > 0:
             what = f"{line['ours']} / {line['floor']}{case}"
             yield what, f"{line['bar']:g}", text_of(own), line["met"]
         for bar in line["bars"]:
@@ -98,12 +122,13 @@ def table(heads: list[str], rows: list[list[str]]) -> str:
 def line_table(line: dict[str, Any]) -> str:
     """Show one line: rate, ratios, and what else was seen of every contender."""
     rows = []
+    work = "samples" if "samples_per_repetition" in line else "keys"
     for name, rate in line["rate"].items():
         share = line["shares"].get(name)
         bold = "**" if line["kinds"].get(name) == "ours" else ""
         rows.append(
             [
-                f"{bold}{name}{bold}" + (f" ({share:.3g} of the keys)" if share else ""),
+                f"{bold}{name}{bold}" + (f" ({share:.3g} of the {work})" if share else ""),
                 number(rate),
                 text_of(line["ratio_to_floor"][name]),
                 text_of(line["ratio_to_floor_by_processor"][name]),
@@ -119,6 +144,9 @@ def facts(line: dict[str, Any]) -> str:
     said = [f"{line['repetitions']} repetitions"]
     if "records_per_repetition" in line:
         said[0] += f" of {line['records_per_repetition']:,} records"
+    for what in ("samples", "transitions"):
+        if f"{what}_per_repetition" in line:
+            said[0] += f" of {line[f'{what}_per_repetition']:,} {what}"
     if "mapped_mib" in line:
         mapped = line["mapped_mib"]
         said.append(
@@ -127,7 +155,8 @@ def facts(line: dict[str, Any]) -> str:
     if "alu_two_threads_to_one" in line:
         said.append(f"ALU {text_of(line['alu_two_threads_to_one'])}")
     if line.get("checked"):
-        said.append(f"{line['checked']:,} batches compared with the truth")
+        what = line.get("compared", "batches")
+        said.append(f"{line['checked']:,} {what} compared with the truth")
     for name, why in line.get("failed", {}).items():
         said.append(f"{name} failed: {why}")
     return "; ".join(said) + "."
@@ -167,26 +196,31 @@ def anchor(section: dict[str, Any]) -> str:
     return "".join(c for c in words if c.isalnum() or c in " -_").replace(" ", "-")
 
 
-def page(documents: list[dict[str, Any]], into: Path) -> str:
+def source(document: dict[str, Any]) -> str:
+    """Say where sections come from."""
+    ids = ", ".join(section["id"] for section in document["sections"])
+    said = f"* {ids}: `{document['command']}`, {document['date']}, on {document['machine']}"
+    if "server" in document:
+        settings = (f"{name} {value}" for name, value in document["server"].items())
+        said += f"; {', '.join(settings)}"
+    return said + ("; small and few repetitions (`--quick`)" if document["quick"] else "")
+
+
+def page(documents: list[dict[str, Any]], into: Path, kind: str = "loader") -> str:
     """Write the pictures; return the page."""
-    folder = into / "performance"
+    made = PAGES[kind]
+    folder = into / made.name
     folder.mkdir(parents=True, exist_ok=True)
     sections = {s["id"]: s for document in documents for s in document["sections"]}
-    ordered = [sections[id] for id in ORDER if id in sections]
-    parts = [HEAD]
-    for document in documents:
-        ids = ", ".join(section["id"] for section in document["sections"])
-        parts.append(
-            f"* {ids}: `{document['command']}`, {document['date']}, on {document['machine']}"
-            + ("; small and few repetitions (`--quick`)" if document["quick"] else "")
-        )
-    parts += ["", summary(ordered), HOW]
+    ordered = [sections[id] for id in made.order if id in sections]
+    parts = [made.head, *map(source, documents), "", summary(ordered)]
+    parts += [part for part in (made.chapter(sections), made.how) if part]
     for section in ordered:
         drawn = pictures(section)
         for name, svg in drawn:
             (folder / name).write_text(svg)
-        parts.append(section_text(section, [name for name, _ in drawn], "performance"))
-    return "\n".join([*parts, NOT_CLAIMED])
+        parts.append(section_text(section, [name for name, _ in drawn], made.name))
+    return "\n".join([*parts, made.end])
 
 
 def main() -> None:
@@ -197,7 +231,10 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=Path(__file__).parents[1] / "docs")
     options = parser.parse_args()
     documents = [json.loads(path.read_text()) for path in sorted(options.document)]
-    (options.into / "performance.md").write_text(page(documents, options.into))
+    for kind, made in PAGES.items():
+        own = [document for document in documents if document["benchmark"] == kind]
+        if own:
+            (options.into / f"{made.name}.md").write_text(page(own, options.into, kind))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The command line: run pipelines, check their files, write reports, list what is there.
 
     modyn run examples/weather/*.yaml --out runs/weather
+    modyn run examples/weather/*.yaml --out runs/weather --metadata postgresql:///modyn
     modyn validate examples/*/*.yaml
     modyn report runs/weather
     modyn ls
@@ -17,6 +18,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,6 +91,17 @@ def run(
             help="Let model.id name code of this module, which is also looked for here.",
         ),
     ] = None,
+    metadata: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="The Postgres database for metadata, whatever a file says; without a password.",
+        ),
+    ] = None,
+    publish: Annotated[
+        bool,
+        typer.Option(help="Publish first what a dataset has and the database has not."),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run pipelines, one after the other, and report on them.
@@ -98,7 +111,10 @@ def run(
     """
     again = shlex.join(["modyn", *sys.argv[1:]])
     with answers(debug, f"what was done is kept; to go on: {again}"):
-        pipelines = _checked(files, out, datasets)
+        pipelines = [
+            (file, _placed(file, settings, metadata, publish))
+            for file, settings in _checked(files, out, datasets)
+        ]
         runs = _follow(pipelines, out, datasets, allow or [])
         _print_summary(runs)
         _write_reports(runs, out)
@@ -202,6 +218,20 @@ def _checked(
     return pipelines
 
 
+def _placed(
+    file: Path, settings: "PipelineConfig", url: str | None, publish: bool
+) -> "PipelineConfig":
+    """Return a configuration with the database that the command names, or that of the file."""
+    from modyn.pipelines.settings import place
+
+    where = place(settings.metadata, url)
+    if publish:
+        if where is None:
+            raise InputError(f"{file}: --publish needs --metadata URL, or metadata in the file")
+        where = replace(where, publish=True)
+    return replace(settings, metadata=where)
+
+
 def _name_problems(file: Path, name: str, seen: dict[str, Path]) -> Iterator[str]:
     """Say why a pipeline's name cannot be that of its folder."""
     if name in seen:
@@ -246,7 +276,7 @@ def _follow(
     with shown(console, len(pipelines)) as progress:
         for file, settings in pipelines:
             directory = out / settings.name
-            pipeline = Pipeline.from_yaml(file, datasets, allow=allow)
+            pipeline = Pipeline.from_yaml(file, datasets, allow=allow, metadata=settings.metadata)
             if _is_finished(directory):
                 console.print(f"{settings.name}: finished already", markup=False, highlight=False)
             runs.append(pipeline.replay(directory, progress=progress))

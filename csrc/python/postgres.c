@@ -7,10 +7,6 @@
 
 #include "metadata/postgres.h"
 
-#include <time.h>
-
-#define WAIT_SLICE_MS 100
-
 typedef struct {
     PyObject *database_error;
     PyObject *fenced_error;
@@ -40,45 +36,24 @@ raise_error(PyObject *module, const mdn_error *err)
     return NULL;
 }
 
-static double
-now_seconds(void)
+/* The pulse of what waits: ctx is the PyThreadState that gave up the GIL. */
+static mdn_status
+check_signals(void *ctx, mdn_error *err)
 {
-    struct timespec now;
+    PyThreadState **thread = ctx;
+    int raised;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+    (void)err;
+    PyEval_RestoreThread(*thread);
+    raised = PyErr_CheckSignals();
+    *thread = PyEval_SaveThread();
+    return raised < 0 ? MDN_CALLBACK : MDN_OK;
 }
 
-/* Connect before the deadline.  MDN_CALLBACK: a signal handler raised. */
-static mdn_status
-connect_until(double deadline, const char *conninfo, mdn_postgres **out,
-              mdn_error *err)
+static uint32_t
+milliseconds(double seconds)
 {
-    mdn_postgres *pg;
-    mdn_status st;
-
-    Py_BEGIN_ALLOW_THREADS
-    st = mdn_postgres_start(conninfo, &pg, err);
-    Py_END_ALLOW_THREADS
-    while (st == MDN_OK) {
-        Py_BEGIN_ALLOW_THREADS
-        st = mdn_postgres_wait(pg, WAIT_SLICE_MS, err);
-        Py_END_ALLOW_THREADS
-        if (st == MDN_OK) {
-            *out = pg;
-            return MDN_OK;
-        }
-        if (st != MDN_TIMEOUT)
-            break;
-        if (now_seconds() > deadline)
-            st = mdn_fail(err, MDN_TIMEOUT, "Postgres did not answer in time");
-        else
-            st = PyErr_CheckSignals() < 0 ? MDN_CALLBACK : MDN_OK;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    mdn_postgres_free(pg);
-    Py_END_ALLOW_THREADS
-    return st;
+    return seconds >= 4e6 ? 4000000000u : (uint32_t)(seconds * 1e3);
 }
 
 PyDoc_STRVAR(libpq_version_doc,
@@ -100,24 +75,28 @@ PyDoc_STRVAR(server_version_doc,
 static PyObject *
 server_version(PyObject *module, PyObject *args)
 {
-    const char *conninfo;
     double timeout_seconds;
+    mdn_postgres_options options = {.bare = true};
+    PyThreadState *thread;
+    mdn_postgres_patience patience = {.pulse = {check_signals, &thread}};
     mdn_postgres *pg;
     mdn_error err;
     mdn_status st;
     int version = 0;
 
-    if (!PyArg_ParseTuple(args, "sd:server_version", &conninfo,
+    if (!PyArg_ParseTuple(args, "sd:server_version", &options.conninfo,
                           &timeout_seconds))
         return NULL;
+    options.connect_ms = milliseconds(timeout_seconds);
 
-    st = connect_until(now_seconds() + timeout_seconds, conninfo, &pg, &err);
+    thread = PyEval_SaveThread();
+    st = mdn_postgres_new(&options, &pg, &err);
     if (st == MDN_OK) {
-        Py_BEGIN_ALLOW_THREADS
-        st = mdn_postgres_server_version(pg, &version, &err);
+        st = mdn_postgres_connect(pg, &patience, &err);
+        version = mdn_postgres_server_version(pg);
         mdn_postgres_free(pg);
-        Py_END_ALLOW_THREADS
     }
+    PyEval_RestoreThread(thread);
 
     if (st == MDN_CALLBACK)
         return NULL;

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from modyn.errors import ConfigError
 from modyn.pipelines import schema, strict_yaml
-from modyn.pipelines.settings import Evaluation, Model, Training
+from modyn.pipelines.settings import Evaluation, Metadata, Model, Training
 from modyn.policies import Selection, Trigger
 
 VALUE_SHOWN = 60  # characters of a wrong value in a message
@@ -49,6 +49,7 @@ class PipelineConfig:
     selection: Selection
     training: Training
     evaluation: Evaluation | None
+    metadata: Metadata | None
 
 
 def read(path: str | Path) -> PipelineConfig:
@@ -102,6 +103,7 @@ def parse(text: bytes, *, name: str = "pipeline.yaml") -> PipelineConfig:
         selection=file.selection_strategy.settings(),
         training=file.training_settings(),
         evaluation=file.evaluation.settings() if file.evaluation else None,
+        metadata=file.metadata.settings() if file.metadata else None,
     )
 
 

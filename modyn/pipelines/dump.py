@@ -4,9 +4,10 @@ What a file cannot say stays as it is described: policies of one's own, and mode
 callables.  Such a file shows what ran, and does not run.
 """
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from modyn.pipelines.settings import describe
+from modyn.pipelines.settings import Metadata, describe
 from modyn.pipelines.warmup import Warmup
 from modyn.policies import LabelBalanced, NewData, Random, Selection
 
@@ -29,6 +30,8 @@ def values(pipeline: "Pipeline") -> dict[str, Any]:
     }
     if pipeline.evaluation is not None:
         found["evaluation"] = _evaluation(pipeline.evaluation)
+    if isinstance(pipeline.metadata, Metadata):
+        found["metadata"] = _metadata(pipeline.metadata)
     return found
 
 
@@ -83,6 +86,16 @@ def _evaluation(evaluation: Any) -> dict[str, Any]:
             for data in evaluation.datasets
         ],
     }
+
+
+def _metadata(metadata: Metadata) -> Any:
+    """Return the URL alone, or the section with what is not as it is by default."""
+    changed = {
+        field.name: getattr(metadata, field.name)
+        for field in fields(metadata)
+        if getattr(metadata, field.name) != field.default
+    }
+    return metadata.url if len(changed) == 1 else changed
 
 
 def _bare(described: dict[str, Any]) -> dict[str, Any]:

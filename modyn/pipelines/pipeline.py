@@ -12,7 +12,7 @@ from modyn.pipelines import dump, rundir, strict_yaml
 from modyn.pipelines.build import fitted, model_of
 from modyn.pipelines.progress import Progress, Silent
 from modyn.pipelines.run import Run
-from modyn.pipelines.settings import Evaluation, Model, Training, describe
+from modyn.pipelines.settings import Evaluation, Metadata, Model, Training, describe, place
 from modyn.policies import Selection, Trigger
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class Pipeline:
         Modules from which a model's import path may come.
     text : bytes, optional
         The pipeline.yaml that the pipeline was made from.
+    metadata : str or Metadata, optional
+        The database that holds arrivals, candidates, training sets and the ledger: its URL,
+        without a password, or `Metadata(url=..., ...)`. The run directory if None. It changes
+        nothing that is computed.
     """
 
     dataset: Dataset
@@ -68,6 +72,7 @@ class Pipeline:
     stop_replay_at: int | str | None = None
     allow: Collection[str] = ()
     text: bytes | None = None
+    metadata: Metadata | str | None = None
 
     def __post_init__(self) -> None:
         if self.order not in ("time", "arrival"):
@@ -80,6 +85,7 @@ class Pipeline:
             raise ValueError(f"seed must be from 0 to 2**63 - 1, got {self.seed}")
         if isinstance(self.allow, str):
             self.allow = (self.allow,)
+        self.metadata = place(None, self.metadata)
         self.model: Model = fitted(model_of(self.model), self.dataset.schema)
         if self.evaluation is not None:
             self.evaluation = _with_data(self.evaluation, self.dataset)
@@ -91,6 +97,7 @@ class Pipeline:
         datasets: str | Path = "datasets",
         *,
         allow: Collection[str] = (),
+        metadata: Metadata | str | None = None,
     ) -> "Pipeline":
         """Return the pipeline that a file describes.
 
@@ -102,6 +109,9 @@ class Pipeline:
             The folder in which datasets lie under their ids.
         allow : collection of str
             Modules from which `model.id` may name a function.
+        metadata : str or Metadata, optional
+            The database to use in place of the one that the file names; the other settings of
+            the section `metadata` stay as they are if this is a URL.
 
         Raises
         ------
@@ -113,7 +123,9 @@ class Pipeline:
         settings = config.read(path)
         stream = _open(Path(datasets), settings.dataset_id, f"{path}: data.dataset_id")
         try:
-            return cls._of(settings, stream, Path(datasets), path, allow)
+            pipeline = cls._of(settings, stream, Path(datasets), path, allow)
+            pipeline.metadata = place(settings.metadata, metadata)
+            return pipeline
         except ConfigError as error:
             raise ConfigError(f"{path}: {error}") from error
 

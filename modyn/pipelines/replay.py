@@ -21,15 +21,17 @@ from modyn.errors import ConfigError
 from modyn.loader import Loader
 from modyn.orchestrator import Orchestrator
 from modyn.pipelines import measure, rundir
+from modyn.pipelines.backend import backend_of
 from modyn.pipelines.build import maker
 from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
-from modyn.pipelines.ledger import EvaluationRow, Ledger, TrainingRow, TransitionRow, canonical
+from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, canonical
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe
 from modyn.pipelines.progress import Progress
+from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
-from modyn.pipelines.stream import Stream, check_labels, keep, kept, stream_of
+from modyn.pipelines.stream import Stream, check_labels
 from modyn.pipelines.train import Job, Stopwatch, device_of, train
 from modyn.pipelines.windows import TrainingSpan
 from modyn.trainset import TrainingSet
@@ -71,7 +73,9 @@ class Replay:
         self._measured: set[int] = set()  # triggers, by after_training handlers
         self._sources: dict[str, Source] = {}
         self._stream: Stream
-        self._ledger = Ledger(directory)
+        self._backend = backend_of(pipeline, directory)
+        self._ledger = self._backend.ledger
+        self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
 
     def __enter__(self) -> Self:
         return self
@@ -82,11 +86,12 @@ class Replay:
         value: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._ledger.close()
+        self._backend.close()
 
     def run(self) -> None:
         """Do all that is left."""
         self._begin()
+        self._signals.sweep()
         if self._ledger.progress().finished:
             return
         self._store.clean()
@@ -105,14 +110,16 @@ class Replay:
         """Hold the pipeline against what the run is, or begin a new run."""
         counts = self._counts()
         self._check_data(counts)
-        self._stream = self._find_stream(counts[self._pipeline.dataset.uuid])
-        config = self._pipeline.config_text()
-        if self._ledger.new:
+        begin = self._ledger.new
+        identity = self._identity(counts), position_of(0, self._trigger, self._selection)
+        if begin:
             self._check_names()
-            rundir.prepare(self._directory, config)
-        start = position_of(0, self._trigger, self._selection)
-        self._ledger.begin(self._identity(counts), start)
-        rundir.prepare(self._directory, config)
+        else:
+            self._ledger.begin(*identity)
+        self._stream = self._backend.stream(counts[self._pipeline.dataset.uuid])
+        rundir.prepare(self._directory, self._pipeline.config_text(), self._backend.url)
+        if begin:
+            self._ledger.begin(*identity)
         for data in self._pipeline.evaluation.datasets if self._pipeline.evaluation else ():
             self._sources[data.dataset_id] = Source(
                 dataset=data.dataset,
@@ -122,17 +129,6 @@ class Replay:
                 threads=data.dataloader_workers,
             )
 
-    def _find_stream(self, count: int) -> Stream:
-        """Return the stream as it was when the run began."""
-        path = self._directory / rundir.STREAM
-        if not self._ledger.new:
-            found = kept(path)
-            return found if found is not None else stream_of(self._pipeline, count)
-        stream = stream_of(self._pipeline, count)
-        path.unlink(missing_ok=True)  # of a run that was killed before it began
-        keep(stream, path)
-        return stream
-
     def _datasets(self) -> list[Dataset]:
         evaluation = self._pipeline.evaluation
         others = [data.dataset for data in evaluation.datasets] if evaluation else []
@@ -141,6 +137,7 @@ class Replay:
     def _counts(self) -> dict[str, int]:
         """Return how many samples of each dataset take part: those of when the run began."""
         counts = {dataset.uuid: len(dataset) for dataset in self._datasets()}
+        counts[self._pipeline.dataset.uuid] = self._backend.count()
         if not self._ledger.new:
             identity = self._ledger.identity()
             entries = [identity["dataset"], *identity["evaluation_datasets"]]
@@ -188,23 +185,24 @@ class Replay:
         self._trigger.load_state_dict(json.loads(progress.trigger_state))
         self._selection.load_state_dict(json.loads(progress.selection_state))
         recorder = Recorder(
-            ledger=self._ledger,
+            backend=self._backend,
             clock=self._clock,
             progress=self._progress,
             timestamps=pipeline.dataset.timestamps,
             ascending=self._stream.ascending,
-            trainsets=self._directory / rundir.TRAINSETS,
             seed=pipeline.seed_value,
             timestamp_unit=pipeline.dataset.timestamp_unit,
+            signals=self._signals,
         )
         steps = Steps(recorder, self._trigger, self._selection)
         starts = [0, *(row.position for row in self._ledger.transitions())]
         steps.orchestrator = Orchestrator(
             pipeline.dataset,
             order=self._stream.order,
+            source=self._stream.source,
             steps=steps,
             tail_triggers=self._selection.tail_triggers,
-            trainset_directory=recorder.trainsets,
+            trainset_directory=self._backend.trainsets,
             block_count=BLOCK_COUNT,
             position=progress.position,
             trigger=len(starts) - 1,
@@ -223,15 +221,16 @@ class Replay:
 
     def _catch_up(self) -> None:
         """Train and measure what is committed and was not trained or measured yet."""
-        done = {row.trigger for row in self._ledger.trainings()}
+        done = {row.trigger: row.model for row in self._ledger.trainings()}
         for row in self._ledger.transitions():
             if row.trigger not in done:
-                self._train(row)
+                done[row.trigger] = self._train(row)
+            self._signals.trained(row.trigger, done[row.trigger])
             if row.trigger not in self._measured:
                 self._measure(AFTER_TRAINING, row.trigger)
                 self._measured.add(row.trigger)
 
-    def _train(self, row: TransitionRow) -> None:
+    def _train(self, row: TransitionRow) -> str | None:
         """Have the model of a trigger, by finding or by training it, and commit that."""
         chosen = self._living(row)
         self._progress.trigger(row.trigger, len(chosen))
@@ -239,7 +238,7 @@ class Replay:
         if len(chosen) == 0:
             nothing = Facts(epochs=0, batches=0, samples=0, final_loss=None, losses=[])
             self._ledger.train(_training_row(row, None, parent, nothing), {})
-            return
+            return None
         recipe = Recipe(
             parent=parent,
             training_set=chosen.digest,
@@ -249,18 +248,21 @@ class Replay:
             dataset=self._pipeline.dataset.uuid,
         )
         key = recipe.key()
-        if key not in self._store:
+        if key not in self._store or not self._signals.ready(row.trigger, key):
             job = self._job(chosen, recipe, row.trigger)
-            trained = train(job, self._progress, self._clock)
+            with self._signals.recording(row.trigger, key, chosen, job.to_pass) as observer:
+                trained = train(job, self._progress, self._clock, observer)
             self._note_workers(job)
             with self._clock.stage("store"):
                 self._store.put(recipe, trained)
         facts = self._store.facts(key)
         self._ledger.train(_training_row(row, key, parent, facts), self._clock.take())
+        return key
 
     def _training_of(self, trigger: int) -> dict[str, Any]:
         """Return what of the settings decides a trigger's training: its own number of samples."""
         described = dict(self._description["training"])
+        described.pop("signals", None)  # what is recorded changes nothing that is learned
         if described.pop("num_samples_to_pass", None) is not None:
             to_pass = self._pipeline.training.samples_to_pass(trigger)
             described |= {} if to_pass is None else {"num_samples_to_pass": [to_pass]}
@@ -286,8 +288,7 @@ class Replay:
         That is a training set of its own, with a digest of its own: the model that learns from
         it is not the one that would have learned from all.
         """
-        directory = self._directory / rundir.TRAINSETS
-        chosen = TrainingSet.open(directory / f"{row.digest}.set")
+        chosen = self._backend.training_set(row.trigger, row.digest)
         view = self._pipeline.dataset.view
         if view.erased_count == 0:
             return chosen
@@ -295,7 +296,7 @@ class Replay:
         if living.all():
             return chosen
         return TrainingSet.write(
-            directory,
+            self._backend.trainsets,
             chosen.keys[living],
             None if chosen.weights is None else chosen.weights[living],
             dataset_uuid=chosen.dataset_uuid,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modyn.loader import Waits
-from modyn.pipelines import ledger, rundir, strict_yaml
+from modyn.pipelines import ledger_sqlite, rundir, strict_yaml
 from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
 from modyn.pipelines.ledger import Content, EvaluationRow, TrainingRow, WindowRow
 from modyn.pipelines.table import Table
@@ -45,7 +45,7 @@ class Run:
             When its ledger is damaged or of a version not known here.
         """
         path = Path(directory)
-        content = ledger.read(path)
+        content = ledger_sqlite.read(path)
         text = (path / rundir.CONFIG).read_bytes()
         return cls(path, strict_yaml.load(text, str(path / rundir.CONFIG)), content)
 

@@ -22,12 +22,14 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from modyn import policies
+from modyn.metadata.url import Url
 from modyn.models import BUILT_IN
 from modyn.pipelines import metrics, settings, windows
 from modyn.pipelines.build import IMPORT_PATH
 from modyn.pipelines.times import microseconds, timestamp
 from modyn.pipelines.warmup import Warmup
 from modyn.policies.time import seconds_of
+from modyn.signals import SIGNALS
 
 INT64_MAX = 2**63 - 1
 
@@ -299,6 +301,7 @@ class Training(Section):
     initial_model_id: Annotated[int | None, only(None)] = None
     record_loss_every: Index = 0
     lr_scheduler: LrScheduler | None = None
+    signals: list[Annotated[str, known(SIGNALS)]] = []
 
     def settings(self) -> settings.Training:
         scheduler = self.lr_scheduler
@@ -319,6 +322,7 @@ class Training(Section):
             dataloader_workers=self.dataloader_workers,
             num_prefetched_partitions=self.num_prefetched_partitions,
             parallel_prefetch_requests=self.parallel_prefetch_requests,
+            signals=tuple(self.signals),
         )
 
 
@@ -636,6 +640,50 @@ class Evaluation(Section):
         )
 
 
+def _as_mapping(value: Any) -> Any:
+    """Take a bare URL for a section that holds it; no message shows what was there instead."""
+    if isinstance(value, str):
+        return {"url": value}
+    if value is not None and not isinstance(value, dict):
+        raise ValueError("should be a URL, or a section with the key url")
+    return value
+
+
+def _is_url(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("should be a URL")
+    try:
+        Url.parse(value)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix("metadata: ")) from None
+    return value
+
+
+class Metadata(Section):
+    """The database that holds the metadata of a run."""
+
+    url: Annotated[str, BeforeValidator(_is_url)]
+    layout: Literal["rows", "blocks"] = "rows"
+    hash_partition_modulus: Annotated[int, Field(ge=1, le=1024)] = 16
+    unlogged: bool = False
+    connections: Annotated[int, Field(ge=1, le=64)] = 2
+    lease_seconds: Annotated[int | float, Field(ge=1, le=86_400)] = 30.0
+    retry_seconds: Annotated[int | float, Field(ge=0, le=86_400)] = 60.0
+    publish: bool = False
+
+    def settings(self) -> settings.Metadata:
+        return settings.Metadata(
+            url=self.url,
+            layout=self.layout,
+            hash_partition_modulus=self.hash_partition_modulus,
+            unlogged=self.unlogged,
+            connections=self.connections,
+            lease_seconds=float(self.lease_seconds),
+            retry_seconds=float(self.retry_seconds),
+            publish=self.publish,
+        )
+
+
 class File(Section):
     """A whole pipeline.yaml."""
 
@@ -647,6 +695,7 @@ class File(Section):
     trigger: Trigger
     selection_strategy: SelectionStrategy
     evaluation: Evaluation | None = None
+    metadata: Annotated[Metadata | None, BeforeValidator(_as_mapping)] = None
 
     def training_settings(self) -> settings.Training:
         """Return the section `training`, with what it takes from the selection strategy."""

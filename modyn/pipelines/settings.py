@@ -6,15 +6,18 @@ a run goes and nothing that it computes, so it takes no part in the identity of 
 marked with OPTIONAL takes part only where it is set: it came later than the first runs.
 """
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from modyn.loader.staging import Staging
+from modyn.metadata.url import Url
 from modyn.pipelines.metrics import Metric
 from modyn.pipelines.windows import BetweenTwoTriggersEvalStrategy, Strategy
+from modyn.signals import SIGNALS
 
 SPEED = {"speed": True}
 OPTIONAL = {"optional": True}
@@ -39,6 +42,15 @@ CRITERIA = (
     *("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "BCEWithLogitsLoss", "BCELoss"),
     *("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"),
 )
+# Those that compare the output with a number instead of a class.
+NUMERIC = {
+    "BCEWithLogitsLoss",
+    "BCELoss",
+    "MSELoss",
+    "L1Loss",
+    "SmoothL1Loss",
+    "HuberLoss",
+}
 LR_SCHEDULERS = (
     *(
         "StepLR",
@@ -190,6 +202,10 @@ class Training:
     num_prefetched_partitions, parallel_prefetch_requests : int or "auto"
         Partitions that are brought into memory ahead of the loop, and how many requests at a
         time bring them; 0 partitions: none are.
+    signals : tuple of str
+        What is recorded of each sample as a model is trained, for policies to read: "loss",
+        "gradient_norm", "prediction", "forgetting" (docs/signals.md).  Part of what a run is,
+        since its policies may decide by them, but not of what a model is.
     """
 
     batch_size: int
@@ -208,8 +224,10 @@ class Training:
     dataloader_workers: int = field(default=2, metadata=SPEED)
     num_prefetched_partitions: int | Literal["auto"] = field(default="auto", metadata=SPEED)
     parallel_prefetch_requests: int | Literal["auto"] = field(default="auto", metadata=SPEED)
+    signals: tuple[str, ...] = field(default=(), metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
+        self._check_signals()
         _at_least(1, batch_size=self.batch_size, epochs_per_trigger=self.epochs_per_trigger)
         _at_least(1, dataloader_workers=self.dataloader_workers)
         _at_least(0, record_loss_every=self.record_loss_every, seed=self.seed or 0)
@@ -238,6 +256,17 @@ class Training:
                     f"partition_size {self.partition_size} needs shuffle 'partition', "
                     f"got {self.shuffle!r}"
                 )
+
+    def _check_signals(self) -> None:
+        for name in self.signals:
+            _one_of(SIGNALS, "signals", name)
+        if len(set(self.signals)) != len(self.signals):
+            raise ValueError(f"signals names one twice: {', '.join(self.signals)}")
+        criterion = self.optimization_criterion.name
+        if "forgetting" in self.signals and criterion in NUMERIC - {"BCEWithLogitsLoss", "BCELoss"}:
+            raise ValueError(f"signals: there is no right and wrong to forget with {criterion}")
+        in_order = tuple(name for name in SIGNALS if name in self.signals)
+        object.__setattr__(self, "signals", in_order)
 
     def samples_to_pass(self, trigger: int) -> int | None:
         """Return how many samples a trigger trains on; None: whole epochs."""
@@ -343,6 +372,70 @@ class Evaluation:
             for name in handler.datasets:
                 if name not in ids:
                     raise ValueError(f"handler {handler.name!r} names {name!r}; there are {ids}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metadata:
+    """The database that holds the metadata of a run; nothing here changes what a run computes.
+
+    Parameters
+    ----------
+    url : str
+        What libpq takes: a `postgresql://` URI or `keyword=value` pairs, without a password.
+    layout : {"rows", "blocks"}
+        One SQL row per sample of a training set, or per 16,384 of them, which is faster to write
+        and to read, and of no use to other SQL. A dataset has the layout that it was published in.
+    hash_partition_modulus : int
+        Into how many partitions the rows of a training set are cut; 1 leaves them whole.
+    unlogged : bool
+        Keep training sets and streams out of the log of the server: less to write, and all of it
+        gone from the database when the server crashes.
+    connections : int
+        How many connections publish, at least 1.
+    lease_seconds : float
+        How long a controller that fell silent keeps others out.
+    retry_seconds : float
+        How long a server that went away is waited for.
+    publish : bool
+        Publish what the dataset has and the database has not, before the run.
+
+    Raises
+    ------
+    ConfigError
+        When the URL cannot be understood, or holds a password.
+    """
+
+    url: str
+    layout: Literal["rows", "blocks"] = "rows"
+    hash_partition_modulus: int = 16
+    unlogged: bool = False
+    connections: int = 2
+    lease_seconds: float = 30.0
+    retry_seconds: float = 60.0
+    publish: bool = False
+
+    def __post_init__(self) -> None:
+        Url.parse(self.url)
+        _one_of(("rows", "blocks"), "layout", self.layout)
+        counts = {"connections": self.connections}
+        _at_least(1, hash_partition_modulus=self.hash_partition_modulus, **counts)
+        if not 1.0 <= self.lease_seconds < math.inf:
+            raise ValueError(f"lease_seconds must be at least 1, got {self.lease_seconds}")
+        if not 0.0 <= self.retry_seconds < math.inf:
+            raise ValueError(f"retry_seconds must not be negative, got {self.retry_seconds}")
+
+
+def place(of_file: Metadata | None, given: Metadata | str | None) -> Metadata | None:
+    """Return where metadata lies: what was given, with all else as the file says.
+
+    Examples
+    --------
+    >>> place(Metadata(url="service=a", layout="blocks"), "service=b").layout
+    'blocks'
+    """
+    if isinstance(given, str):
+        return Metadata(url=given) if of_file is None else replace(of_file, url=given)
+    return of_file if given is None else given
 
 
 def describe(value: Any) -> Any:

@@ -8,17 +8,17 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
-from modyn.pipelines.ledger import Ledger, TransitionRow, canonical
+from modyn.pipelines.backend import Backend
 from modyn.pipelines.ledger import Progress as Position
+from modyn.pipelines.ledger import TransitionRow, canonical
 from modyn.pipelines.progress import Progress
+from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.train import Stopwatch
 from modyn.policies import PlainContext, Selection, Trigger
 from modyn.policies.answers import due_after
 from modyn.trainset import TrainingSet
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from modyn.orchestrator import Orchestrator, Transition
     from modyn.sampling import Candidates
 
@@ -29,32 +29,32 @@ class Recorder:
 
     Parameters
     ----------
-    ledger, clock, progress
-        The record, the seconds, and who looks on.
+    backend, clock, progress
+        The place of the record, the seconds, and who looks on.
     timestamps : int64, by key
     ascending : bool
         Whether the stream's timestamps ascend, so that its last sample is its newest.
-    trainsets : Path
-        The folder of training sets.
     seed : int
     timestamp_unit : str
+    signals : RunSignals
+        What policies may read of trainings, where any is recorded.
     """
 
-    ledger: Ledger
+    backend: Backend
     clock: Stopwatch
     progress: Progress
     timestamps: npt.NDArray[np.int64]
     ascending: bool
-    trainsets: "Path"
     seed: int
     timestamp_unit: str
+    signals: RunSignals
 
     def trained_until(self, transition: "Transition") -> int | None:
         """Return the newest timestamp that a trigger's model may have learned from."""
         last = transition.last_timestamp
         if self.ascending or last is None or transition.samples == 0:
             return last
-        keys = TrainingSet.open(self.trainsets / f"{transition.digest}.set").keys
+        keys = TrainingSet.open(self.backend.trainsets / f"{transition.digest}.set").keys
         return max(last, int(self.timestamps[keys].max()))
 
 
@@ -87,7 +87,8 @@ class Steps:
         return chosen
 
     def commit(self, transition: "Transition") -> None:
-        """Commit a trigger with the policies' state at it."""
+        """Commit a trigger with the policies' state at it, once its training set is kept."""
+        self._recorder.backend.keep(transition.trigger, transition.digest)
         if self._selected_at is not None:  # nobody is asked to choose from nothing
             self._clock.add("write", time.perf_counter() - self._selected_at)
             self._selected_at = None
@@ -105,11 +106,11 @@ class Steps:
             trigger_state=canonical(self._trigger.state_dict()),
             selection_state=canonical(self._selection.state_dict()),
         )
-        self._recorder.ledger.commit(row, self._clock.take())
+        self._recorder.backend.ledger.commit(row, self._clock.take())
 
     def advance(self, position: int) -> None:
         """Commit a mere position."""
-        self._recorder.ledger.advance(position_of(position, self._trigger, self._selection))
+        self._recorder.backend.ledger.advance(position_of(position, self._trigger, self._selection))
 
     def _context(self, clock: int | None, position: int, trigger: int) -> PlainContext:
         return PlainContext(
@@ -118,6 +119,7 @@ class Steps:
             trigger=trigger,
             seed=self._recorder.seed,
             timestamp_unit=self._recorder.timestamp_unit,
+            recorded=self._recorder.signals if self._recorder.signals.names else None,
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import modyn
 from modyn.orchestrator import _Calls
 from modyn.pipelines import OffsetEvalStrategy, Training, durable, models, replay
-from modyn.pipelines.ledger import Ledger
+from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.policies import LabelBalanced
 from tests.python.streams import pipeline, sgd, slices
 
@@ -52,7 +52,7 @@ class Steps:
 
 def watch() -> Steps:
     steps = Steps()
-    steps.around(Ledger, "_commit")
+    steps.around(SqliteLedger, "_commit")
     steps.around(models.ModelStore, "put")
     steps.around(durable, "write")
     steps.around(durable, "sync_directory")

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from modyn.errors import BusyError, ConfigError, CorruptError
-from modyn.pipelines import ledger as ledger_module
-from modyn.pipelines import rundir
+from modyn.errors import BusyError, ConfigError, CorruptError, DatabaseError
+from modyn.pipelines import ledger_sqlite, rundir
 from modyn.pipelines.ledger import (
+    Content,
     EvaluationRow,
     Ledger,
     Progress,
     TrainingRow,
     TransitionRow,
     WindowRow,
-    read,
 )
+from modyn.pipelines.ledger_sqlite import SqliteLedger, read
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
 
 IDENTITY = {"name": "a", "config": {"training": {"batch_size": 1, "sizes": [1, 2]}}}
 START = Progress(position=0, trigger_state="{}", selection_state="{}")
+DIGEST = "daf9be63722fd7a86480a179eddac23883e67b44ca21809ad7f93976849c2fe7"  # of what `fill` writes; never changes
 
 
 def transition(trigger: int) -> TransitionRow:
@@ -77,15 +81,97 @@ def evaluation(trigger: int, metric: str = "Accuracy") -> EvaluationRow:
 WINDOW = WindowRow(dataset="d", handler=0, start=-1, end=2**62, anchor=-1, count=0)
 
 
+class InFile:
+    """Ledgers in run directories."""
+
+    integrity = sqlite3.IntegrityError
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.said = str(directory)
+
+    def open(self) -> Ledger:
+        return SqliteLedger(self.directory)
+
+    def read(self) -> Content:
+        return ledger_sqlite.read(self.directory)
+
+    def another(self) -> InFile:
+        directory = self.directory / "another"
+        directory.mkdir()
+        return InFile(directory)
+
+    def close(self) -> None:
+        pass
+
+
+class InDatabase:
+    """Ledgers of pipelines in a database."""
+
+    integrity = DatabaseError
+
+    def __init__(self, database: Any, name: str) -> None:
+        from modyn.pipelines.lease import Lease
+
+        self.database, self.name = database, name
+        self.said = f"pipeline {name!r} in {database.url}"
+        self.lease = Lease(database, database.pipeline_id(name))
+        self.lease.acquire()
+        self.others: list[InDatabase] = []
+
+    def open(self) -> Ledger:
+        from modyn.pipelines.ledger_postgres import PostgresLedger
+
+        return PostgresLedger(self.database, self.name, self.lease)
+
+    def read(self) -> Content:
+        from modyn.pipelines import ledger_postgres
+
+        return ledger_postgres.read(self.database, self.name)
+
+    def another(self) -> InDatabase:
+        self.others.append(InDatabase(self.database, f"{self.name}/another"))
+        return self.others[-1]
+
+    def close(self) -> None:
+        for place in (self, *self.others):
+            place.lease.release()
+
+
+@pytest.fixture(params=["file", "database"])
+def place(request, tmp_path):
+    """Where a ledger is; everything that ledgers promise, each of them promises."""
+    if request.param == "file":
+        yield InFile(tmp_path)
+        return
+    url = request.getfixturevalue("database_url")
+    from modyn.metadata.database import Database
+
+    with Database(url) as database:
+        place = InDatabase(database, "a")
+        try:
+            yield place
+        finally:
+            place.close()
+
+
 @pytest.fixture
-def ledger(tmp_path):
-    ledger = Ledger(tmp_path)
+def ledger(place):
+    ledger = place.open()
     ledger.begin(IDENTITY, START)
     yield ledger
     ledger.close()
 
 
-def test_what_is_committed_is_read_back(ledger, tmp_path):
+@pytest.fixture
+def in_file(tmp_path):
+    ledger = SqliteLedger(tmp_path)
+    ledger.begin(IDENTITY, START)
+    yield ledger
+    ledger.close()
+
+
+def test_what_is_committed_is_read_back(ledger, place):
     ledger.commit(transition(0), {"policy": 0.5})
     ledger.train(training(0), {"train": 1.0})
     ledger.plan([WINDOW])
@@ -93,32 +179,59 @@ def test_what_is_committed_is_read_back(ledger, tmp_path):
     ledger.advance(Progress(position=17, trigger_state="[1]", selection_state="{}"))
     ledger.finish()
 
-    content = read(tmp_path)
+    content = place.read()
 
-    assert content.identity == IDENTITY
-    assert content.transitions == [transition(0)]
-    assert content.trainings == [training(0)]
+    assert content.identity == ledger.identity() == IDENTITY
+    assert content.transitions == ledger.transitions() == [transition(0)]
+    assert content.trainings == ledger.trainings() == [training(0)]
     assert content.windows == [WINDOW]
-    assert content.evaluations == [evaluation(0)]
+    assert content.evaluations == ledger.evaluations() == [evaluation(0)]
     assert content.progress == Progress(
         position=17, trigger_state="[1]", selection_state="{}", finished=True
     )
     assert {(t.stage, t.seconds) for t in content.timings} == {
         *[("policy", 0.5), ("train", 1.0), ("evaluate", 2.0)]
     }
+    assert content == ledger.content()
 
 
-def test_the_journal_survives_power_cuts(ledger):
+def fill(ledger: Ledger) -> None:
+    """Whatever numbers and texts there are, in an order that is not theirs."""
+    ledger.begin(IDENTITY, START)
+    for trigger, loss in enumerate([0.1, 3, math.nan, -0.0, -math.inf]):
+        ledger.commit(transition(trigger), {"policy": 0.5})
+        ledger.train(replace(training(trigger), final_loss=loss), {})
+    for metric in ["b", "\u00c4", "a", "B", "-", "\U0001f600", "\uffff"]:
+        ledger.evaluate([evaluation(0, metric)], {0: {"evaluate": 2.0}})
+    ledger.plan([replace(WINDOW, handler=handler) for handler in (2, 10, 1)])
+    ledger.advance(Progress(position=57, trigger_state="[1]", selection_state="{}"))
+
+
+def test_the_digest_is_that_of_the_first_version_wherever_the_ledger_is(place):
+    ledger = place.open()
+
+    fill(ledger)
+
+    assert ledger.content().digest == DIGEST
+    assert [row.final_loss for row in ledger.trainings()] == [0.1, 3.0, None, 0.0, -math.inf]
+    assert math.copysign(1, ledger.trainings()[3].final_loss) == 1
+    assert [row.metric for row in ledger.evaluations()] == [
+        *["-", "B", "a", "b", "\u00c4", "\uffff", "\U0001f600"]
+    ]
+    ledger.close()
+
+
+def test_the_journal_survives_power_cuts(in_file):
     pragmas = {
-        name: ledger._db.execute(f"PRAGMA {name}").fetchone()[0]
+        name: in_file._db.execute(f"PRAGMA {name}").fetchone()[0]
         for name in ("journal_mode", "synchronous", "application_id", "user_version")
     }
 
     assert pragmas == {
         "journal_mode": "truncate",
         "synchronous": 3,  # EXTRA
-        "application_id": ledger_module.APPLICATION_ID,
-        "user_version": ledger_module.VERSION,
+        "application_id": ledger_sqlite.APPLICATION_ID,
+        "user_version": ledger_sqlite.VERSION,
     }
 
 
@@ -130,11 +243,11 @@ def test_a_commit_moves_position_and_state_together(ledger):
     )
 
 
-def test_a_commit_that_fails_leaves_nothing(ledger):
+def test_a_commit_that_fails_leaves_nothing(ledger, place):
     ledger.commit(transition(0), {})
     before = ledger.content()
 
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(place.integrity):
         ledger.commit(replace(transition(0), position=99), {"policy": 1.0})
 
     assert ledger.content() == before
@@ -149,10 +262,10 @@ def test_a_commit_is_harmless_when_it_had_happened(ledger):
     assert ledger.content() == before
 
 
-def test_results_refer_to_what_exists(ledger):
-    with pytest.raises(sqlite3.IntegrityError):
+def test_results_refer_to_what_exists(ledger, place):
+    with pytest.raises(place.integrity):
         ledger.train(training(0), {})
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(place.integrity):
         ledger.evaluate([evaluation(0)], {})
 
 
@@ -188,11 +301,10 @@ def test_everything_else_is_part_of_the_digest(ledger, change):
     assert ledger.content().digest != before
 
 
-def test_the_digest_does_not_depend_on_the_order_of_writing(tmp_path):
+def test_the_digest_does_not_depend_on_the_order_of_writing(place):
     digests = []
-    for name, metrics in (("one", ["A", "B"]), ("two", ["B", "A"])):
-        (tmp_path / name).mkdir()
-        ledger = Ledger(tmp_path / name)
+    for where, metrics in ((place, ["A", "B"]), (place.another(), ["B", "A"])):
+        ledger = where.open()
         ledger.begin(IDENTITY, START)
         ledger.commit(transition(0), {})
         ledger.train(training(0), {})
@@ -204,11 +316,19 @@ def test_the_digest_does_not_depend_on_the_order_of_writing(tmp_path):
     assert digests[0] == digests[1]
 
 
-def test_the_same_run_is_taken_up_again(ledger, tmp_path):
+def test_what_is_planned_stays_as_it_is(ledger):
+    ledger.plan([WINDOW])
+
+    ledger.plan([replace(WINDOW, count=3), replace(WINDOW, handler=1)])
+
+    assert ledger.content().windows == [WINDOW, replace(WINDOW, handler=1)]
+
+
+def test_the_same_run_is_taken_up_again(ledger, place):
     ledger.commit(transition(0), {})
     ledger.close()
 
-    again = Ledger(tmp_path)
+    again = place.open()
     again.begin(IDENTITY, START)
 
     assert not again.new
@@ -216,14 +336,14 @@ def test_the_same_run_is_taken_up_again(ledger, tmp_path):
     again.close()
 
 
-def test_another_run_is_refused_and_the_difference_named(ledger, tmp_path):
+def test_another_run_is_refused_and_the_difference_named(ledger, place):
     other = {"name": "a", "config": {"training": {"batch_size": 2, "sizes": [1, 3]}, "more": None}}
 
     with pytest.raises(ConfigError) as caught:
         ledger.begin(other, START)
 
     said = str(caught.value)
-    assert f"{tmp_path} holds a run of another pipeline or dataset" in said
+    assert f"{place.said} holds a run of another pipeline or dataset" in said
     assert "config.training.batch_size is 1 there and 2 here" in said
     assert "config.training.sizes[1] is 2 there and 3 here" in said
 
@@ -233,19 +353,19 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     db.execute("CREATE TABLE mine (x)")
     db.close()
     with pytest.raises(CorruptError, match="not a ledger of modyn"):
-        Ledger(tmp_path)
+        SqliteLedger(tmp_path)
 
     (tmp_path / "ledger.sqlite").write_bytes(b"some text, longer than a header" * 100)
     with pytest.raises(CorruptError, match=r"ledger\.sqlite: file is not a database"):
-        Ledger(tmp_path)
+        SqliteLedger(tmp_path)
 
 
-def test_a_ledger_of_the_future_is_refused(ledger, tmp_path):
-    ledger._db.execute("PRAGMA user_version = 99")
-    ledger.close()
+def test_a_ledger_of_the_future_is_refused(in_file, tmp_path):
+    in_file._db.execute("PRAGMA user_version = 99")
+    in_file.close()
 
     with pytest.raises(CorruptError, match="ledger of version 99; this modyn reads 1"):
-        Ledger(tmp_path)
+        SqliteLedger(tmp_path)
 
 
 def test_reading_where_there_is_no_run_makes_no_file(tmp_path):
@@ -256,7 +376,7 @@ def test_reading_where_there_is_no_run_makes_no_file(tmp_path):
 
 
 def test_a_ledger_whose_process_died_before_it_began_is_no_run_yet(tmp_path):
-    Ledger(tmp_path).close()
+    SqliteLedger(tmp_path).close()
     (tmp_path / "ledger.sqlite").write_bytes(b"")
 
     with pytest.raises(FileNotFoundError, match="no run there"):
@@ -265,9 +385,9 @@ def test_a_ledger_whose_process_died_before_it_began_is_no_run_yet(tmp_path):
 
 CRASHING = """
 import os, sys
-from modyn.pipelines import ledger as m
+from modyn.pipelines import ledger_sqlite as m
 from tests.python.test_ledger import IDENTITY, START, transition
-ledger = m.Ledger({directory!r})
+ledger = m.SqliteLedger({directory!r})
 ledger.begin(IDENTITY, START)
 ledger.commit(transition(0), {{}})
 ledger._commit = lambda: os._exit(9)  # all is written but the last step

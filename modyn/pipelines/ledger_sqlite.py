@@ -1,0 +1,292 @@
+"""A ledger in one SQLite file of the run directory.
+
+There is one connection, with a rollback journal in TRUNCATE mode and synchronous=EXTRA: SQLite's
+default (DELETE, FULL) loses acknowledged commits in a power cut, and its WAL has had a bug that
+corrupts files up to version 3.51.2.  SQLite ignores a failed sync of the directory, so the
+directory is synced here, once, after the file was made.
+
+Names of tables and columns are constants; what comes from outside is bound.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import Any
+
+from modyn.errors import CorruptError
+from modyn.pipelines import durable
+from modyn.pipelines.ledger import (
+    KEY_OF,
+    TABLE_OF,
+    Content,
+    EvaluationRow,
+    Progress,
+    RowT,
+    TimingRow,
+    TrainingRow,
+    TransitionRow,
+    WindowRow,
+    canonical,
+    check_identity,
+    content_of,
+)
+
+APPLICATION_ID = 0x4D6F6479  # "Mody"
+VERSION = 1
+FILE = "ledger.sqlite"
+WAIT_SECONDS = 60.0  # a reader holds the file only for the moment of copying it
+
+TABLES = {
+    "identity": "name TEXT PRIMARY KEY, value TEXT NOT NULL",
+    "progress": (
+        "id INTEGER PRIMARY KEY CHECK (id = 0), position INTEGER NOT NULL, "
+        "trigger_state TEXT NOT NULL, selection_state TEXT NOT NULL, finished INTEGER NOT NULL"
+    ),
+    "transitions": (
+        'trigger INTEGER PRIMARY KEY, "first" INTEGER NOT NULL, position INTEGER NOT NULL, '
+        "first_timestamp INTEGER, last_timestamp INTEGER, trained_until INTEGER, "
+        "candidates_first INTEGER NOT NULL, candidates INTEGER NOT NULL, samples INTEGER NOT NULL, "
+        "digest TEXT NOT NULL, trigger_state TEXT NOT NULL, selection_state TEXT NOT NULL"
+    ),
+    "trainings": (
+        "trigger INTEGER PRIMARY KEY REFERENCES transitions, model TEXT, parent TEXT, "
+        "epochs INTEGER NOT NULL, batches INTEGER NOT NULL, samples INTEGER NOT NULL, "
+        "final_loss REAL, losses TEXT NOT NULL"
+    ),
+    "windows": (
+        'dataset TEXT NOT NULL, handler INTEGER NOT NULL, "start" INTEGER NOT NULL, '
+        '"end" INTEGER NOT NULL, anchor INTEGER NOT NULL, count INTEGER NOT NULL, '
+        'PRIMARY KEY (dataset, handler, "start", "end", anchor)'
+    ),
+    "evaluations": (
+        "trigger INTEGER NOT NULL REFERENCES trainings, dataset TEXT NOT NULL, "
+        '"start" INTEGER NOT NULL, "end" INTEGER NOT NULL, metric TEXT NOT NULL, '
+        "model TEXT NOT NULL, value REAL, count INTEGER NOT NULL, counts TEXT NOT NULL, "
+        'PRIMARY KEY (trigger, dataset, "start", "end", metric)'
+    ),
+    "timings": (
+        "trigger INTEGER NOT NULL, stage TEXT NOT NULL, seconds REAL NOT NULL, "
+        "PRIMARY KEY (trigger, stage)"
+    ),
+}
+
+
+class SqliteLedger:
+    """The ledger of a run directory, open for writing; its methods are those of `Ledger`.
+
+    One process at a time has it open for writing, by the directory's lock (see rundir).
+
+    Parameters
+    ----------
+    directory : path
+        The run directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path = Path(directory) / FILE
+        self._db = _connect(self._path)
+        self._new = _check_format(self._db, self._path)
+
+    def begin(self, identity: Mapping[str, Any], start: Progress) -> None:
+        if not self._new:
+            check_identity(
+                self.identity(),
+                identity,
+                where=str(self._path.parent),
+                advice="Choose another output directory, or remove this one.",
+            )
+            return
+        with self._transaction():
+            for name, columns in TABLES.items():
+                self._db.execute(f"CREATE TABLE {name} ({columns}) STRICT")
+            self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._db.execute(f"PRAGMA user_version = {VERSION}")
+            rows = [(name, canonical(value)) for name, value in identity.items()]
+            self._db.executemany("INSERT INTO identity VALUES (?, ?)", rows)
+            self._put_progress(start)
+        durable.sync_directory(self._path.parent)
+        self._new = False
+
+    @property
+    def new(self) -> bool:
+        return self._new
+
+    def identity(self) -> dict[str, Any]:
+        rows = self._db.execute("SELECT name, value FROM identity ORDER BY name")
+        return {name: json.loads(value) for name, value in rows}
+
+    def progress(self) -> Progress:
+        row = self._db.execute(
+            "SELECT position, trigger_state, selection_state, finished FROM progress"
+        ).fetchone()
+        position, trigger_state, selection_state, finished = row
+        return Progress(
+            position=position,
+            trigger_state=trigger_state,
+            selection_state=selection_state,
+            finished=bool(finished),
+        )
+
+    def advance(self, progress: Progress) -> None:
+        with self._transaction():
+            self._put_progress(progress)
+
+    def commit(self, row: TransitionRow, seconds: Mapping[str, float]) -> None:
+        if row in self.transitions()[row.trigger :]:
+            return  # the commit had happened when its answer was lost
+        with self._transaction():
+            self._insert(row)
+            self._put_progress(
+                Progress(
+                    position=row.position,
+                    trigger_state=row.trigger_state,
+                    selection_state=row.selection_state,
+                )
+            )
+            self._put_seconds(row.trigger, seconds)
+
+    def train(self, row: TrainingRow, seconds: Mapping[str, float]) -> None:
+        with self._transaction():
+            self._insert(row)
+            self._put_seconds(row.trigger, seconds)
+
+    def evaluate(
+        self, rows: Sequence[EvaluationRow], seconds: Mapping[int, Mapping[str, float]]
+    ) -> None:
+        with self._transaction():
+            for row in rows:
+                self._insert(row)
+            for trigger, stages in seconds.items():
+                self._put_seconds(trigger, stages)
+
+    def plan(self, windows: Sequence[WindowRow]) -> None:
+        with self._transaction():
+            for window in windows:
+                self._insert(window, "OR IGNORE")
+
+    def finish(self) -> None:
+        with self._transaction():
+            self._db.execute("UPDATE progress SET finished = 1")
+
+    def transitions(self) -> list[TransitionRow]:
+        return self._rows(TransitionRow)
+
+    def trainings(self) -> list[TrainingRow]:
+        return self._rows(TrainingRow)
+
+    def evaluations(self) -> list[EvaluationRow]:
+        return self._rows(EvaluationRow)
+
+    def content(self) -> Content:
+        with self._transaction("DEFERRED"):
+            return content_of(
+                identity=self.identity(),
+                progress=self.progress(),
+                transitions=self.transitions(),
+                trainings=self.trainings(),
+                windows=self._rows(WindowRow),
+                evaluations=self.evaluations(),
+                timings=self._rows(TimingRow),
+            )
+
+    def close(self) -> None:
+        """Close the file; any number of times."""
+        self._db.close()
+
+    @contextmanager
+    def _transaction(self, kind: str = "IMMEDIATE") -> Iterator[None]:
+        self._db.execute(f"BEGIN {kind}")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._commit()
+
+    def _commit(self) -> None:
+        self._db.execute("COMMIT")
+
+    def _put_progress(self, progress: Progress) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO progress VALUES (0, ?, ?, ?, ?)", astuple(progress)
+        )
+
+    def _put_seconds(self, trigger: int, seconds: Mapping[str, float]) -> None:
+        self._db.executemany(
+            "INSERT INTO timings VALUES (?, ?, ?) ON CONFLICT (trigger, stage) "
+            "DO UPDATE SET seconds = seconds + excluded.seconds",
+            [(trigger, stage, value) for stage, value in seconds.items()],
+        )
+
+    def _insert(
+        self,
+        row: TransitionRow | TrainingRow | WindowRow | EvaluationRow,
+        how: str = "",
+    ) -> None:
+        names = _quoted(field.name for field in fields(row))
+        marks = ", ".join("?" for _ in fields(row))
+        table = TABLE_OF[type(row)]
+        insert = f"INSERT {how} INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
+        self._db.execute(insert, astuple(row))
+
+    def _rows(self, kind: type[RowT]) -> list[RowT]:
+        names = [field.name for field in fields(kind)]
+        columns, order = _quoted(names), _quoted(KEY_OF[kind])
+        select = f"SELECT {columns} FROM {TABLE_OF[kind]} ORDER BY {order}"  # noqa: S608
+        return [kind(**dict(zip(names, row, strict=True))) for row in self._db.execute(select)]
+
+
+def read(directory: Path) -> Content:
+    """Return the content of a run directory's ledger; the file is closed again.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there is no ledger.
+    CorruptError
+        When it is none of ours, or damaged.
+    """
+    path = Path(directory) / FILE
+    if not path.is_file() or path.stat().st_size == 0:
+        raise FileNotFoundError(f"{directory}: no run there (no {FILE})")
+    ledger = SqliteLedger(Path(directory))
+    try:
+        if ledger.new:  # its process died before it had begun
+            raise FileNotFoundError(f"{directory}: no run there (an empty {FILE})")
+        return ledger.content()
+    except sqlite3.DatabaseError as error:
+        raise CorruptError(f"{path}: {error}") from error
+    finally:
+        ledger.close()
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        db = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
+        db.execute("PRAGMA journal_mode = TRUNCATE")
+        db.execute("PRAGMA synchronous = EXTRA")
+        db.execute("PRAGMA foreign_keys = ON")
+    except sqlite3.DatabaseError as error:
+        raise CorruptError(f"{path}: {error}") from error
+    return db
+
+
+def _check_format(db: sqlite3.Connection, path: Path) -> bool:
+    """Return whether the file is empty; refuse what is not a ledger of a version known here."""
+    (application,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if (application, version, tables) == (0, 0, 0):
+        return True
+    if application != APPLICATION_ID:
+        raise CorruptError(f"{path}: not a ledger of modyn (application id {application:#x})")
+    if version != VERSION:
+        raise CorruptError(f"{path}: ledger of version {version}; this modyn reads {VERSION}")
+    return False
