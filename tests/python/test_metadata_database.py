@@ -16,18 +16,18 @@ from pathlib import Path
 
 import pytest
 
-psycopg = pytest.importorskip("psycopg")
-
-from modyn.errors import ClosedError, ConfigError, DatabaseError, FencedError  # noqa: E402
-from modyn.metadata import faults  # noqa: E402
-from modyn.metadata.database import Database  # noqa: E402
-from tests.python.postgres_server import (  # noqa: E402
+from modyn.errors import ClosedError, ConfigError, DatabaseError, FencedError
+from modyn.metadata import faults
+from modyn.metadata.database import Database
+from tests.python.postgres_server import (
     PASSWORD,
     backends,
     kill_server,
     sql,
     terminate_backends,
 )
+
+psycopg = pytest.importorskip("psycopg")
 
 
 @pytest.fixture

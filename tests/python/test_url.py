@@ -6,10 +6,10 @@ import traceback
 
 import pytest
 
-pytest.importorskip("psycopg")
-
 from modyn.errors import ConfigError
 from modyn.metadata.url import SECRETS, Url
+
+pytest.importorskip("psycopg")
 
 
 @pytest.mark.parametrize(
