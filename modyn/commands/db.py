@@ -10,6 +10,7 @@ import typer
 from modyn.commands.answers import FAILED, InputError, answers
 
 if TYPE_CHECKING:
+    from modyn.metadata.contents import Contents
     from modyn.metadata.server import LocalServer, Status
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of the server.")]
@@ -62,6 +63,32 @@ def status(folder: Folder, bin_directory: Bin = None, debug: Debug = False) -> N
         _print_use(server)
 
 
+@commands.command()
+def info(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The database, without a password.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Say what is in a database: datasets, pipelines, size. Nothing is changed."""
+    with answers(debug):
+        from modyn.metadata.contents import contents
+        from modyn.metadata.database import Database
+
+        with Database(url, prepare=False) as database:
+            found = contents(database)
+        if found is None:
+            raise InputError(
+                f"{database.url.place}: holds no metadata yet; modyn dataset publish brings some"
+            )
+        if as_json:
+            import json
+            from dataclasses import asdict
+
+            typer.echo(json.dumps(asdict(found), indent=2))
+        else:
+            _print_contents(str(database.url), found)
+
+
 def _server(folder: Path, bin_directory: Path | None = None) -> LocalServer:
     """Return the server of a folder that is there."""
     from modyn.metadata.server import LocalServer
@@ -101,3 +128,40 @@ def _print_use(server: LocalServer) -> None:
     typer.echo("")
     typer.echo("In the file of a pipeline, or behind modyn run --metadata:")
     typer.echo(f"    metadata: {server.url}")
+
+
+def _print_contents(url: str, found: Contents) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    from modyn.commands.show import console
+
+    typer.echo(url)
+    typer.echo(f"schema {found.schema}, {found.size_bytes / 1e6:,.1f} MB")
+    out = console()
+    datasets = Table("dataset", box=SIMPLE_HEAD, pad_edge=False)
+    datasets.add_column("samples", justify="right")
+    datasets.add_column("erased", justify="right")
+    for name in ("layout", "order", "uuid"):
+        datasets.add_column(name)
+    for data in found.datasets:
+        datasets.add_row(
+            escape(data.name),
+            f"{data.count:,}",
+            f"{data.erased:,}",
+            data.layout + (", unlogged" if data.unlogged else ""),
+            "ascending" if data.ascending else "mixed",
+            data.uuid,
+        )
+    pipelines = Table("pipeline", box=SIMPLE_HEAD, pad_edge=False)
+    pipelines.add_column("triggers", justify="right")
+    for name in ("state", "held by"):
+        pipelines.add_column(name)
+    for line in found.pipelines:
+        state = "finished" if line.finished else "unfinished"
+        pipelines.add_row(
+            escape(line.name), f"{line.triggers:,}", state, escape(line.holder or "nobody")
+        )
+    for table in (datasets, pipelines):
+        out.print(table if table.row_count else f"no {table.columns[0].header}s")

@@ -544,3 +544,31 @@ def test_importing_it_imports_no_psycopg():
     code = "import sys, modyn.metadata.database; sys.exit('psycopg' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+# Bulk ---------------------------------------------------------------------------------------------
+
+
+def test_a_connection_for_bulk_data_waits_for_its_server(own_server):
+    pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
+    with Database(own_server.url) as database:
+        with database.bulk() as bulk:
+            assert bulk.server_version >= 130000
+        kill_server(own_server)
+        starter = threading.Timer(0.5, own_server.start)
+        starter.start()
+        try:
+            with database.bulk(settings={"work_mem": "1MB"}) as bulk:
+                assert bulk.server_version >= 130000
+        finally:
+            starter.join(timeout=60)
+
+
+def test_a_connection_for_bulk_data_gives_up_in_time(own_server):
+    pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
+    with Database(own_server.url, retry_seconds=0.2) as database:
+        database.check()
+        own_server.stop()
+
+        with pytest.raises(DatabaseError, match="No such file"):
+            database.bulk()
