@@ -43,7 +43,9 @@ from benchmarks.section import Section, print_section
 WORKLOADS = {
     "M1": "benchmarks.postgres.filling:measure_rows",
     "M2": "benchmarks.postgres.filling:measure_blocks",
+    "M3": "benchmarks.postgres.reading:measure",
     "M4": "benchmarks.postgres.growing:measure",
+    "M5": "benchmarks.postgres.whole:measure",
     "M6": "benchmarks.postgres.committing:measure",
 }
 
