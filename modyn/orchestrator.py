@@ -1,8 +1,8 @@
 """The loop of a pipeline: along the stream, from trigger to trigger.
 
-The loop itself is C (csrc/orchestrator). It reads arrivals from a dataset's columns, asks the steps
-given here what to do with them, writes training sets, and stops at each trigger with everything
-committed, so that the caller trains.
+The loop itself is C (csrc/orchestrator). It reads arrivals from a dataset's columns, or from a
+database, asks the steps given here what to do with them, writes training sets, and stops at each
+trigger with everything committed, so that the caller trains.
 """
 
 import os
@@ -20,6 +20,7 @@ from modyn.sampling import Candidates
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
+    from modyn.metadata.source import Source
 
 __all__ = ["Orchestrator", "Steps", "Transition"]
 
@@ -112,6 +113,9 @@ class Orchestrator:
         recorded in any case.
     trigger_name, selection_name : str
         How errors call the policies.
+    source : Source or None
+        Where arrivals and candidates are read instead of the view: the same samples in the order
+        of `order`, of which there may be fewer. The view still says which samples are erased.
 
     Raises
     ------
@@ -134,6 +138,7 @@ class Orchestrator:
         advance_every: int = 64,
         trigger_name: str = "the trigger policy",
         selection_name: str = "the selection policy",
+        source: "Source | None" = None,
     ) -> None:
         for name, value, least in (
             ("tail_triggers", tail_triggers, 0),
@@ -150,6 +155,7 @@ class Orchestrator:
             )
         self._view = view if isinstance(view, _core.View) else view.view
         self._order = order
+        self._source = source
         self._steps = steps
         self._names = (trigger_name, selection_name)
         self._core = _core.Orchestrator(
@@ -163,6 +169,7 @@ class Orchestrator:
             np.asarray(trigger_starts, dtype=np.uint64),
             advance_every,
             self._names,
+            None if source is None else source.capsule,
         )
 
     def next(self) -> Transition | None:
@@ -195,6 +202,12 @@ class Orchestrator:
 
     def _timestamp_before(self, position: int) -> int | None:
         return None if position == 0 else self._core.timestamp_at(position - 1)
+
+    def _candidates(self, transition: Transition) -> Candidates:
+        first, last = transition.candidates_first, transition.position
+        if self._source is not None:
+            return Candidates.from_source(self._source, first=first, last=last)
+        return Candidates.from_dataset(self._view, order=self._order, first=first, last=last)
 
     def _transition(
         self,
@@ -244,12 +257,7 @@ class _Calls:
     def select(self, *facts: Any) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64] | None]:
         face = self.face
         transition = face._transition(*facts)
-        candidates = Candidates.from_dataset(
-            face._view,
-            order=face._order,
-            first=transition.candidates_first,
-            last=transition.position,
-        )
+        candidates = face._candidates(transition)
         answer = selected(face._steps.select(transition, candidates), face._names[1])
         _refuse_erased(face._view, answer.keys, face._names[1])
         return answer.keys, answer.weights

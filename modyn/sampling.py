@@ -7,6 +7,7 @@ their order, on how they are read, or on anything that was drawn before.
 
 import operator
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from modyn.arrivals import Arrivals
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
+    from modyn.metadata.source import Source
 
 __all__ = ["Candidates", "balanced", "fair_shares", "target_size", "uniform"]
 
@@ -26,11 +28,31 @@ _Columns = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.i
 _LEVEL, _EXACT, _EQUAL = 0, 1, 2  # mdn_shares_mode
 
 
+@dataclass(frozen=True)
+class _Filter:
+    """Which samples are kept; None keeps any."""
+
+    start: int | None = None
+    stop: int | None = None
+    labels: tuple[int, ...] | None = None
+
+    def and_also(self, other: "_Filter") -> "_Filter":
+        """Return the filter of samples that both keep."""
+        starts = [f.start for f in (self, other) if f.start is not None]
+        stops = [f.stop for f in (self, other) if f.stop is not None]
+        sets = [set(f.labels) for f in (self, other) if f.labels is not None]
+        return _Filter(
+            max(starts, default=None),
+            min(stops, default=None),
+            tuple(sorted(set.intersection(*sets))) if sets else None,
+        )
+
+
 class Candidates:
     """The samples that a trigger may choose from, in stream order.
 
-    Made by `from_dataset` or `from_arrays`. Nothing is read until it is asked for; the samplers
-    of this module and `blocks` need little memory however many candidates there are.
+    Made by `from_dataset`, `from_source` or `from_arrays`. Nothing is read until it is asked for;
+    the samplers of this module and `blocks` need little memory however many candidates there are.
 
     Examples
     --------
@@ -41,11 +63,16 @@ class Candidates:
     [7, 9]
     """
 
-    def __init__(self, core: _core.Candidates, block_count: int) -> None:
+    def __init__(
+        self, core: _core.Candidates, block_count: int, *, source: "Source | None" = None
+    ) -> None:
         if block_count < 1:
             raise ValueError(f"block_count must be at least 1, got {block_count}")
         self._core = core
         self._block_count = block_count
+        self._source = source
+        self._range = (0, len(core))  # of a source, before its filter
+        self._whole, self._filter = core, _Filter()
 
     @classmethod
     def from_dataset(
@@ -80,6 +107,37 @@ class Candidates:
         return cls(_core.Candidates.from_view(view, order, first, last), block_count)
 
     @classmethod
+    def from_source(
+        cls, source: "Source", *, first: int, last: int, block_count: int = _BLOCK_COUNT
+    ) -> "Candidates":
+        """Return the samples at positions first to last - 1 of a stream in a database.
+
+        Every use reads them anew from the server, in bounded memory; what fails there surfaces
+        where they are used. Ctrl-C ends a wait.
+
+        Parameters
+        ----------
+        source : Source
+            Kept, with its connections, as long as the candidates are.
+        first, last : int
+            0 <= first <= last <= `source.count`.
+        block_count : int
+            Samples of a block of `blocks`, at least 1.
+
+        Raises
+        ------
+        ValueError
+            For positions out of range.
+        DatabaseError
+            When the server must say how many samples there are, and cannot be asked.
+        """
+        first, last = _number("first", first), _number("last", last)
+        core = _core.Candidates.from_source(source.capsule, first, last)
+        made = cls(core, block_count, source=source)
+        made._range = (first, last)
+        return made
+
+    @classmethod
     def from_arrays(
         cls,
         keys: npt.ArrayLike,
@@ -109,6 +167,55 @@ class Candidates:
         """
         return cls(_from_arrays(keys, timestamps, labels), block_count)
 
+    def where(
+        self,
+        *,
+        start: int | None = None,
+        stop: int | None = None,
+        labels: npt.ArrayLike | None = None,
+    ) -> "Candidates":
+        """Return those of a time and of some labels, in the same order.
+
+        Candidates that come from a database are chosen there, and the others are never sent.
+        How many are left is counted in this call, by a look at all of them.
+
+        Parameters
+        ----------
+        start, stop : int or None, unit of the dataset
+            Those with start <= timestamp < stop; None is unbounded.
+        labels : integers, shape (n,), or None
+            Those with one of these labels; None for any, or none.
+
+        Raises
+        ------
+        ValueError
+            For labels where the candidates have none.
+
+        Examples
+        --------
+        >>> candidates = Candidates.from_arrays([4, 7, 9], timestamps=[10, 10, 20], labels=[0, 1, 0])
+        >>> candidates.where(labels=[0]).keys.tolist()
+        [4, 9]
+        >>> candidates.where(stop=20).where(labels=[0, 2]).keys.tolist()
+        [4]
+        """
+        wanted = self._filter.and_also(_filter(start, stop, labels))
+        if wanted.labels is not None and not self._core.has_labels:
+            raise ValueError("the candidates have no labels to choose by")
+        if self._source is not None:
+            chosen = self._source.where(wanted.start, wanted.stop, wanted.labels)
+            first, last = self._range
+            made = Candidates.from_source(
+                chosen, first=first, last=last, block_count=self._block_count
+            )
+            made._source, made._filter = self._source, wanted
+            return made
+        among = None if wanted.labels is None else np.array(wanted.labels, dtype=np.int64)
+        core = self._whole.where(wanted.start, wanted.stop, among)
+        made = Candidates(core, self._block_count)
+        made._whole, made._filter = self._whole, wanted
+        return made
+
     def __len__(self) -> int:
         return len(self._core)
 
@@ -129,9 +236,8 @@ class Candidates:
 
     def blocks(self) -> Iterator[Arrivals]:
         """Yield the candidates in stream order, `block_count` at a time, in bounded memory."""
-        for first in range(0, len(self), self._block_count):
-            count = min(self._block_count, len(self) - first)
-            yield Arrivals(*_read_only(self._core.columns(first, count)))
+        for columns in self._core.blocks(self._block_count):
+            yield Arrivals(*_read_only(columns))
 
     @cached_property
     def _columns(self) -> _Columns:
@@ -325,6 +431,22 @@ def target_size(n: int, ratio: int, ratio_max: int = 100, limit: int = -1) -> in
         raise ValueError(f"limit must be at least 1, or -1 for none, got {limit}")
     size = n * ratio // ratio_max
     return size if limit == -1 else min(size, limit)
+
+
+def _filter(start: int | None, stop: int | None, labels: npt.ArrayLike | None) -> _Filter:
+    among = None
+    if labels is not None:
+        among = tuple(np.unique(_column("labels", labels, np.dtype(np.int64))).tolist())
+    return _Filter(_time("start", start), _time("stop", stop), among)
+
+
+def _time(name: str, value: int | None) -> int | None:
+    if value is None:
+        return None
+    time = operator.index(value)
+    if not -(2**63) <= time < 2**63:
+        raise ValueError(f"{name} must be -2**63 to 2**63 - 1, got {time}")
+    return time
 
 
 def _mode(force_column_balancing: bool, force_required_target_size: bool) -> int:

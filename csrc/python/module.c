@@ -121,6 +121,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->dataset_type);
     Py_VISIT(state->view_type);
     Py_VISIT(state->candidates_type);
+    Py_VISIT(state->candidate_blocks_type);
     Py_VISIT(state->trainset_type);
     Py_VISIT(state->loader_type);
     Py_VISIT(state->epoch_type);
@@ -146,6 +147,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->dataset_type);
     Py_CLEAR(state->view_type);
     Py_CLEAR(state->candidates_type);
+    Py_CLEAR(state->candidate_blocks_type);
     Py_CLEAR(state->trainset_type);
     Py_CLEAR(state->loader_type);
     Py_CLEAR(state->epoch_type);

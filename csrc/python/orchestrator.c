@@ -8,10 +8,13 @@
  * The arrays of a block are views of what outlives them wherever it can be:
  * of the mapped columns, kept alive by the View, and of the array of the
  * order.  What a stream had to put together in a buffer of its own is copied,
- * since a policy may keep an array for longer than the block. */
+ * since a policy may keep an array for longer than the block; so is all that
+ * comes from a source, whose waits for a server ask for signals with the same
+ * PyThreadState. */
 #include "python/python.h"
 
-#include "metadata/stream.h"
+#include "metadata/source.h"
+#include "orchestrator/clock.h"
 #include "orchestrator/orchestrator.h"
 #include "selector/trainset.h"
 
@@ -29,7 +32,10 @@ typedef struct {
     PyObject *directory;   /* bytes: of the training sets */
     Py_buffer order;       /* obj NULL: arrival order */
 
-    mdn_view *view; /* borrowed from view_object */
+    mdn_view *view;              /* borrowed from view_object */
+    mdn_metadata_source *source; /* one reference; NULL: arrivals of the view */
+    mdn_clock clock;             /* of the source */
+    mdn_pulse pulse;             /* likewise: signals, by way of thread */
     mdn_metadata_stream *stream;
     mdn_orchestrator *core;
 
@@ -125,6 +131,18 @@ deliver(orchestrator_object *self, const int64_t *mapped_timestamps,
     return result;
 }
 
+static mdn_status
+read_block(orchestrator_object *self, mdn_error *err)
+{
+    mdn_status st;
+
+    mdn_clock_forget(&self->clock);
+    st = self->stream->next(self->stream, &self->block, err);
+    if (st == MDN_OK)
+        mdn_clock_pass(&self->clock, &self->block);
+    return st;
+}
+
 /* A block that could not be delivered, since a signal came or memory went, is
  * delivered by the next call. */
 static mdn_status
@@ -136,8 +154,7 @@ arrive(void *ctx, mdn_metadata_block *out, mdn_error *err)
     mdn_status st;
 
     if (self->delivered) {
-        st = self->stream->next(self->stream, &self->block, err);
-        if (st != MDN_OK)
+        if ((st = read_block(self, err)) != MDN_OK)
             return st;
         self->delivered = self->block.count == 0;
     }
@@ -145,7 +162,8 @@ arrive(void *ctx, mdn_metadata_block *out, mdn_error *err)
         *out = self->block; /* the end */
         return MDN_OK;
     }
-    if (self->order.obj == NULL && self->block.positions == NULL) {
+    if (self->source == NULL && self->order.obj == NULL
+        && self->block.positions == NULL) {
         st = mdn_view_columns(self->view, self->block.keys[0],
                               self->block.count, &timestamps, &labels, err);
         if (st != MDN_OK)
@@ -276,8 +294,10 @@ commit(void *ctx, const mdn_transition *transition, mdn_error *err)
 
     enter(self);
     result = call_with_facts(self, "commit", transition);
-    if (result != NULL)
+    if (result != NULL) {
         drop_choice(self); /* the caller trains: free what is large */
+        mdn_clock_mark(&self->clock, transition->position);
+    }
     return leave(self, result, err);
 }
 
@@ -349,6 +369,24 @@ nearest_living(const orchestrator_object *self, const uint64_t *order,
     return key;
 }
 
+/* The same where the samples are far away. */
+static PyObject *
+timestamp_from_source(orchestrator_object *self, uint64_t position)
+{
+    PyThreadState *thread;
+    mdn_pulse pulse = {.ask = mdn_py_check_signals, .ctx = &thread};
+    mdn_error err;
+    mdn_status st;
+    int64_t timestamp;
+
+    thread = PyEval_SaveThread();
+    st = mdn_clock_at(&self->clock, position, &pulse, &timestamp, &err);
+    PyEval_RestoreThread(thread);
+    if (st != MDN_OK)
+        return mdn_py_raise(mdn_py_state_of_type(Py_TYPE(self)), &err);
+    return PyLong_FromLongLong(timestamp);
+}
+
 static PyObject *
 orchestrator_timestamp_at(PyObject *op, PyObject *argument)
 {
@@ -360,6 +398,8 @@ orchestrator_timestamp_at(PyObject *op, PyObject *argument)
 
     if (position == UINT64_MAX && PyErr_Occurred())
         return NULL;
+    if (self->source != NULL)
+        return timestamp_from_source(self, position);
     if (self->order.obj != NULL) {
         if (position >= (uint64_t)self->order.len / 8)
             return PyErr_Format(PyExc_IndexError, "no position %llu", position);
@@ -398,12 +438,12 @@ static int
 read_arguments(orchestrator_object *self, mdn_py_state *state, PyObject *args,
                arguments *a)
 {
-    PyObject *view, *calls, *directory, *names;
+    PyObject *view, *calls, *directory, *names, *source;
 
-    if (!PyArg_ParseTuple(args, "OOOO&KLKOKO!", &view, &a->order, &calls,
+    if (!PyArg_ParseTuple(args, "OOOO&KLKOKO!O", &view, &a->order, &calls,
                           PyUnicode_FSConverter, &directory, &a->block_count,
                           &a->tail_triggers, &a->position, &a->starts,
-                          &a->advance_every, &PyTuple_Type, &names))
+                          &a->advance_every, &PyTuple_Type, &names, &source))
         return -1;
     self->directory = directory; /* a new reference already */
     self->view_object = Py_NewRef(view);
@@ -412,6 +452,14 @@ read_arguments(orchestrator_object *self, mdn_py_state *state, PyObject *args,
     self->view = mdn_py_view(state, view);
     if (self->view == NULL)
         return -1;
+    if (source != Py_None) {
+        mdn_metadata_source *core =
+            PyCapsule_GetPointer(source, MDN_SOURCE_CAPSULE);
+
+        if (core == NULL)
+            return -1;
+        self->source = core->retain(core);
+    }
     if (a->order != Py_None
         && mdn_py_buffer(a->order, "order", "LQ", 8, 0, &self->order) < 0)
         return -1;
@@ -438,14 +486,18 @@ read_names(orchestrator_object *self, mdn_steps *steps)
 static mdn_status
 open_stream(orchestrator_object *self, const arguments *a, mdn_error *err)
 {
-    bool ordered = self->order.obj != NULL;
-    uint64_t count =
-        ordered ? (uint64_t)self->order.len / 8 : mdn_view_count(self->view);
+    mdn_metadata_source *source = self->source;
+    uint64_t count = source != NULL    ? source->count
+                     : self->order.obj ? (uint64_t)self->order.len / 8
+                                       : mdn_view_count(self->view);
 
     if (a->position > count)
         return mdn_fail(err, MDN_INVALID,
                         "position %llu is beyond the end of the stream at %llu",
                         a->position, (unsigned long long)count);
+    if (source != NULL)
+        return source->open(source, a->position, count, a->block_count,
+                            MDN_WANT_ALL, &self->pulse, &self->stream, err);
     return mdn_metadata_from_view(self->view, self->order.buf, a->position,
                                   count, a->block_count, &self->stream, err);
 }
@@ -478,6 +530,8 @@ start(orchestrator_object *self, mdn_py_state *state, const arguments *a)
     if (st == MDN_OK) {
         plan.starts = starts.buf;
         plan.trigger = (uint64_t)starts.len / 8 - 1;
+        self->clock =
+            mdn_clock_new(self->source, a->position, plan.starts[plan.trigger]);
         st = mdn_orchestrator_new(&steps, &plan, &self->core, &err);
     }
     PyBuffer_Release(&starts);
@@ -501,6 +555,8 @@ orchestrator_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL)
         return NULL;
     self->delivered = true;
+    self->pulse =
+        (mdn_pulse){.ask = mdn_py_check_signals, .ctx = &self->thread};
     if (read_arguments(self, state, args, &a) < 0
         || start(self, state, &a) < 0) {
         Py_DECREF(self);
@@ -540,8 +596,15 @@ orchestrator_dealloc(PyObject *op)
 
     PyObject_GC_UnTrack(op);
     mdn_orchestrator_free(self->core);
-    if (self->stream != NULL)
-        self->stream->free(self->stream);
+    if (self->stream != NULL) {
+        mdn_metadata_stream *stream = self->stream;
+
+        Py_BEGIN_ALLOW_THREADS /* it may have to tell a server */
+        stream->free(stream);
+        Py_END_ALLOW_THREADS
+    }
+    if (self->source != NULL)
+        self->source->release(self->source);
     drop_choice(self);
     PyBuffer_Release(&self->order);
     Py_XDECREF(self->calls);
@@ -554,7 +617,8 @@ orchestrator_dealloc(PyObject *op)
 
 PyDoc_STRVAR(orchestrator_doc,
              "Orchestrator(view, order, calls, directory, block_count, "
-             "tail_triggers, position, starts, advance_every, names, /)\n--\n\n"
+             "tail_triggers, position, starts, advance_every, names, source, "
+             "/)\n--\n\n"
              "The loop of a pipeline; see modyn.orchestrator.Orchestrator.");
 
 PyDoc_STRVAR(next_doc,

@@ -24,6 +24,7 @@ typedef struct {
     PyTypeObject *dataset_type;
     PyTypeObject *view_type;
     PyTypeObject *candidates_type;
+    PyTypeObject *candidate_blocks_type;
     PyTypeObject *trainset_type;
     PyTypeObject *loader_type;
     PyTypeObject *epoch_type;

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.errors import CorruptError
+from modyn.metadata.fence import Fence
 from modyn.trainset import TrainingSet
 
 if TYPE_CHECKING:
@@ -91,10 +92,8 @@ class Trainsets:
     ----------
     connection : modyn.postgres.Connection
         Used by one thread at a time.
-    pipeline : int
-        Its number in the database.
-    fence : Statement
-        What proves that the pipeline's lease is still held; the first of each transaction.
+    fence : Fence
+        Which pipeline, and the right to write what belongs to it.
     layout : {"rows", "blocks"}
         One SQL row per sample, or per 16,384.
     hash_partition_modulus : int
@@ -110,8 +109,7 @@ class Trainsets:
         self,
         connection: "Connection",
         *,
-        pipeline: int,
-        fence: "Statement",
+        fence: Fence,
         layout: Literal["rows", "blocks"] = "rows",
         hash_partition_modulus: int = MODULUS,
         unlogged: bool = False,
@@ -122,8 +120,8 @@ class Trainsets:
                 f"hash_partition_modulus must be at least 1, got {hash_partition_modulus}"
             )
         self._connection = connection
-        self._pipeline = pipeline
         self._fence = fence
+        self._pipeline = int(fence.pipeline)
         self._layout = layout
         self._modulus = hash_partition_modulus
         self._unlogged = unlogged
@@ -141,7 +139,7 @@ class Trainsets:
             When the server refuses, or stays away.
         """
         parts = Partitions(self._pipeline, int(trigger))
-        before = [self._fence, *parts.forget()]
+        before: list[Statement] = [self._fence.statement, *parts.forget()]
         copies: list[Copy] = []
         after: list[Statement] = []
         if len(chosen):
@@ -176,7 +174,7 @@ class Trainsets:
             )
         self._connection.batch(
             f"trainsets/{p}",
-            before=[self._fence],
+            before=[self._fence.statement],
             after=statements,
             retry_seconds=self._retry_seconds,
         )
@@ -291,10 +289,10 @@ def read(
     DatabaseError
         When the server refuses, or stays away.
     """
-    found = database.execute(_FIND, (pipeline, trigger))
-    if not found:
+    found = database.fetch_one(_FIND, (pipeline, trigger))
+    if found is None:
         return None
-    digest, samples, weighted, dataset_uuid, layout = found[0]
+    digest, samples, weighted, dataset_uuid, layout = found
     parts = Partitions(int(pipeline), int(trigger))
     keys = np.empty(samples, dtype=np.uint64)
     weights = np.empty(samples, dtype=np.float64) if weighted else None

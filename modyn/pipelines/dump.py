@@ -30,7 +30,7 @@ def values(pipeline: "Pipeline") -> dict[str, Any]:
     }
     if pipeline.evaluation is not None:
         found["evaluation"] = _evaluation(pipeline.evaluation)
-    if pipeline.metadata is not None:
+    if isinstance(pipeline.metadata, Metadata):
         found["metadata"] = _metadata(pipeline.metadata)
     return found
 

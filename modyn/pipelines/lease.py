@@ -22,7 +22,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +30,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from modyn.errors import BusyError, DatabaseError, FencedError
+from modyn.metadata import faults
+from modyn.metadata.database import Database
 from modyn.metadata.fence import Fence
 from modyn.pipelines import durable, rundir
 
 if TYPE_CHECKING:
-    from psycopg import Connection, Cursor
-
-    from modyn.metadata.database import Database
+    from psycopg import Cursor
 
 SECONDS = 30.0
 LOCK_SECONDS = 10.0  # what a takeover waits for transactions of the former holder
@@ -115,7 +115,7 @@ class Lease:
 
     def __init__(
         self,
-        database: "Database",
+        database: Database,
         pipeline: int,
         *,
         holder: str | None = None,
@@ -276,53 +276,47 @@ class Lease:
             thread.join()
 
     def _evict(self, waiting: int, done: threading.Event) -> None:
-        import psycopg
+        from psycopg import Error
 
         if done.wait(EVICT_SECONDS):
             return
         try:
-            with self._database.connect() as connection:
+            with self._database.connect(retry_seconds=0) as connection:
                 while not done.is_set():
                     for _ in connection.execute(_EVICT, (waiting,)):
                         log.warning("pipeline %d: ended a transaction left open", self.pipeline)
                     done.wait(0.1)
-        except (psycopg.Error, DatabaseError) as error:
-            log.warning("pipeline %d: a transaction left open: %s", self.pipeline, error)
+        except (Error, DatabaseError) as exc:
+            said = faults.error(exc) if isinstance(exc, Error) else exc
+            log.warning("pipeline %d: a transaction left open: %s", self.pipeline, said)
 
     # Renewing -----------------------------------------------------------------------------------
 
     def _renew(self, token: int) -> None:
         """Renew until told to stop, or until the lease is lost; the thread's whole life."""
-        import psycopg
-
-        connection: Connection[Any] | None = None
-        pause = self.seconds / 3
-        try:
+        third = self.seconds / 3
+        pause = third
+        with Database(
+            self._database.url,
+            connect_seconds=third,
+            statement_seconds=third,
+            lock_seconds=third,
+            retry_seconds=0,
+        ) as own:
             while not self._stop.wait(pause):
-                sent, pause = now(), self.seconds / 3
+                sent, pause = now(), third
                 try:
-                    connection = connection or self._connect()
-                    values = (self.seconds, self.pipeline, token)
-                    renewed = connection.execute(_RENEW, values).rowcount == 1
-                except (psycopg.Error, DatabaseError, OSError) as error:
-                    _close(connection)
-                    connection = None
-                    pause = min(pause, RETRY_SECONDS)
+                    found = own.execute(_RENEW, (self.seconds, self.pipeline, token))
+                except DatabaseError as error:
+                    pause = min(third, RETRY_SECONDS)
                     if now() >= self._until:
                         return self._lose(DatabaseError, self._silence(str(error)))
                     continue
-                if not renewed:
+                if found == 0:
                     return self._lose(FencedError, self._taken_over())
                 with self._renewed:
                     self._until = sent + self.seconds
                     self._renewed.notify_all()
-        finally:
-            _close(connection)
-
-    def _connect(self) -> "Connection[Any]":
-        connection = self._database.connect()
-        connection.execute(f"SET statement_timeout = {max(int(self.seconds * 1000 / 3), 1)}")
-        return connection
 
     def _lose(self, kind: type[DatabaseError], said: str) -> None:
         with self._renewed:
@@ -353,11 +347,3 @@ def _state(cursor: "Cursor[Any]", statement: str, pipeline: int) -> State:
 
 def _noted(pipeline: int, token: int, holder: str | None) -> str:
     return f"pipeline {pipeline}, token {token}, {holder}\n"
-
-
-def _close(connection: "Connection[Any] | None") -> None:
-    import psycopg
-
-    if connection is not None:
-        with suppress(psycopg.Error):
-            connection.close()

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from modyn.metadata.database import Database
 from modyn.pipelines.ledger import (
     KEY_OF,
     TABLE_OF,
@@ -36,7 +37,6 @@ from modyn.pipelines.ledger import (
 if TYPE_CHECKING:
     from psycopg import Cursor
 
-    from modyn.metadata.database import Database
     from modyn.pipelines.lease import Lease
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class PostgresLedger:
         Ours, of the pipeline.
     """
 
-    def __init__(self, database: "Database", pipeline_name: str, lease: "Lease") -> None:
+    def __init__(self, database: Database, pipeline_name: str, lease: "Lease") -> None:
         self._database = database
         self._name = pipeline_name
         self._lease = lease
@@ -220,7 +220,7 @@ class PostgresLedger:
         )
 
 
-def read(database: "Database", pipeline_name: str, *, retry_seconds: float = 0.0) -> Content:
+def read(database: Database, pipeline_name: str, *, retry_seconds: float = 0.0) -> Content:
     """Return the content of a pipeline's ledger.
 
     Raises

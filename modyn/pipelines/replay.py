@@ -21,7 +21,7 @@ from modyn.errors import ConfigError
 from modyn.loader import Loader
 from modyn.orchestrator import Orchestrator
 from modyn.pipelines import measure, rundir
-from modyn.pipelines.backend import Backend, Embedded
+from modyn.pipelines.backend import backend_of
 from modyn.pipelines.build import maker
 from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
@@ -29,6 +29,7 @@ from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, ca
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe
 from modyn.pipelines.progress import Progress
+from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
 from modyn.pipelines.stream import Stream, check_labels
 from modyn.pipelines.train import Job, Stopwatch, device_of, train
@@ -72,8 +73,9 @@ class Replay:
         self._measured: set[int] = set()  # triggers, by after_training handlers
         self._sources: dict[str, Source] = {}
         self._stream: Stream
-        self._backend: Backend = Embedded(pipeline, directory)
+        self._backend = backend_of(pipeline, directory)
         self._ledger = self._backend.ledger
+        self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
 
     def __enter__(self) -> Self:
         return self
@@ -89,6 +91,7 @@ class Replay:
     def run(self) -> None:
         """Do all that is left."""
         self._begin()
+        self._signals.sweep()
         if self._ledger.progress().finished:
             return
         self._store.clean()
@@ -107,14 +110,16 @@ class Replay:
         """Hold the pipeline against what the run is, or begin a new run."""
         counts = self._counts()
         self._check_data(counts)
-        self._stream = self._backend.stream(counts[self._pipeline.dataset.uuid])
-        config = self._pipeline.config_text()
-        if self._ledger.new:
+        begin = self._ledger.new
+        identity = self._identity(counts), position_of(0, self._trigger, self._selection)
+        if begin:
             self._check_names()
-            rundir.prepare(self._directory, config, self._backend.url)
-        start = position_of(0, self._trigger, self._selection)
-        self._ledger.begin(self._identity(counts), start)
-        rundir.prepare(self._directory, config, self._backend.url)
+        else:
+            self._ledger.begin(*identity)
+        self._stream = self._backend.stream(counts[self._pipeline.dataset.uuid])
+        rundir.prepare(self._directory, self._pipeline.config_text(), self._backend.url)
+        if begin:
+            self._ledger.begin(*identity)
         for data in self._pipeline.evaluation.datasets if self._pipeline.evaluation else ():
             self._sources[data.dataset_id] = Source(
                 dataset=data.dataset,
@@ -187,12 +192,14 @@ class Replay:
             ascending=self._stream.ascending,
             seed=pipeline.seed_value,
             timestamp_unit=pipeline.dataset.timestamp_unit,
+            signals=self._signals,
         )
         steps = Steps(recorder, self._trigger, self._selection)
         starts = [0, *(row.position for row in self._ledger.transitions())]
         steps.orchestrator = Orchestrator(
             pipeline.dataset,
             order=self._stream.order,
+            source=self._stream.source,
             steps=steps,
             tail_triggers=self._selection.tail_triggers,
             trainset_directory=self._backend.trainsets,
@@ -214,15 +221,16 @@ class Replay:
 
     def _catch_up(self) -> None:
         """Train and measure what is committed and was not trained or measured yet."""
-        done = {row.trigger for row in self._ledger.trainings()}
+        done = {row.trigger: row.model for row in self._ledger.trainings()}
         for row in self._ledger.transitions():
             if row.trigger not in done:
-                self._train(row)
+                done[row.trigger] = self._train(row)
+            self._signals.trained(row.trigger, done[row.trigger])
             if row.trigger not in self._measured:
                 self._measure(AFTER_TRAINING, row.trigger)
                 self._measured.add(row.trigger)
 
-    def _train(self, row: TransitionRow) -> None:
+    def _train(self, row: TransitionRow) -> str | None:
         """Have the model of a trigger, by finding or by training it, and commit that."""
         chosen = self._living(row)
         self._progress.trigger(row.trigger, len(chosen))
@@ -230,7 +238,7 @@ class Replay:
         if len(chosen) == 0:
             nothing = Facts(epochs=0, batches=0, samples=0, final_loss=None, losses=[])
             self._ledger.train(_training_row(row, None, parent, nothing), {})
-            return
+            return None
         recipe = Recipe(
             parent=parent,
             training_set=chosen.digest,
@@ -240,18 +248,21 @@ class Replay:
             dataset=self._pipeline.dataset.uuid,
         )
         key = recipe.key()
-        if key not in self._store:
+        if key not in self._store or not self._signals.ready(row.trigger, key):
             job = self._job(chosen, recipe, row.trigger)
-            trained = train(job, self._progress, self._clock)
+            with self._signals.recording(row.trigger, key, chosen, job.to_pass) as observer:
+                trained = train(job, self._progress, self._clock, observer)
             self._note_workers(job)
             with self._clock.stage("store"):
                 self._store.put(recipe, trained)
         facts = self._store.facts(key)
         self._ledger.train(_training_row(row, key, parent, facts), self._clock.take())
+        return key
 
     def _training_of(self, trigger: int) -> dict[str, Any]:
         """Return what of the settings decides a trigger's training: its own number of samples."""
         described = dict(self._description["training"])
+        described.pop("signals", None)  # what is recorded changes nothing that is learned
         if described.pop("num_samples_to_pass", None) is not None:
             to_pass = self._pipeline.training.samples_to_pass(trigger)
             described |= {} if to_pass is None else {"num_samples_to_pass": [to_pass]}

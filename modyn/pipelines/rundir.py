@@ -6,6 +6,7 @@
     lease             which lease of the pipeline in that database a process had here last
     trainsets/        training sets by digest
     models/           models by content key
+    signals/          what models said of samples while they were trained, by trigger
     stream.npy        keys in stream order, if that is not the order of keys
     lock              held while a process works here; says which
 
@@ -24,6 +25,7 @@ from modyn.errors import BusyError, ConfigError
 from modyn.pipelines import durable
 
 CONFIG, LOCK, TRAINSETS, MODELS = "pipeline.yaml", "lock", "trainsets", "models"
+SIGNALS = "signals"
 LEDGER, REPORT, STREAM = "ledger.sqlite", "report.html", "stream.npy"
 METADATA, LEASE = "metadata", "lease"
 
@@ -120,7 +122,7 @@ def check_place(directory: Path, url: str | None) -> None:
 
 def _check_is_run(directory: Path) -> None:
     """Refuse to work in a directory that has other content and no ledger."""
-    ours = {CONFIG, LOCK, TRAINSETS, MODELS, LEDGER, METADATA, LEASE, REPORT, STREAM}
+    ours = {CONFIG, LOCK, TRAINSETS, MODELS, SIGNALS, LEDGER, METADATA, LEASE, REPORT, STREAM}
     names = {path.name for path in directory.iterdir()}
     foreign = sorted(name for name in names - ours if not name.startswith(".tmp-"))
     if not is_run(directory) and foreign:

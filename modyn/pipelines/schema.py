@@ -29,6 +29,7 @@ from modyn.pipelines.build import IMPORT_PATH
 from modyn.pipelines.times import microseconds, timestamp
 from modyn.pipelines.warmup import Warmup
 from modyn.policies.time import seconds_of
+from modyn.signals import SIGNALS
 
 INT64_MAX = 2**63 - 1
 
@@ -300,6 +301,7 @@ class Training(Section):
     initial_model_id: Annotated[int | None, only(None)] = None
     record_loss_every: Index = 0
     lr_scheduler: LrScheduler | None = None
+    signals: list[Annotated[str, known(SIGNALS)]] = []
 
     def settings(self) -> settings.Training:
         scheduler = self.lr_scheduler
@@ -320,6 +322,7 @@ class Training(Section):
             dataloader_workers=self.dataloader_workers,
             num_prefetched_partitions=self.num_prefetched_partitions,
             parallel_prefetch_requests=self.parallel_prefetch_requests,
+            signals=tuple(self.signals),
         )
 
 

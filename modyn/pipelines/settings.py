@@ -17,6 +17,7 @@ from modyn.loader.staging import Staging
 from modyn.metadata.url import Url
 from modyn.pipelines.metrics import Metric
 from modyn.pipelines.windows import BetweenTwoTriggersEvalStrategy, Strategy
+from modyn.signals import SIGNALS
 
 SPEED = {"speed": True}
 OPTIONAL = {"optional": True}
@@ -41,6 +42,15 @@ CRITERIA = (
     *("CrossEntropyLoss", "NLLLoss", "MultiMarginLoss", "BCEWithLogitsLoss", "BCELoss"),
     *("MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"),
 )
+# Those that compare the output with a number instead of a class.
+NUMERIC = {
+    "BCEWithLogitsLoss",
+    "BCELoss",
+    "MSELoss",
+    "L1Loss",
+    "SmoothL1Loss",
+    "HuberLoss",
+}
 LR_SCHEDULERS = (
     *(
         "StepLR",
@@ -192,6 +202,10 @@ class Training:
     num_prefetched_partitions, parallel_prefetch_requests : int or "auto"
         Partitions that are brought into memory ahead of the loop, and how many requests at a
         time bring them; 0 partitions: none are.
+    signals : tuple of str
+        What is recorded of each sample as a model is trained, for policies to read: "loss",
+        "gradient_norm", "prediction", "forgetting" (docs/signals.md).  Part of what a run is,
+        since its policies may decide by them, but not of what a model is.
     """
 
     batch_size: int
@@ -210,8 +224,10 @@ class Training:
     dataloader_workers: int = field(default=2, metadata=SPEED)
     num_prefetched_partitions: int | Literal["auto"] = field(default="auto", metadata=SPEED)
     parallel_prefetch_requests: int | Literal["auto"] = field(default="auto", metadata=SPEED)
+    signals: tuple[str, ...] = field(default=(), metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
+        self._check_signals()
         _at_least(1, batch_size=self.batch_size, epochs_per_trigger=self.epochs_per_trigger)
         _at_least(1, dataloader_workers=self.dataloader_workers)
         _at_least(0, record_loss_every=self.record_loss_every, seed=self.seed or 0)
@@ -240,6 +256,17 @@ class Training:
                     f"partition_size {self.partition_size} needs shuffle 'partition', "
                     f"got {self.shuffle!r}"
                 )
+
+    def _check_signals(self) -> None:
+        for name in self.signals:
+            _one_of(SIGNALS, "signals", name)
+        if len(set(self.signals)) != len(self.signals):
+            raise ValueError(f"signals names one twice: {', '.join(self.signals)}")
+        criterion = self.optimization_criterion.name
+        if "forgetting" in self.signals and criterion in NUMERIC - {"BCEWithLogitsLoss", "BCELoss"}:
+            raise ValueError(f"signals: there is no right and wrong to forget with {criterion}")
+        in_order = tuple(name for name in SIGNALS if name in self.signals)
+        object.__setattr__(self, "signals", in_order)
 
     def samples_to_pass(self, trigger: int) -> int | None:
         """Return how many samples a trigger trains on; None: whole epochs."""

@@ -12,6 +12,7 @@ from modyn.pipelines.backend import Backend
 from modyn.pipelines.ledger import Progress as Position
 from modyn.pipelines.ledger import TransitionRow, canonical
 from modyn.pipelines.progress import Progress
+from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.train import Stopwatch
 from modyn.policies import PlainContext, Selection, Trigger
 from modyn.policies.answers import due_after
@@ -35,6 +36,8 @@ class Recorder:
         Whether the stream's timestamps ascend, so that its last sample is its newest.
     seed : int
     timestamp_unit : str
+    signals : RunSignals
+        What policies may read of trainings, where any is recorded.
     """
 
     backend: Backend
@@ -44,6 +47,7 @@ class Recorder:
     ascending: bool
     seed: int
     timestamp_unit: str
+    signals: RunSignals
 
     def trained_until(self, transition: "Transition") -> int | None:
         """Return the newest timestamp that a trigger's model may have learned from."""
@@ -115,6 +119,7 @@ class Steps:
             trigger=trigger,
             seed=self._recorder.seed,
             timestamp_unit=self._recorder.timestamp_unit,
+            recorded=self._recorder.signals if self._recorder.signals.names else None,
         )
 
 

@@ -20,6 +20,7 @@ from modyn.pipelines.evaluate import is_ascending
 from modyn.pipelines.times import timestamp
 
 if TYPE_CHECKING:
+    from modyn.metadata.source import Source
     from modyn.pipelines.pipeline import Pipeline
 
 
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
 class Stream:
     """The samples of a run in stream order.
 
-    `order` holds their keys, or is None where all keys from 0 on are in order already.
+    `order` holds their keys, or is None where all keys from 0 on are in order already.  `source`
+    is where a database has them, None where the columns of the dataset are read.
     """
 
     count: int
     order: npt.NDArray[np.uint64] | None
     ascending: bool
+    source: "Source | None" = None
 
 
 def check_labels(pipeline: "Pipeline") -> None:
@@ -94,10 +97,7 @@ def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     """Return the stream of a pipeline over the first `count` samples of its dataset."""
     dataset = pipeline.dataset
     view = dataset.view
-    start, stop = (
-        None if moment is None else timestamp(moment, view.time_unit)
-        for moment in (pipeline.start_replay_at, pipeline.stop_replay_at)
-    )
+    start, stop = bounds(pipeline)
     if pipeline.order == "time":
         keys, ascending = _by_time(dataset, count, start, stop), True
     else:
@@ -108,6 +108,16 @@ def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     if length == 0:
         raise ConfigError(f"{view.path}: no samples to follow ({count} in the dataset)")
     return Stream(count=length, order=keys, ascending=ascending)
+
+
+def bounds(pipeline: "Pipeline") -> tuple[int | None, int | None]:
+    """Return the timestamps between which a pipeline follows its dataset, in the dataset's unit."""
+    unit = pipeline.dataset.timestamp_unit
+    start, stop = (
+        None if moment is None else timestamp(moment, unit)
+        for moment in (pipeline.start_replay_at, pipeline.stop_replay_at)
+    )
+    return start, stop
 
 
 def _by_arrival(

@@ -17,20 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from modyn.errors import ConfigError
 from modyn.pipelines.models import Facts, StoredModel, Tensors
-from modyn.pipelines.settings import LrScheduler, Optimizer, Training
+from modyn.pipelines.settings import NUMERIC, LrScheduler, Optimizer, Training
 
 if TYPE_CHECKING:
     import torch
-
-# Losses that compare the output with a number instead of a class.
-NUMERIC = {
-    "BCEWithLogitsLoss",
-    "BCELoss",
-    "MSELoss",
-    "L1Loss",
-    "SmoothL1Loss",
-    "HuberLoss",
-}
 
 # Optimizers that can take a step in one kernel, which is a quarter off a small model's time; a
 # configuration with `fused: false` or `foreach` has it the other way.
@@ -40,6 +30,8 @@ FUSED = {"Adam", "AdamW", "SGD", "Adagrad"}
 class Batch(Protocol):
     """What training reads of a batch; arrays or tensors, one row per sample."""
 
+    @property
+    def keys(self) -> Any: ...
     @property
     def labels(self) -> Any: ...
     @property
@@ -61,6 +53,20 @@ class Watch(Protocol):
 
     def epoch(self, index: int, epochs: int, /) -> None: ...
     def batch(self, done: int, total: int, /) -> None: ...
+
+
+class Observer(Protocol):
+    """Somebody who is shown what the model says of each batch, and changes nothing."""
+
+    def epoch(self, index: int, /) -> None: ...
+    def batch(
+        self,
+        batch: Batch,
+        output: "torch.Tensor",
+        labels: "torch.Tensor",
+        each: "torch.nn.Module",
+        /,
+    ) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -191,8 +197,13 @@ def call_model(
     return output
 
 
-def train(job: Job, watch: Watch | None = None, clock: Stopwatch | None = None) -> StoredModel:
-    """Return the model that a job results in.
+def train(
+    job: Job,
+    watch: Watch | None = None,
+    clock: Stopwatch | None = None,
+    observer: Observer | None = None,
+) -> StoredModel:
+    """Return the model that a job results in, whoever looks on.
 
     Raises
     ------
@@ -205,14 +216,17 @@ def train(job: Job, watch: Watch | None = None, clock: Stopwatch | None = None) 
     cuda = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), one_thread():
         torch.manual_seed(job.seed)
-        return _Loop(job, device, clock or Stopwatch()).run(watch)
+        return _Loop(job, device, clock or Stopwatch(), observer).run(watch)
 
 
 class _Loop:
     """One training in progress."""
 
-    def __init__(self, job: Job, device: "torch.device", clock: Stopwatch) -> None:
+    def __init__(
+        self, job: Job, device: "torch.device", clock: Stopwatch, observer: Observer | None
+    ) -> None:
         self._job = job
+        self._observer = observer
         self._device = device
         self._clock = clock
         self._model = job.make_model()
@@ -235,6 +249,8 @@ class _Loop:
         for epoch, batches in enumerate(self._epochs()):
             if watch is not None:
                 watch.epoch(epoch, self._job.epochs)
+            if self._observer is not None:
+                self._observer.epoch(epoch)
             self._epoch(batches, watch)
         facts = Facts(
             epochs=self._job.epochs,
@@ -316,6 +332,8 @@ class _Loop:
         if self._job.training.optimization_criterion.name in NUMERIC:
             output = output.reshape(len(output)) if output.ndim == 2 else output
             labels = labels.to(output.dtype)
+        if self._observer is not None:
+            self._observer.batch(batch, output.detach(), labels, self._each)
         if batch.weights is None:
             loss: torch.Tensor = self._criterion(output, labels)
             return loss

@@ -1,7 +1,7 @@
 """What a policy is: the base classes of triggers and selections, and what both may look at."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
 from modyn.policies.state import decode, encode
+from modyn.signals import Recorded, Signals, check_names
 
 if TYPE_CHECKING:
     from modyn.sampling import Candidates
@@ -39,16 +40,61 @@ class Context(Protocol):
     def timestamp_unit(self) -> str:
         """The unit of all timestamps: "s", "ms", "us" or "ns"."""
 
+    def signals(self, trigger: int | None = None, names: Sequence[str] | None = None) -> Signals:
+        """Return what a model said of each sample while it was trained.
+
+        Parameters
+        ----------
+        trigger : int, optional
+            Of which trigger's training; by default the latest that there is.  Before the first
+            there are no rows.
+        names : sequence of str, optional
+            Only these signals: "loss", "gradient_norm", "prediction", "forgetting".
+
+        Raises
+        ------
+        ValueError
+            When `training.signals` does not ask for them, or the trigger was not trained yet.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlainContext:
-    """A context of given values, for examples, tests and notebooks."""
+    """A context of given values, for examples, tests and notebooks.
+
+    Examples
+    --------
+    >>> from modyn.signals import Kept, example_signals
+    >>> keys = np.arange(5, dtype=np.uint64)
+    >>> context = PlainContext(trigger=1, recorded=Kept({0: example_signals(keys)}))
+    >>> len(context.signals(names=["loss"]).last())
+    5
+    """
 
     clock: int | None = None
     position: int = 0
     trigger: int = 0
     seed: int = 0
     timestamp_unit: str = "s"
+    recorded: Recorded | None = field(default=None, repr=False, compare=False)
+
+    def signals(self, trigger: int | None = None, names: Sequence[str] | None = None) -> Signals:
+        """Return what a model said of each sample while it was trained; see `Context`."""
+        if self.recorded is None:
+            raise ValueError("no signals are recorded: name them in training.signals")
+        check_names(names or (), self.recorded.names)
+        trained = [one for one in self.recorded.triggers() if one < self.trigger]
+        if trigger is None and trained:
+            trigger = trained[-1]
+        if trigger is None:
+            nothing = self.recorded.nothing()
+            return nothing if names is None else nothing.only(names)
+        if trigger not in trained:
+            raise ValueError(
+                f"there are no signals of trigger {trigger} at trigger {self.trigger}: it is not "
+                "trained yet, or there was nothing to train on"
+            )
+        return self.recorded.read(trigger, names)
 
 
 class _Policy:

@@ -126,6 +126,7 @@ FLOORS = {
     "modyn.arrivals": 0,
     "modyn.dates": 0,
     "modyn.inputs": 0,
+    "modyn.signals": 0,
     "modyn.errors": 1,
     "modyn.binary": 2,
     "modyn.dataset": 2,
@@ -166,7 +167,7 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.loader.staging",
     "modyn.metadata.source",
 }
-POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.policies")
+POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.signals", "modyn.policies")
 # What takes long to import, or is an extra, comes in inside the function that needs it.
 HEAVY = {"torch", "torchmetrics", "pandas", "plotly", "matplotlib", "psycopg", "ray", "scipy"}
 HEAVY |= {"pyarrow", "datasets", "watchdog", "sqlalchemy"}

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from modyn.errors import CorruptError, FencedError
+from modyn.metadata.database import Database
+from modyn.metadata.fence import Fence
 from modyn.metadata.trainsets import BLOCK_SAMPLES, Kept, Trainsets, read
 from modyn.trainset import TrainingSet
 from tests.python.postgres_server import sql
 
 UUID = "0123456789abcdef0123456789abcdef"
-MIGRATIONS = ("001_control", "003_trainsets")
 TABLES = "SELECT count(*) FROM pg_class WHERE relname LIKE 'trainset%' AND relkind IN ('r', 'p')"
-FENCE = "SELECT 1 FROM modyn.pipelines WHERE id = $1 AND token = $2 FOR KEY SHARE"
 LAYOUTS = ("rows", "blocks")
 
 
@@ -71,22 +71,16 @@ class Plain:
                 for kind, column in zip(types, columns, strict=True)
             )
 
-    def execute(self, statement: str, parameters: Any) -> list[Any]:
-        return sql_of(self.db, statement, parameters)
+    def fetch_one(self, statement: str, parameters: Any) -> Any:
+        import psycopg
 
-
-def sql_of(db: Any, statement: str, parameters: Any) -> list[Any]:
-    import psycopg
-
-    return psycopg.Cursor(db).execute(statement, parameters).fetchall()
+        return psycopg.Cursor(self.db).execute(statement, parameters).fetchone()
 
 
 @pytest.fixture
 def connection(database_url: str) -> Iterator[Any]:
-    folder = Path(__file__).parents[2] / "modyn" / "metadata" / "sql"
-    sql(database_url, "CREATE SCHEMA modyn")
-    for name in MIGRATIONS:
-        sql(database_url, (folder / f"{name}.sql").read_text())
+    with Database(database_url) as database:
+        database.check()
     sql(database_url, "INSERT INTO modyn.pipelines (name, token) VALUES ('a', 7), ('b', 1)")
     found = Plain(database_url)
     yield found
@@ -94,8 +88,7 @@ def connection(database_url: str) -> Iterator[Any]:
 
 
 def writer(connection: Any, token: int = 7, pipeline: int = 1, **settings: Any) -> Trainsets:
-    fence = (FENCE, (str(pipeline), str(token)), 1)
-    return Trainsets(connection, pipeline=pipeline, fence=fence, **settings)
+    return Trainsets(connection, fence=Fence(pipeline, token), **settings)
 
 
 def chosen(folder: Path, count: int, *, weighted: bool = True, seed: int = 0) -> TrainingSet:

@@ -3,7 +3,7 @@
 -- One row per trigger.  Its samples are in one of the two tables below, in the transaction of this
 -- row or not at all.
 CREATE TABLE modyn.trainsets (
-    pipeline integer NOT NULL REFERENCES modyn.pipelines,
+    pipeline integer NOT NULL REFERENCES modyn.pipelines ON DELETE CASCADE,
     trigger bigint NOT NULL CHECK (trigger >= 0),
     digest text NOT NULL CHECK (digest ~ '^[0-9a-f]{64}$'),
     samples bigint NOT NULL CHECK (samples >= 0),
