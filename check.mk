@@ -23,8 +23,8 @@ CHECK_flags_tsan = -O1 -fsanitize=thread
 CHECK_flags_fuzz = -O1 -fsanitize=fuzzer-no-link,address,undefined \
 	-fno-sanitize-recover=all
 
-CHECK_core := $(filter-out csrc/metadata/postgres.c, \
-	$(filter-out csrc/python/%, $(sort $(wildcard csrc/*/*.c))))
+CHECK_core := $(filter-out csrc/python/% csrc/metadata/postgres%.c \
+	csrc/metadata/batch.c, $(sort $(wildcard csrc/*/*.c)))
 CHECK_tests := $(sort $(wildcard tests/c/test_*.c))
 CHECK_helpers := $(filter-out $(CHECK_tests), $(sort $(wildcard tests/c/*.c)))
 CHECK_fuzzers := $(sort $(wildcard tests/fuzz/fuzz_*.c))

@@ -13,8 +13,12 @@ from setuptools.command.build_ext import build_ext
 ROOT = Path(__file__).parent
 CSRC = ROOT / "csrc"
 # What needs libpq, and what both extensions hold.
-POSTGRES = [CSRC / "metadata" / "postgres.c", *sorted(CSRC.glob("python/postgres*.c"))]
-SHARED = [CSRC / "metadata" / name for name in ("sqlstate.c",)]
+POSTGRES = [
+    *sorted(CSRC.glob("metadata/postgres*.c")),
+    CSRC / "metadata" / "batch.c",
+    *sorted(CSRC.glob("python/postgres*.c")),
+]
+SHARED = [CSRC / "metadata" / name for name in ("encode.c", "sqlstate.c")]
 
 # The binding casts functions to void * for slots, which -Wpedantic forbids.
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes"]

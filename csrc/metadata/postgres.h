@@ -10,8 +10,8 @@
  * it mdn_postgres_copy_out(pg, sql, &patience, err); mdn_postgres_get(pg, &row,
  * &size, &patience, err);     until size is 0 mdn_postgres_free(pg);
  *
- * postgres.c is the only file that includes libpq, and is built into the
- * optional extension modyn._postgres, not into modyn._core.
+ * The files over libpq (see libpq.h) are built into the optional extension
+ * modyn._postgres, not into modyn._core.
  *
  * One connection belongs to one thread at a time, and to the process that made
  * it: in a forked child every call but free fails, and free leaves the
@@ -139,9 +139,10 @@ mdn_status mdn_postgres_get(mdn_postgres *pg, const char **row, size_t *size,
                             mdn_error *err);
 
 /* Leave whatever is going on, within 150 ms: the server is told to cancel it,
- * and what still comes is thrown away.  Afterwards the connection is
- * MDN_POSTGRES_READY, or dropped (MDN_POSTGRES_LOST) where that could not be
- * had in time, or where a transaction was open. */
+ * what still comes is thrown away, and an open transaction is rolled back.
+ * Afterwards the connection is MDN_POSTGRES_READY, or dropped
+ * (MDN_POSTGRES_LOST) where that could not be had in time.  The SQLSTATE stays
+ * that of the last failure. */
 void mdn_postgres_leave(mdn_postgres *pg);
 
 /* Close the connection; it can be connected anew. */

@@ -39,6 +39,8 @@ mdn_sqlstate_may_pass(const char *sqlstate)
         "57P03", /* cannot connect now */
     };
 
+    if (strcmp(sqlstate, "08P01") == 0) /* what was sent makes no sense */
+        return false;
     for (size_t i = 0; i < sizeof passing / sizeof passing[0]; i++) {
         if (strncmp(sqlstate, passing[i], strlen(passing[i])) == 0)
             return true;

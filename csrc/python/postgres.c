@@ -1,24 +1,33 @@
 /* postgres.c - modyn._postgres: what modyn asks of libpq, seen from Python.
  *
  * An extension of its own, built only where libpq is; its typed face is
- * modyn/postgres.py. */
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+ * modyn/postgres.py.  The types are in postgres_*.c. */
+#include "python/postgres.h"
 
-#include "metadata/postgres.h"
+#include <string.h>
 
-typedef struct {
-    PyObject *database_error;
-    PyObject *fenced_error;
-} module_state;
+static struct PyModuleDef definition;
 
-static PyObject *
-raise_error(PyObject *module, const mdn_error *err)
+mdn_pypg_state *
+mdn_pypg_state_of_module(PyObject *module)
 {
-    module_state *state = PyModule_GetState(module);
+    return PyModule_GetState(module);
+}
+
+mdn_pypg_state *
+mdn_pypg_state_of_type(PyTypeObject *type)
+{
+    return PyModule_GetState(PyType_GetModuleByDef(type, &definition));
+}
+
+PyObject *
+mdn_pypg_raise(mdn_pypg_state *state, const mdn_error *err)
+{
     PyObject *exception = state->database_error;
     PyObject *message;
 
+    if (err->status == MDN_CALLBACK)
+        return NULL;
     if (err->status == MDN_INVALID)
         exception = PyExc_ValueError;
     else if (err->status == MDN_NOMEM)
@@ -27,8 +36,10 @@ raise_error(PyObject *module, const mdn_error *err)
         exception = state->fenced_error;
     else if (err->status == MDN_TIMEOUT)
         exception = PyExc_TimeoutError;
-    /* What a server says is in an encoding of its own. */
-    message = PyUnicode_DecodeFSDefault(err->message);
+    /* Before it agrees on UTF-8 a server speaks in an encoding of its own, and
+     * any message may be cut within a character. */
+    message = PyUnicode_DecodeUTF8(err->message,
+                                   (Py_ssize_t)strlen(err->message), "replace");
     if (message == NULL)
         return NULL;
     PyErr_SetObject(exception, message);
@@ -36,35 +47,51 @@ raise_error(PyObject *module, const mdn_error *err)
     return NULL;
 }
 
-/* The pulse of what waits: ctx is the PyThreadState that gave up the GIL. */
-static mdn_status
-check_signals(void *ctx, mdn_error *err)
+uint32_t
+mdn_pypg_milliseconds(double seconds)
 {
-    PyThreadState **thread = ctx;
+    return seconds >= 4e6 ? UINT32_C(4000000000) : (uint32_t)(seconds * 1e3);
+}
+
+/* Calls. ------------------------------------------------------------------ */
+
+static mdn_status
+look_around(void *ctx, mdn_error *err)
+{
+    mdn_pypg_call *call = ctx;
     int raised;
 
-    (void)err;
-    PyEval_RestoreThread(*thread);
+    if (call->connection != NULL && atomic_load(&call->connection->cancelled))
+        return mdn_fail(err, MDN_DATABASE, "cancelled from another thread");
+    PyEval_RestoreThread(call->thread);
     raised = PyErr_CheckSignals();
-    *thread = PyEval_SaveThread();
-    return raised < 0 ? MDN_CALLBACK : MDN_OK;
+    call->thread = PyEval_SaveThread();
+    return raised < 0 ? mdn_fail(err, MDN_CALLBACK, "a signal") : MDN_OK;
 }
 
-static uint32_t
-milliseconds(double seconds)
+mdn_pulse
+mdn_pypg_begin(mdn_pypg_call *call, mdn_pypg_connection *connection)
 {
-    return seconds >= 4e6 ? 4000000000u : (uint32_t)(seconds * 1e3);
+    call->connection = connection;
+    call->thread = PyEval_SaveThread();
+    return (mdn_pulse){.ask = look_around, .ctx = call};
 }
+
+void
+mdn_pypg_end(mdn_pypg_call *call)
+{
+    PyEval_RestoreThread(call->thread);
+}
+
+/* Functions. -------------------------------------------------------------- */
 
 PyDoc_STRVAR(libpq_version_doc,
              "libpq_version($module, /)\n--\n\n"
              "Return the version of libpq, 150004 for 15.4.");
 
 static PyObject *
-libpq_version(PyObject *module, PyObject *args)
+libpq_version(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(args))
 {
-    (void)module;
-    (void)args;
     return PyLong_FromLong(mdn_postgres_libpq_version());
 }
 
@@ -77,9 +104,9 @@ server_version(PyObject *module, PyObject *args)
 {
     double timeout_seconds;
     mdn_postgres_options options = {.bare = true};
-    PyThreadState *thread;
-    mdn_postgres_patience patience = {.pulse = {check_signals, &thread}};
+    mdn_postgres_patience patience = {.deadline_ns = 0};
     mdn_postgres *pg;
+    mdn_pypg_call call;
     mdn_error err;
     mdn_status st;
     int version = 0;
@@ -87,27 +114,72 @@ server_version(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "sd:server_version", &options.conninfo,
                           &timeout_seconds))
         return NULL;
-    options.connect_ms = milliseconds(timeout_seconds);
+    options.connect_ms = mdn_pypg_milliseconds(timeout_seconds);
 
-    thread = PyEval_SaveThread();
+    patience.pulse = mdn_pypg_begin(&call, NULL);
     st = mdn_postgres_new(&options, &pg, &err);
     if (st == MDN_OK) {
         st = mdn_postgres_connect(pg, &patience, &err);
         version = mdn_postgres_server_version(pg);
         mdn_postgres_free(pg);
     }
-    PyEval_RestoreThread(thread);
+    mdn_pypg_end(&call);
 
-    if (st == MDN_CALLBACK)
-        return NULL;
     if (st != MDN_OK)
-        return raise_error(module, &err);
+        return mdn_pypg_raise(mdn_pypg_state_of_module(module), &err);
     return PyLong_FromLong(version);
 }
+
+PyDoc_STRVAR(parse_conninfo_doc,
+             "parse_conninfo($module, conninfo, /)\n--\n\n"
+             "Return the keywords of a connection string and their values.");
+
+typedef struct {
+    PyObject *found;
+    mdn_error *err;
+} parsing;
+
+static mdn_status
+keep_option(void *ctx, const char *keyword, const char *value)
+{
+    parsing *self = ctx;
+    PyObject *text = PyUnicode_DecodeFSDefault(value);
+    int failed =
+        text == NULL || PyDict_SetItemString(self->found, keyword, text) < 0;
+
+    Py_XDECREF(text);
+    return failed ? mdn_fail(self->err, MDN_CALLBACK, "no memory") : MDN_OK;
+}
+
+static PyObject *
+parse_conninfo(PyObject *module, PyObject *args)
+{
+    parsing self = {.found = PyDict_New()};
+    const char *conninfo;
+    mdn_error err;
+
+    self.err = &err;
+    if (self.found == NULL)
+        return NULL;
+    /* With the GIL: nothing is waited for. */
+    if (!PyArg_ParseTuple(args, "s:parse_conninfo", &conninfo)) {
+        Py_CLEAR(self.found);
+    } else if (mdn_postgres_parse(conninfo, keep_option, &self, &err)
+               != MDN_OK) {
+        Py_CLEAR(self.found);
+        return mdn_pypg_raise(mdn_pypg_state_of_module(module), &err);
+    }
+    return self.found;
+}
+
+PyDoc_STRVAR(encode_doc, "encode($module, columns, rows, /)\n--\n\n"
+                         "Return columns as the bytes of a binary COPY.");
 
 static PyMethodDef methods[] = {
     {"libpq_version", libpq_version, METH_NOARGS, libpq_version_doc},
     {"server_version", server_version, METH_VARARGS, server_version_doc},
+    {"parse_conninfo", parse_conninfo, METH_VARARGS, parse_conninfo_doc},
+    {"encode", mdn_pypg_encode, METH_VARARGS, encode_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -116,7 +188,7 @@ static PyMethodDef methods[] = {
 static int
 module_exec(PyObject *module)
 {
-    module_state *state = PyModule_GetState(module);
+    mdn_pypg_state *state = mdn_pypg_state_of_module(module);
     PyObject *core = PyImport_ImportModule("modyn._core");
 
     if (core == NULL)
@@ -124,26 +196,30 @@ module_exec(PyObject *module)
     state->database_error = PyObject_GetAttrString(core, "DatabaseError");
     state->fenced_error = PyObject_GetAttrString(core, "FencedError");
     Py_DECREF(core);
-    return state->database_error && state->fenced_error ? 0 : -1;
+    if (state->database_error == NULL || state->fenced_error == NULL)
+        return -1;
+    return mdn_pypg_add_connection(module, state);
 }
 
 static int
 module_traverse(PyObject *module, visitproc visit, void *arg)
 {
-    module_state *state = PyModule_GetState(module);
+    mdn_pypg_state *state = mdn_pypg_state_of_module(module);
 
     Py_VISIT(state->database_error);
     Py_VISIT(state->fenced_error);
+    Py_VISIT(state->connection_type);
     return 0;
 }
 
 static int
 module_clear(PyObject *module)
 {
-    module_state *state = PyModule_GetState(module);
+    mdn_pypg_state *state = mdn_pypg_state_of_module(module);
 
     Py_CLEAR(state->database_error);
     Py_CLEAR(state->fenced_error);
+    Py_CLEAR(state->connection_type);
     return 0;
 }
 
@@ -159,7 +235,7 @@ static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,
     .m_name = "modyn._postgres",
     .m_doc = "libpq as far as modyn needs it; see modyn/postgres.py.",
-    .m_size = sizeof(module_state),
+    .m_size = sizeof(mdn_pypg_state),
     .m_methods = methods,
     .m_slots = slots,
     .m_traverse = module_traverse,

@@ -29,7 +29,7 @@ ONLY_IN = {
     "Python.h": ("python/",),
     "structmember.h": ("python/",),
     "numpy/": ("python/arrays.c",),
-    "libpq-fe.h": ("metadata/postgres.c",),
+    "libpq-fe.h": ("metadata/libpq.h",),
     "omp.h": ("selector/",),
     "dlfcn.h": ("storage/zstd.c",),
 }
