@@ -189,7 +189,7 @@ def run(
         # Each kind comes once, then by weight.
         fresh = [cell for cell in cells if not campaign.met[cell] and not campaign.late[cell]]
         cell = fresh[0] if fresh else rand.choices(cells, weights)[0]
-        if story.begun >= 200:  # reading all of it takes longer and longer
+        if story.begun >= 60:  # looking at all of it takes longer and longer
             story = tell(cluster.conninfo, ROWS)
             story.create()
             cluster.sql("DELETE FROM modyn.batches")
