@@ -11,7 +11,6 @@ from __future__ import annotations
 import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-
 from typing import Any
 
 import numpy as np

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import modyn
-import tests.python.signals_standin
 from modyn.metadata import signals as in_postgres
 from modyn.metadata.database import Database
 from modyn.metadata.fence import Fence

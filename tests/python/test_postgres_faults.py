@@ -14,9 +14,9 @@ import pytest
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
 
-from tests.postgres import faults
-from tests.postgres.cluster import Cluster
-from tests.postgres.story import Story, columns
+from tests.postgres import faults  # noqa: E402
+from tests.postgres.cluster import Cluster  # noqa: E402
+from tests.postgres.story import Story, columns  # noqa: E402
 
 SEED = int(os.environ.get("MODYN_SEED", secrets.randbits(32)))
 COPY = "COPY faults (key, batch, value) FROM STDIN"

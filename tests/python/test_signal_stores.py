@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 
 import modyn
-import tests.python.signals_standin
 from modyn.errors import CorruptError, DatabaseError, FencedError
 from modyn.metadata import signals as in_postgres
 from modyn.metadata.database import Database
