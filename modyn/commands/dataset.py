@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from pathlib import Path
@@ -202,6 +203,60 @@ def export(
             except (ValueError, KeyError) as error:
                 raise InputError(error.args[0] if error.args else str(error)) from error
         typer.echo(f"{out}: {count:,} samples")
+
+
+@commands.command()
+def publish(
+    path: Where,
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="postgresql://user@host/database, without a password in it."
+        ),
+    ],
+    layout: Annotated[
+        str | None,
+        typer.Option(help="rows (one per sample; the default) or blocks (one per 16,384, faster)."),
+    ] = None,
+    connections: Annotated[int, typer.Option(min=1, max=64, help="How many send.")] = 2,
+    unlogged: Annotated[
+        bool,
+        typer.Option("--unlogged", help="Faster; a crash of the server empties the tables."),
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Send keys, timestamps and labels that are new to Postgres, and take out what was erased.
+
+    Safe to interrupt and to repeat: every sample is sent once.
+    """
+    with answers(debug, "what was sent stays; the same command goes on from there"):
+        if layout not in (None, "rows", "blocks"):
+            raise InputError(f"--layout must be rows or blocks, got {layout!r}")
+        with _open(path) as dataset, _bar(shown=not as_json) as progress:
+            report = dataset.publish(
+                url,
+                layout=layout,  # type: ignore[arg-type]
+                connections=connections,
+                unlogged=True if unlogged else None,
+                progress=progress,
+            )
+        _print_json(asdict(report)) if as_json else typer.echo(f"{path}: {report}")
+
+
+@contextmanager
+def _bar(*, shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """Show how far it is, where somebody looks at a terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    if not shown or not console.is_terminal:
+        yield None
+        return
+    with Progress(console=console, transient=True) as bars:
+        task = bars.add_task("samples", total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
 
 
 def audit(path: Where, as_json: Json = False, debug: Debug = False) -> None:
