@@ -316,9 +316,15 @@ class SignalWriter(Protocol):
     def abort(self) -> None:
         """Forget them."""
 
+    def cancel(self) -> None:
+        """End a `put` that another thread is at, if it waits for a server."""
+
 
 class SignalStore(Protocol):
     """Where the signals of a pipeline lie."""
+
+    def clean(self) -> None:
+        """Remove what a killed process left, as far as that is in the way."""
 
     def ready(self, trigger: int, model: str) -> bool:
         """Return whether the signals of the training that made this model are there, whole."""

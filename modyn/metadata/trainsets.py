@@ -13,23 +13,30 @@ was never committed to the ledger: what is committed is not chosen again.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from modyn.errors import CorruptError
 from modyn.metadata.fence import Fence
+from modyn.postgres import Connection, Copy, Statement
 from modyn.trainset import TrainingSet
 
 if TYPE_CHECKING:
     from modyn.metadata.database import Database
-    from modyn.postgres import Connection, Copy, Statement
 
 __all__ = ["Kept", "Trainsets", "read"]
 
 BLOCK_SAMPLES = 16_384  # of a row of trainset_blocks
 MODULUS = 16
+
+# By layout: the table of all pipelines' sets, and what names of partitions begin with.
+_TABLES = {"rows": ("trainset_rows", "trainsets"), "blocks": ("trainset_blocks", "trainset_blocks")}
+_COLUMNS = {
+    "rows": "key bigint NOT NULL, weight double precision",
+    "blocks": '"first" bigint NOT NULL, count integer NOT NULL, keys bytea NOT NULL, weights bytea',
+}
 
 _FORGET_BATCH = (
     "DELETE FROM modyn.batches WHERE id IN (SELECT 'trainset/' || pipeline || '/' || trigger "
@@ -107,7 +114,7 @@ class Trainsets:
 
     def __init__(
         self,
-        connection: "Connection",
+        connection: Connection,
         *,
         fence: Fence,
         layout: Literal["rows", "blocks"] = "rows",
@@ -126,7 +133,7 @@ class Trainsets:
         self._modulus = hash_partition_modulus
         self._unlogged = unlogged
         self._retry_seconds = retry_seconds
-        self._parent_made = False
+        self._parents_made = False
 
     def write(self, trigger: int, chosen: TrainingSet) -> bool:
         """Write the training set of a trigger; return False if it was there already.
@@ -139,11 +146,10 @@ class Trainsets:
             When the server refuses, or stays away.
         """
         parts = Partitions(self._pipeline, int(trigger))
-        before: list[Statement] = [self._fence.statement, *parts.forget()]
-        copies: list[Copy] = []
-        after: list[Statement] = []
+        before = [Statement(*self._fence.statement), *parts.forget()]
+        copies, after = [], []
         if len(chosen):
-            self._make_parent()
+            self._make_parents()
             before += parts.make(self._layout, self._modulus, self._unlogged)
             frozen = self._layout == "blocks" or self._modulus == 1
             copies.append(parts.copy(self._layout, chosen, frozen=frozen))
@@ -157,28 +163,24 @@ class Trainsets:
             retry_seconds=self._retry_seconds,
         )
 
-    def _make_parent(self) -> None:
+    def _make_parents(self) -> None:
         """Make the partitions of the pipeline, once and apart: that locks others' for a moment."""
-        if self._parent_made:
+        if self._parents_made:
             return
         p = self._pipeline
-        statements: list[Statement] = []
-        for table, whole in ((f"trainsets_p{p}", "rows"), (f"trainset_blocks_p{p}", "blocks")):
-            statements.append(
-                (
-                    f"CREATE TABLE modyn.{table} PARTITION OF modyn.trainset_{whole} "
-                    f"FOR VALUES IN ({p}) PARTITION BY LIST (trigger)",
-                    (),
-                    None,
-                )
-            )
         self._connection.batch(
             f"trainsets/{p}",
-            before=[self._fence.statement],
-            after=statements,
+            before=[Statement(*self._fence.statement)],
+            after=[
+                Statement(
+                    f"CREATE TABLE modyn.{prefix}_p{p} PARTITION OF modyn.{whole} "
+                    f"FOR VALUES IN ({p}) PARTITION BY LIST (trigger)"
+                )
+                for whole, prefix in _TABLES.values()
+            ],
             retry_seconds=self._retry_seconds,
         )
-        self._parent_made = True
+        self._parents_made = True
 
 
 @dataclass(frozen=True)
@@ -188,98 +190,80 @@ class Partitions:
     pipeline: int
     trigger: int
 
+    def parent(self, layout: str) -> str:
+        """Return the qualified name of the table that holds all sets of the pipeline."""
+        _, prefix = _TABLES[layout]
+        return f"modyn.{prefix}_p{self.pipeline}"
+
     def table(self, layout: str) -> str:
         """Return the qualified name of the table that holds the set."""
-        prefix = "trainsets" if layout == "rows" else "trainset_blocks"
-        return f"modyn.{prefix}_p{self.pipeline}_t{self.trigger}"
+        return f"{self.parent(layout)}_t{self.trigger}"
 
-    def forget(self) -> Iterator["Statement"]:
+    def forget(self) -> Iterator[Statement]:
         """Remove the set that the trigger had, so that even the same could come again."""
         place = (str(self.pipeline), str(self.trigger))
-        yield _FORGET_BATCH, place, None
-        yield _FORGET, place, None
-        for layout in ("rows", "blocks"):
-            yield f"DROP TABLE IF EXISTS {self.table(layout)}", (), None
+        yield Statement(_FORGET_BATCH, place)
+        yield Statement(_FORGET, place)
+        for layout in _TABLES:
+            yield Statement(f"DROP TABLE IF EXISTS {self.table(layout)}")
 
-    def make(self, layout: str, modulus: int, unlogged: bool) -> Iterator["Statement"]:
+    def make(self, layout: str, modulus: int, unlogged: bool) -> Iterator[Statement]:
         """Make the tables; not attached yet, and so that attaching them needs no scan."""
-        table, kind = self.table(layout), "UNLOGGED " if unlogged else ""
-        hashed = layout == "rows" and modulus > 1
+        table, kind = self.table(layout), "UNLOGGED TABLE" if unlogged else "TABLE"
         columns = (
             f"pipeline integer NOT NULL DEFAULT {self.pipeline} "
             f"CHECK (pipeline = {self.pipeline}), "
             f"trigger bigint NOT NULL DEFAULT {self.trigger} CHECK (trigger = {self.trigger}), "
+            f"{_COLUMNS[layout]}"
         )
-        if layout == "rows":
-            columns += "key bigint NOT NULL, weight double precision"
+        if layout == "blocks":
+            yield Statement(f"CREATE {kind} {table} ({columns})")
+            yield Statement(
+                f"ALTER TABLE {table} ALTER COLUMN keys SET STORAGE EXTERNAL, "
+                "ALTER COLUMN weights SET STORAGE EXTERNAL"
+            )
+        elif modulus == 1:
+            yield Statement(f"CREATE {kind} {table} ({columns})")
         else:
-            columns += (
-                '"first" bigint NOT NULL, count integer NOT NULL, keys bytea NOT NULL, '
-                "weights bytea"
-            )
-        if not hashed:
-            yield f"CREATE {kind}TABLE {table} ({columns})", (), None
-            if layout == "blocks":
-                yield (
-                    (
-                        f"ALTER TABLE {table} ALTER COLUMN keys SET STORAGE EXTERNAL, "
-                        "ALTER COLUMN weights SET STORAGE EXTERNAL"
-                    ),
-                    (),
-                    None,
-                )
-            return
-        yield f"CREATE TABLE {table} ({columns}) PARTITION BY HASH (key)", (), None
-        for i in range(modulus):
-            yield (
-                (
-                    f"CREATE {kind}TABLE {table}_h{i} PARTITION OF {table} "
+            yield Statement(f"CREATE TABLE {table} ({columns}) PARTITION BY HASH (key)")
+            for i in range(modulus):
+                yield Statement(
+                    f"CREATE {kind} {table}_h{i} PARTITION OF {table} "
                     f"FOR VALUES WITH (MODULUS {modulus}, REMAINDER {i})"
-                ),
-                (),
-                None,
-            )
+                )
 
-    def copy(self, layout: str, chosen: TrainingSet, *, frozen: bool) -> "Copy":
+    def copy(self, layout: str, chosen: TrainingSet, *, frozen: bool) -> Copy:
         """Return what fills the table; rows of a table that is one partition can be frozen."""
         how = "FORMAT binary, FREEZE" if frozen else "FORMAT binary"
-        columns: tuple[object, ...]
+        given = [chosen.keys] if chosen.weights is None else [chosen.keys, chosen.weights]
         if layout == "rows":
-            rows, names = len(chosen), "key" if chosen.weights is None else "key, weight"
-            columns = (chosen.keys,) if chosen.weights is None else (chosen.keys, chosen.weights)
+            rows, names = len(chosen), ["key", "weight"][: len(given)]
+            columns: list[Any] = [*given]
         else:
             firsts = np.arange(0, len(chosen), BLOCK_SAMPLES, dtype=np.int64)
             counts = np.minimum(len(chosen) - firsts, BLOCK_SAMPLES).astype(np.int32)
-            rows, names = len(firsts), '"first", count, keys'
-            columns = (firsts, counts, _cut(chosen.keys))
-            if chosen.weights is not None:
-                names += ", weights"
-                columns += (_cut(chosen.weights),)
-        return f"COPY {self.table(layout)} ({names}) FROM STDIN ({how})", columns, rows
+            rows, names = len(firsts), ['"first"', "count", "keys", "weights"][: 2 + len(given)]
+            columns = [firsts, counts, *map(_cut, given)]
+        sql = f"COPY {self.table(layout)} ({', '.join(names)}) FROM STDIN ({how})"
+        return Copy(sql, tuple(columns), rows)
 
-    def attach(self, layout: str) -> "Statement":
+    def attach(self, layout: str) -> Statement:
         """Let the table be seen as part of the whole."""
-        prefix = "trainsets" if layout == "rows" else "trainset_blocks"
-        parent = f"modyn.{prefix}_p{self.pipeline}"
-        table = self.table(layout)
-        return (
-            f"ALTER TABLE {parent} ATTACH PARTITION {table} FOR VALUES IN ({self.trigger})",
-            (),
-            None,
+        return Statement(
+            f"ALTER TABLE {self.parent(layout)} ATTACH PARTITION {self.table(layout)} "
+            f"FOR VALUES IN ({self.trigger})"
         )
 
-    def record(self, chosen: TrainingSet, layout: str) -> "Statement":
+    def record(self, chosen: TrainingSet, layout: str) -> Statement:
         """Say that the set is there."""
         values = (
             *(str(self.pipeline), str(self.trigger), chosen.digest, str(len(chosen))),
-            *("f" if chosen.weights is None else "t", chosen.dataset_uuid, layout),
+            *("false" if chosen.weights is None else "true", chosen.dataset_uuid, layout),
         )
-        return _RECORD, values, 1
+        return Statement(_RECORD, values, 1)
 
 
-def read(
-    database: "Database", connection: "Connection", pipeline: int, trigger: int
-) -> Kept | None:
+def read(database: "Database", connection: Connection, pipeline: int, trigger: int) -> Kept | None:
     """Return the training set of a trigger in key order; None if there is none.
 
     Raises
@@ -306,13 +290,13 @@ def read(
 _Block = tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64] | None]
 
 
-def _rows(connection: "Connection", table: str, weighted: bool) -> Iterator[_Block]:
+def _rows(connection: Connection, table: str, weighted: bool) -> Iterator[_Block]:
     names, types = ("key, weight", "Qd") if weighted else ("key", "Q")
     for block in connection.read(f"SELECT {names} FROM {table}", types):  # noqa: S608
         yield block[0], block[1] if weighted else None
 
 
-def _blocks(connection: "Connection", table: str, weighted: bool) -> Iterator[_Block]:
+def _blocks(connection: Connection, table: str, weighted: bool) -> Iterator[_Block]:
     names, types = ("keys, weights", "yy") if weighted else ("keys", "y")
     for block in connection.read(f"SELECT {names} FROM {table}", types):  # noqa: S608
         for row in zip(*block, strict=True):

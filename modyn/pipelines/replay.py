@@ -27,8 +27,8 @@ from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
 from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, canonical
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
-from modyn.pipelines.models import Facts, ModelStore, Recipe
-from modyn.pipelines.progress import Progress
+from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
+from modyn.pipelines.progress import Checked, Progress
 from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
 from modyn.pipelines.stream import Stream, check_labels
@@ -63,7 +63,6 @@ class Replay:
     def __init__(self, pipeline: "Pipeline", directory: Path, progress: Progress) -> None:
         self._pipeline = pipeline
         self._directory = directory
-        self._progress = progress
         self._clock = Stopwatch()
         self._make_model = maker(pipeline.model, allow=pipeline.allow)
         self._description = pipeline.describe()
@@ -75,6 +74,7 @@ class Replay:
         self._stream: Stream
         self._backend = backend_of(pipeline, directory)
         self._ledger = self._backend.ledger
+        self._progress = Checked(progress, self._backend.check)
         self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
 
     def __enter__(self) -> Self:
@@ -239,14 +239,7 @@ class Replay:
             nothing = Facts(epochs=0, batches=0, samples=0, final_loss=None, losses=[])
             self._ledger.train(_training_row(row, None, parent, nothing), {})
             return None
-        recipe = Recipe(
-            parent=parent,
-            training_set=chosen.digest,
-            training=self._training_of(row.trigger),
-            model=self._description["model"],
-            seed=self._pipeline.training_seed,
-            dataset=self._pipeline.dataset.uuid,
-        )
+        recipe = self._recipe(row.trigger, chosen, parent)
         key = recipe.key()
         if key not in self._store or not self._signals.ready(row.trigger, key):
             job = self._job(chosen, recipe, row.trigger)
@@ -258,6 +251,41 @@ class Replay:
         facts = self._store.facts(key)
         self._ledger.train(_training_row(row, key, parent, facts), self._clock.take())
         return key
+
+    def _recipe(self, trigger: int, chosen: TrainingSet, parent: str | None) -> Recipe:
+        return Recipe(
+            parent=parent,
+            training_set=chosen.digest,
+            training=self._training_of(trigger),
+            model=self._description["model"],
+            seed=self._pipeline.training_seed,
+            dataset=self._pipeline.dataset.uuid,
+        )
+
+    def _load(self, key: str) -> StoredModel:
+        """Return a model; what is missing, where a run goes on in another place, is made anew."""
+        missing: list[TrainingRow] = []  # and those that they were trained from
+        rows = {row.model: row for row in self._ledger.trainings()}
+        ancestor: str | None = key
+        while ancestor is not None and ancestor not in self._store:
+            missing.append(rows[ancestor])
+            ancestor = missing[-1].parent
+        transitions = self._ledger.transitions() if missing else []
+        for row in reversed(missing):
+            self._train_again(row, transitions[row.trigger])
+        return self._store.load(key)
+
+    def _train_again(self, row: TrainingRow, transition: TransitionRow) -> None:
+        chosen = self._living(transition)
+        recipe = self._recipe(row.trigger, chosen, row.parent)
+        if recipe.key() != row.model:
+            raise FileNotFoundError(
+                f"{self._store.directory / str(row.model)}: the model is missing, and cannot be "
+                "trained again: samples that it learned from were erased since"
+            )
+        self._progress.trigger(row.trigger, len(chosen))
+        trained = train(self._job(chosen, recipe, row.trigger), self._progress, self._clock)
+        self._store.put(recipe, trained)
 
     def _training_of(self, trigger: int) -> dict[str, Any]:
         """Return what of the settings decides a trigger's training: its own number of samples."""
@@ -330,7 +358,7 @@ class Replay:
             samples=len(chosen),
             to_pass=to_pass,
             seed=seed,
-            parent=None if recipe.parent is None else self._store.load(recipe.parent),
+            parent=None if recipe.parent is None else self._load(recipe.parent),
         )
 
     # Evaluation ---------------------------------------------------------------------------------
@@ -427,7 +455,7 @@ class Replay:
     def _stored_model(self, key: str) -> "torch.nn.Module":
         if self._model is None:
             self._model = self._fresh_model()
-        self._model.load_state_dict(self._store.load(key).weights)
+        self._model.load_state_dict(self._load(key).weights)
         return self._model
 
 

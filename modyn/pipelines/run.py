@@ -1,17 +1,20 @@
 """A run as tables: what was decided, what it cost, and how the models did."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from modyn.dataset import Dataset
 from modyn.loader import Waits
 from modyn.pipelines import ledger_sqlite, rundir, strict_yaml
 from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
 from modyn.pipelines.ledger import Content, EvaluationRow, TrainingRow, WindowRow
+from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.table import Table
+from modyn.signals import Signals, of_keys
 
 STAGES = ("policy", "select", "write", "load", "train", "store", "evaluate")
 WORKERS = ("fill", "room")  # of the loader's threads, beside the stages load and train
@@ -169,6 +172,55 @@ class Run:
             value = row.value if row else None
             rows.append((i, window.start, window.end, trigger, value, window.count))
         return Table.of(["window", "start", "end", "trigger", "value", "count"], rows)
+
+    def signals(
+        self,
+        trigger: int | None = None,
+        names: Sequence[str] | None = None,
+        *,
+        dataset: Dataset | None = None,
+    ) -> Signals:
+        """Return what a model said of each sample while it was trained.
+
+        Parameters
+        ----------
+        trigger : int, optional
+            Of which trigger's training; the latest if None.
+        names : sequence of str, optional
+            Only these of the recorded signals.
+        dataset : Dataset, optional
+            The samples, to leave out those that were erased since the run was last at work.
+
+        Raises
+        ------
+        ValueError
+            When signals were not recorded, or nothing was trained at that trigger.
+        KeyError
+            When somebody has removed them.
+        CorruptError
+            When they are damaged, or rows are missing.
+        """
+        if not self._content.identity["config"]["training"].get("signals"):
+            raise ValueError(f"{self.path}: the run has no signals: training.signals names none")
+        trained = [row.trigger for row in self._content.trainings if row.model is not None]
+        if trigger is None and trained:
+            trigger = trained[-1]
+        if trigger is None or trigger not in trained:
+            raise ValueError(
+                f"{self.path}: nothing was trained at trigger {trigger}; {trained} are"
+            )
+        found = self._read_signals(trigger, names)
+        return found if dataset is None else found.where(~of_keys(dataset.erased, found.keys))
+
+    def _read_signals(self, trigger: int, names: Sequence[str] | None) -> Signals:
+        url = rundir.metadata_url(self.path)
+        if url is None:
+            return SignalFiles(self.path / rundir.SIGNALS).read(trigger, names)
+        from modyn.metadata import signals
+        from modyn.metadata.database import Database
+
+        with Database(url) as database:
+            return signals.read(database, database.pipeline_id(self.name), trigger, names)
 
     def score(self, metric: str, kind: str = "active", **which: Any) -> float | None:
         """Return the mean of a composite over its windows, each counting as its samples do."""

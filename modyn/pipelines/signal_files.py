@@ -62,7 +62,7 @@ class SignalFiles:
 
     def triggers(self) -> list[int]:
         """Return the triggers that have a file, ascending."""
-        return sorted(int(path.stem) for path in self.directory.glob("*.sig"))
+        return sorted(int(path.stem) for path in self.directory.glob("[0-9]*.sig"))
 
     def ready(self, trigger: int, model: str) -> bool:
         """Return whether there is a file, and it is of the training that made this model."""
@@ -154,6 +154,9 @@ class SignalFile:
         with suppress(OSError):  # of a disk that is full, which has been said
             self._file.close()
         self._building.unlink(missing_ok=True)
+
+    def cancel(self) -> None:
+        """Do nothing: a disk is not waited for."""
 
     def _write(self, content: "bytes | memoryview") -> None:
         self._hash.update(content)

@@ -174,12 +174,16 @@ class Counting:
         """Forget what was put."""
         self._writer.abort()
 
+    def cancel(self) -> None:
+        """End a `put` that another thread is at."""
+        self._writer.cancel()
+
 
 class HandOff:
     """A thread that gives chunks to a writer, in order, while the training goes on.
 
     What the writer raises is raised by the next `put`, or by `finish`.  Waits are short ones, so
-    that Ctrl-C is heard.  After `stop` the thread ends with the chunk that it is at.
+    that Ctrl-C is heard.  After `stop` the thread ends, and a wait for a server with it.
     """
 
     def __init__(self, writer: SignalWriter) -> None:
@@ -202,11 +206,11 @@ class HandOff:
         if self._error is not None:
             raise self._error
 
-    def stop(self) -> bool:
-        """Let the thread end, and return whether it has; a wait for a server may go on."""
+    def stop(self) -> None:
+        """Let the thread end now."""
         self._stopped.set()
-        self._thread.join(2 * WAIT_SECONDS)
-        return not self._thread.is_alive()
+        self._writer.cancel()
+        self._thread.join()
 
     def _hand(self, rows: Rows | None) -> None:
         while self._error is None:
@@ -281,7 +285,7 @@ class Recorder:
         if output.ndim == 2 and output.shape[1] > CLASSES_MAX:
             raise ValueError(f"signals know {CLASSES_MAX} classes, the model has {output.shape[1]}")
         self._values.append(measured(output, labels, each, self._names, self._border))
-        self._keys.append(np.array(batch.keys, dtype=np.uint64))
+        self._keys.append(np.asarray(batch.keys).astype(np.uint64))
         self._epochs.append(self._epochs_of(count))
         self._passed += count
         self._waiting += count
@@ -349,6 +353,7 @@ class RunSignals:
         """Remove the rows of samples that were erased since they were written."""
         if not self.names:
             return
+        self._store.clean()
         with Dataset.open(self._dataset.path) as latest:
             if latest.view.erased_count > 0:
                 self._store.erase(latest.erased)
@@ -386,8 +391,8 @@ class RunSignals:
             writer.commit()
             self.sweep()  # what was erased meanwhile
         except BaseException:
-            if thread.stop():
-                writer.abort()
+            thread.stop()
+            writer.abort()
             raise
         self._last = None
 

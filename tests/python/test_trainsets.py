@@ -13,6 +13,7 @@ from modyn.errors import CorruptError, FencedError
 from modyn.metadata.database import Database
 from modyn.metadata.fence import Fence
 from modyn.metadata.trainsets import BLOCK_SAMPLES, Kept, Trainsets, read
+from modyn.postgres import Connection
 from modyn.trainset import TrainingSet
 from tests.python.postgres_server import sql
 
@@ -22,44 +23,14 @@ LAYOUTS = ("rows", "blocks")
 
 
 class Plain:
-    """What `modyn.postgres.Connection` does, by psycopg, until that is there."""
+    """Reads as `modyn.postgres.Connection.read` will, by psycopg, until that is there."""
 
     def __init__(self, url: str) -> None:
         import psycopg
 
         self.db = psycopg.connect(url, autocommit=True, cursor_factory=psycopg.RawCursor)
-
-    def batch(self, batch_id, *, before=(), copies=(), after=(), retry_seconds=60.0):
-        with self.db.transaction():
-            cursor = self.db.cursor()
-            self._do(cursor, before[:1])
-            cursor.execute(
-                "INSERT INTO modyn.batches (id) VALUES ($1) ON CONFLICT DO NOTHING", (batch_id,)
-            )
-            if cursor.rowcount == 0:
-                return False
-            self._do(cursor, before[1:])
-            for statement, columns, rows in copies:
-                with cursor.copy(statement) as copy:
-                    copy.set_types([self._kind(column) for column in columns])
-                    for row in zip(*(self._values(column) for column in columns), strict=True):
-                        copy.write_row(row)
-                assert cursor.rowcount == rows
-            self._do(cursor, after)
-        return True
-
-    def _do(self, cursor: Any, statements: Any) -> None:
-        for statement, parameters, rows in statements:
-            cursor.execute(statement, parameters)
-            if rows is not None and cursor.rowcount != rows:
-                raise FencedError(statement)
-
-    def _kind(self, column: Any) -> str:
-        kinds = {"uint64": "int8", "int64": "int8", "int32": "int4", "float64": "float8"}
-        return kinds[str(column.dtype)] if isinstance(column, np.ndarray) else "bytea"
-
-    def _values(self, column: Any) -> list[Any]:
-        return column.tolist() if isinstance(column, np.ndarray) else [bytes(b) for b in column]
+        self.bulk = Connection(url)
+        self.batch = self.bulk.batch
 
     def read(self, statement: str, types: str, *, block_rows: int = 65536) -> Iterator[Any]:
         rows = self.db.execute(statement).fetchall()
@@ -85,6 +56,7 @@ def connection(database_url: str) -> Iterator[Any]:
     found = Plain(database_url)
     yield found
     found.db.close()
+    found.bulk.close()
 
 
 def writer(connection: Any, token: int = 7, pipeline: int = 1, **settings: Any) -> Trainsets:

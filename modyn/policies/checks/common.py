@@ -6,8 +6,9 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 from unittest import mock
 
@@ -15,6 +16,7 @@ import numpy as np
 
 from modyn.arrivals import Arrivals
 from modyn.policies.base import PlainContext, Selection, Trigger
+from modyn.signals import SIGNALS, Signals, example_signals, no_signals
 
 P = TypeVar("P", Trigger, Selection)
 DEFAULT = PlainContext(seed=17)
@@ -45,6 +47,33 @@ def example_stream(count: int = 500, *, seed: int = 0) -> Arrivals:
     gaps = rng.choice(seconds, size=count, p=[0.2, 0.2, 0.4, 0.19, 0.01])
     labels = np.minimum(rng.geometric(0.5, size=count), 5) - 1
     return read_only(1000 + rng.permutation(count), np.cumsum(gaps), labels)
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """Made-up signals of trainings: of trigger i on the samples before position ends[i].
+
+    They begin at the trigger before, and are the same however the policy came there.
+    """
+
+    stream: Arrivals
+    ends: Sequence[int]
+    names: tuple[str, ...] = SIGNALS
+
+    def triggers(self) -> Sequence[int]:
+        """Return the triggers so far that had samples."""
+        starts = [0, *self.ends]
+        return [i for i, end in enumerate(self.ends) if end > starts[i]]
+
+    def read(self, trigger: int, names: Sequence[str] | None = None, /) -> Signals:
+        """Return the signals of a trigger."""
+        first, last = [0, *self.ends][trigger : trigger + 2]
+        found = example_signals(self.stream.keys[first:last], trigger=trigger)
+        return found if names is None else found.only(names)
+
+    def nothing(self) -> Signals:
+        """Return signals without rows."""
+        return no_signals(self.names, classes=True)
 
 
 def read_only(keys: Any, timestamps: Any, labels: Any) -> Arrivals:

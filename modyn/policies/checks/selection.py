@@ -11,6 +11,7 @@ from modyn.policies.base import PlainContext, Selected, Selection
 from modyn.policies.checks.common import (
     DEFAULT,
     CheckError,
+    MadeUp,
     check_public_attributes,
     check_repeats,
     example_stream,
@@ -112,10 +113,12 @@ def _select_all(
 ) -> Answers:
     """Return the answers of triggers that see one sample, some, and all of the stream."""
     policy, answers = make(), []
-    for trigger, count in enumerate((1, len(stream) // 3, len(stream), len(stream))):
+    ends = (1, len(stream) // 3, len(stream), len(stream))
+    for trigger, count in enumerate(ends):
         part = stream[:count]
         clock = int(part.timestamps[-1])
-        context = replace(given, clock=clock, position=count, trigger=trigger)
+        recorded = MadeUp(stream, ends[:trigger])
+        context = replace(given, clock=clock, position=count, trigger=trigger, recorded=recorded)
         answer = _select(policy, part, context, block_count)
         weights = None if answer.weights is None else answer.weights.tolist()
         answers.append((answer.keys.tolist(), weights))

@@ -14,6 +14,7 @@ from modyn.policies.base import PlainContext, Trigger
 from modyn.policies.checks.common import (
     DEFAULT,
     CheckError,
+    MadeUp,
     check_public_attributes,
     check_repeats,
     example_stream,
@@ -151,7 +152,7 @@ class _Play:
     def inform(self, policy: Trigger, position: int, end: int, fired: list[int]) -> int | None:
         """Return a policy's answer to the samples from `position` to `end`."""
         name = type(policy).__name__
-        given = policy.inform(self.stream[position:end], self.context(position, end, len(fired)))
+        given = policy.inform(self.stream[position:end], self.context(position, end, fired))
         try:
             due = due_after(given, name)
         except TypeError as error:
@@ -173,14 +174,15 @@ class _Play:
             )
         return due
 
-    def context(self, position: int, end: int, trigger: int) -> _WatchedContext:
+    def context(self, position: int, end: int, fired: list[int]) -> _WatchedContext:
         """Return what a policy sees before the samples from `position` to `end`."""
         return _WatchedContext(
             clock=int(self.stream.timestamps[position - 1]) if position else None,
             position=position,
-            trigger=trigger,
+            trigger=len(fired),
             seed=self.given.seed,
             timestamp_unit=self.given.timestamp_unit,
+            recorded=MadeUp(self.stream, tuple(fired)),
             known=frozenset(self.stream.keys[:end].tolist()),
         )
 

@@ -1,0 +1,173 @@
+"""Metadata of a run in Postgres: arrivals, candidates, training sets, signals and the ledger."""
+
+import logging
+import shlex
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from modyn.errors import ConfigError, CorruptError
+from modyn.metadata.database import Database
+from modyn.metadata.published import Published
+from modyn.metadata.signals import PostgresSignals
+from modyn.metadata.stream import stream_of
+from modyn.metadata.trainsets import Trainsets, read
+from modyn.pipelines import rundir
+from modyn.pipelines.lease import Lease
+from modyn.pipelines.ledger import Ledger
+from modyn.pipelines.ledger_postgres import PostgresLedger
+from modyn.pipelines.settings import Metadata
+from modyn.pipelines.stream import Stream, bounds
+from modyn.signals import SignalStore
+from modyn.trainset import TrainingSet
+
+if TYPE_CHECKING:
+    from modyn.pipelines.pipeline import Pipeline
+
+log = logging.getLogger(__name__)
+
+
+class Postgres:
+    """Metadata in a database; the run directory has training sets as files, and models.
+
+    Holds the pipeline's lease from the beginning to `close`.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        What the run does; with `metadata`.
+    directory : Path
+        The run directory.
+    settings : Metadata
+        Where the database is, and how it is used.
+
+    Raises
+    ------
+    BusyError
+        When another controller has the lease.
+    ConfigError
+        When the dataset is not published, or erasures of it are not.
+    """
+
+    def __init__(self, pipeline: "Pipeline", directory: Path, settings: Metadata) -> None:
+        rundir.check_place(directory, settings.url)
+        self._pipeline = pipeline
+        self._settings = settings
+        self.url: str | None = settings.url
+        self.trainsets = directory / rundir.TRAINSETS
+        with ExitStack() as opened:
+            self._database = Database(settings.url, retry_seconds=settings.retry_seconds)
+            opened.callback(self._database.close)
+            self._published = self._check_published()
+            self._lease = Lease(
+                self._database,
+                self._database.pipeline_id(pipeline.name),
+                seconds=settings.lease_seconds,
+                directory=directory,
+            )
+            opened.enter_context(self._lease)
+            self._connection = opened.enter_context(self._database.bulk())
+            self.signals: SignalStore = PostgresSignals(
+                self._database,
+                self._lease.fence,
+                pipeline.dataset.uuid,
+                hash_partition_modulus=settings.hash_partition_modulus,
+                unlogged=settings.unlogged,
+                retry_seconds=settings.retry_seconds,
+            )
+            self.ledger: Ledger = PostgresLedger(self._database, pipeline.name, self._lease)
+            self._opened = opened.pop_all()
+
+    def _check_published(self) -> Published:
+        """Return the dataset as published, all of it if that is asked for."""
+        dataset, settings = self._pipeline.dataset, self._settings
+        how = f"modyn dataset publish {dataset.path} {shlex.quote(settings.url)}"
+        if settings.publish:
+            new = self._database.dataset(dataset.uuid) is None  # else it stays as it is laid out
+            dataset.publish(
+                self._database,
+                layout=settings.layout if new else None,
+                unlogged=settings.unlogged if new else None,
+                connections=settings.connections,
+            )
+        row = self._database.dataset(dataset.uuid)
+        if row is None or row.count == 0:
+            raise ConfigError(
+                f"{dataset.path}: nothing of the dataset is published in {settings.url}; "
+                f"publish it with: {how} (or publish: true, or --publish)"
+            )
+        if row.events < len(dataset.audit()):
+            raise ConfigError(
+                f"{dataset.path}: samples were erased and {settings.url} does not know it yet; "
+                f"publish that with: {how}"
+            )
+        if row.count < len(dataset):
+            log.warning(
+                "%s: %d of %d samples are published; a new run covers those (more: %s)",
+                *(dataset.path, row.count, len(dataset), how),
+            )
+        return Published(self._database, dataset.uuid)
+
+    def count(self) -> int:
+        """Return how many samples of the dataset are published."""
+        return min(self._published.count, len(self._pipeline.dataset))
+
+    def stream(self, count: int) -> Stream:
+        """Return the stream that the database has, written there when the run begins."""
+        if count > self._published.count:
+            raise ConfigError(
+                f"{self._pipeline.dataset.path}: the run began with {count} samples, and "
+                f"{self._published.count} are published in {self.url}"
+            )
+        start, stop = bounds(self._pipeline)
+        found = stream_of(
+            self._published,
+            self._lease.pipeline,
+            self._pipeline.order,
+            start,
+            stop,
+            count,
+            fence=self._lease.fence.statement,
+        )
+        return Stream(
+            count=found.source.count,
+            order=found.order,
+            ascending=found.ascending,
+            source=found.source,
+        )
+
+    def keep(self, trigger: int, digest: str) -> None:
+        """Write a training set into the database, from its file."""
+        settings = self._settings
+        trainsets = Trainsets(
+            self._connection,
+            fence=self._lease.fence,
+            layout=settings.layout,
+            hash_partition_modulus=settings.hash_partition_modulus,
+            unlogged=settings.unlogged,
+            retry_seconds=settings.retry_seconds,
+        )
+        self._lease.check()
+        trainsets.write(trigger, TrainingSet.open(self.trainsets / f"{digest}.set"))
+
+    def training_set(self, trigger: int, digest: str) -> TrainingSet:
+        """Return a training set from the folder, or from the database where it is not there."""
+        path = self.trainsets / f"{digest}.set"
+        if path.exists():
+            return TrainingSet.open(path)
+        found = read(self._database, self._connection, self._lease.pipeline, trigger)
+        if found is None or found.digest != digest:
+            said = "none" if found is None else found.digest
+            raise CorruptError(
+                f"{self.url}: the ledger of pipeline {self._pipeline.name!r} says that trigger "
+                f"{trigger} has the training set {digest}; there is {said}"
+            )
+        return found.write(self.trainsets)
+
+    def check(self) -> None:
+        """Raise if the lease was lost, or may have been."""
+        self._lease.check()
+
+    def close(self) -> None:
+        """Give the lease back and end all connections."""
+        self._opened.close()
