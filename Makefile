@@ -127,6 +127,7 @@ check-install: setup
 bench: setup
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.orchestrator
+	$(BIN)/python -m benchmarks.metadata
 
 .PHONY: format
 format: setup

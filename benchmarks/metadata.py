@@ -8,6 +8,7 @@
     M4   inserting into tables that grow, with and without an index
     M5   10 million samples published, a million chosen, and written back
     M6   transitions of a pipeline, in Postgres and in SQLite
+    M7   signals of a training, into Postgres and into files
 
 The server is a private one in a temporary folder (or --folder), on a Unix socket, with the settings
 that `modyn db start` gives it: logged tables, fsync on.  They are printed and kept; --set changes
@@ -43,8 +44,11 @@ from benchmarks.section import Section, print_section
 WORKLOADS = {
     "M1": "benchmarks.postgres.filling:measure_rows",
     "M2": "benchmarks.postgres.filling:measure_blocks",
+    "M3": "benchmarks.postgres.reading:measure",
     "M4": "benchmarks.postgres.growing:measure",
+    "M5": "benchmarks.postgres.whole:measure",
     "M6": "benchmarks.postgres.committing:measure",
+    "M7": "benchmarks.postgres.signalling:measure",
 }
 
 

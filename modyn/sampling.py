@@ -193,7 +193,7 @@ class Candidates:
 
         Examples
         --------
-        >>> candidates = Candidates.from_arrays([4, 7, 9], timestamps=[10, 10, 20], labels=[0, 1, 0])
+        >>> candidates = Candidates.from_arrays([4, 7, 9], [10, 10, 20], labels=[0, 1, 0])
         >>> candidates.where(labels=[0]).keys.tolist()
         [4, 9]
         >>> candidates.where(stop=20).where(labels=[0, 2]).keys.tolist()

@@ -163,18 +163,22 @@ def sqlalchemy(ground: Ground, share: float) -> Way:
     return Way(run, ground.check(), share=share, close=engine.dispose)
 
 
-def asyncpg(ground: Ground, share: float = 1.0) -> Way:
-    """Connection.copy_records_to_table."""
+def asyncpg_connection(url: str) -> tuple[Any, Any]:
+    """Return what runs coroutines, and a connection of asyncpg in it."""
     import asyncio
 
     import asyncpg as driver
     from psycopg.conninfo import conninfo_to_dict
 
-    given = conninfo_to_dict(ground.url)
+    given = conninfo_to_dict(url)
     runner = asyncio.Runner()
-    connection = runner.run(
-        driver.connect(host=given["host"], user=given["user"], database=given["dbname"])
-    )
+    place = {"host": given["host"], "user": given["user"], "database": given["dbname"]}
+    return runner, runner.run(driver.connect(**place))
+
+
+def asyncpg(ground: Ground, share: float = 1.0) -> Way:
+    """Connection.copy_records_to_table."""
+    runner, connection = asyncpg_connection(ground.url)
     names = [name.strip('" ') for name in ground.layout.columns_sql.split(",")]
 
     async def fill(part: Samples) -> None:

@@ -34,6 +34,8 @@ mdn_pypg_raise(mdn_pypg_state *state, const mdn_error *err)
         exception = PyExc_MemoryError;
     else if (err->status == MDN_FENCED)
         exception = state->fenced_error;
+    else if (err->status == MDN_CORRUPT)
+        exception = state->corrupt_error;
     else if (err->status == MDN_TIMEOUT)
         exception = PyExc_TimeoutError;
     /* Before it agrees on UTF-8 a server speaks in an encoding of its own, and
@@ -195,10 +197,14 @@ module_exec(PyObject *module)
         return -1;
     state->database_error = PyObject_GetAttrString(core, "DatabaseError");
     state->fenced_error = PyObject_GetAttrString(core, "FencedError");
+    state->corrupt_error = PyObject_GetAttrString(core, "CorruptError");
     Py_DECREF(core);
-    if (state->database_error == NULL || state->fenced_error == NULL)
+    if (state->database_error == NULL || state->fenced_error == NULL
+        || state->corrupt_error == NULL)
         return -1;
-    return mdn_pypg_add_connection(module, state);
+    if (mdn_pypg_add_connection(module, state) < 0)
+        return -1;
+    return mdn_pypg_add_source(module);
 }
 
 static int
@@ -208,6 +214,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
 
     Py_VISIT(state->database_error);
     Py_VISIT(state->fenced_error);
+    Py_VISIT(state->corrupt_error);
     Py_VISIT(state->connection_type);
     return 0;
 }
@@ -219,6 +226,7 @@ module_clear(PyObject *module)
 
     Py_CLEAR(state->database_error);
     Py_CLEAR(state->fenced_error);
+    Py_CLEAR(state->corrupt_error);
     Py_CLEAR(state->connection_type);
     return 0;
 }

@@ -33,6 +33,7 @@
 typedef struct {
     PyObject *database_error;
     PyObject *fenced_error;
+    PyObject *corrupt_error;
     PyTypeObject *connection_type;
 } mdn_pypg_state;
 
@@ -90,5 +91,6 @@ void mdn_pypg_work_release(mdn_pypg_work *self);
 PyObject *mdn_pypg_encode(PyObject *module, PyObject *args);
 
 int mdn_pypg_add_connection(PyObject *module, mdn_pypg_state *state);
+int mdn_pypg_add_source(PyObject *module);
 
 #endif

@@ -2,9 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from modyn.errors import ConfigError, DatabaseError
 from modyn.metadata import state as states
-from modyn.metadata.state import Leaf, State
+from modyn.metadata.state import Leaf, State, fetch_binary
 from modyn.metadata.tables import Parts
 
 if TYPE_CHECKING:
@@ -15,6 +17,15 @@ if TYPE_CHECKING:
 
 Part = tuple[str, int, int, int]
 """A leaf as a source reads it: table, first position, positions, how many of them are erased."""
+
+
+_LIVING_ROWS = """
+SELECT count(*) FROM modyn.samples WHERE dataset = %s AND key >= %s AND key < %s
+"""
+_ERASED_IN_BLOCKS = """
+SELECT "first", count, erased FROM modyn.sample_blocks
+WHERE dataset = %s AND "first" >= %s AND "first" < %s
+"""
 
 
 class Published:
@@ -55,7 +66,7 @@ class Published:
                 f"{what}: no sample of it is published in {self.database.url}: "
                 f"dataset.publish(url), or modyn dataset publish {path} URL"
             )
-        lost = [leaf for leaf in state.leaves if leaf.lost and leaf.first < state.count]
+        lost = [leaf for leaf in state.leaves if leaf.lost]
         if lost:
             samples = sum(leaf.count - leaf.erased for leaf in lost)
             raise DatabaseError(
@@ -121,7 +132,23 @@ class Published:
         end = self.count if count is None else count
         if not 0 < end <= self.count:
             raise ValueError(f"count must be from 1 to {self.count}, got {end}")
-        return parts_of(self._state.parts, self._state.leaves, end)
+        parts = parts_of(self._state.parts, self._state.leaves, end)
+        table, first, samples, erased = parts[-1]
+        if erased and end < self.count:
+            erased = samples - self._living(first, end)
+        return [*parts[:-1], (table, first, samples, erased)]
+
+    def _living(self, first: int, end: int) -> int:
+        """Return how many samples of a leaf are there below a key."""
+        bounds = (self.id, first, end)
+        if self.layout == "rows":
+            return int(self.database.fetch(_LIVING_ROWS, bounds)[0][0])
+        living = 0
+        for start, count, erased in fetch_binary(self.database, _ERASED_IN_BLOCKS, bounds):
+            here = min(count, end - start)
+            bits = np.frombuffer(erased or bytes(count // 8 + 1), np.uint8)
+            living += here - int(np.unpackbits(bits, count=here, bitorder="little").sum())
+        return living
 
     def source(self, count: int | None = None) -> "Source":
         """Return the first `count` samples in the order of keys; positions are keys."""
@@ -151,5 +178,10 @@ def source_of(
     from modyn.metadata.source import Source
 
     return Source(
-        database.conninfo, parts=parts, layout=layout, position=position, has_labels=labels
+        database.conninfo,
+        parts,
+        layout=layout,
+        position=position,
+        has_labels=labels,
+        retry_seconds=database.retry_seconds,
     )

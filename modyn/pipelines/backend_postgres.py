@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from modyn.errors import ConfigError, CorruptError
 from modyn.metadata.database import Database
 from modyn.metadata.published import Published
+from modyn.metadata.signals import PostgresSignals
 from modyn.metadata.stream import stream_of
 from modyn.metadata.trainsets import Trainsets, read
 from modyn.pipelines import rundir
@@ -16,7 +17,6 @@ from modyn.pipelines.lease import Lease
 from modyn.pipelines.ledger import Ledger
 from modyn.pipelines.ledger_postgres import PostgresLedger
 from modyn.pipelines.settings import Metadata
-from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.stream import Stream, bounds
 from modyn.signals import SignalStore
 from modyn.trainset import TrainingSet
@@ -55,7 +55,6 @@ class Postgres:
         self._settings = settings
         self.url: str | None = settings.url
         self.trainsets = directory / rundir.TRAINSETS
-        self.signals: SignalStore = SignalFiles(directory / rundir.SIGNALS)
         with ExitStack() as opened:
             self._database = Database(settings.url, retry_seconds=settings.retry_seconds)
             opened.callback(self._database.close)
@@ -68,6 +67,14 @@ class Postgres:
             )
             opened.enter_context(self._lease)
             self._connection = opened.enter_context(self._database.bulk())
+            self.signals: SignalStore = PostgresSignals(
+                self._database,
+                self._lease.fence,
+                pipeline.dataset.uuid,
+                hash_partition_modulus=settings.hash_partition_modulus,
+                unlogged=settings.unlogged,
+                retry_seconds=settings.retry_seconds,
+            )
             self.ledger: Ledger = PostgresLedger(self._database, pipeline.name, self._lease)
             self._opened = opened.pop_all()
 
