@@ -15,7 +15,7 @@ from benchmarks.postgres.samples import BLOCK, LAYOUTS, Blocks, Samples, make_sa
 from benchmarks.postgres.server import prepare_schema
 from benchmarks.postgres.site import Site
 from benchmarks.postgres.turns import Turns, Way
-from benchmarks.section import Section
+from benchmarks.section import Chart, Mark, Section
 
 ABOUT_ROWS = """\
 Samples (key, timestamp, label), a row of three int8 for each, into a table that is created in the
@@ -155,6 +155,18 @@ def line_of(site: Site, layout: str, section: Section, *, unlogged: bool = False
             ground.close()
 
 
+def chart_of(section: Section) -> Chart:
+    """Show rates, from nothing on: who is fifty times as slow may look like it."""
+    groups = []
+    for line in section.lines:
+        marks = [
+            Mark(name, line.rate(name), *line.rate_range(name), line.kinds[name])
+            for name in line.wall
+        ]
+        groups.append((line.case, marks))
+    return Chart(section.title, f"{section.lines[0].unit}/s", groups, linear=True)
+
+
 def measure_rows(site: Site) -> Section:
     """Measure rows, logged with all rivals and unlogged without."""
     section = Section("M1", "Samples into Postgres, a row for each", ABOUT_ROWS)
@@ -162,6 +174,7 @@ def measure_rows(site: Site) -> Section:
         line_of(site, "rows", section),
         line_of(site, "rows", section, unlogged=True),
     ]
+    section.charts = [chart_of(section)]
     section.notes = [rivals.versions()]
     return section
 
@@ -170,4 +183,5 @@ def measure_blocks(site: Site) -> Section:
     """Measure blocks."""
     section = Section("M2", "Samples into Postgres, in blocks", ABOUT_BLOCKS)
     section.lines = [line_of(site, "blocks", section)]
+    section.charts = [chart_of(section)]
     return section
