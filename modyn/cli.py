@@ -9,6 +9,7 @@
     modyn dataset info datasets/weather
     modyn dataset verify datasets/weather
     modyn audit datasets/weather
+    modyn db start metadata/
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
 interrupted.  What went wrong is one message on stderr; --debug adds the traceback.
@@ -26,6 +27,7 @@ import typer
 
 from modyn.commands.answers import InputError, answers, complain, message
 from modyn.commands.dataset import audit, commands
+from modyn.commands.db import commands as db_commands
 from modyn.commands.ingest import ingest
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ app = typer.Typer(
 )
 
 app.add_typer(commands, name="dataset", no_args_is_help=True)
+app.add_typer(db_commands, name="db", no_args_is_help=True)
 app.command()(audit)
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]

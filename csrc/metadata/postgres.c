@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 /* Of one PQputCopyData; libpq moves what the socket did not take. */
-#define PUT_BYTES (256 * 1024)
+#define PUT_BYTES (64 * 1024)
 /* How long a server may take nothing at all of a COPY. */
 #define STALL_MS 30000
 /* What a server may need to act on its own statement_timeout. */

@@ -36,7 +36,7 @@ from modyn.metadata.url import Url
 if TYPE_CHECKING:
     import psycopg
 
-    from modyn.postgres import Connection as BulkConnection  # type: ignore[attr-defined]
+    from modyn.postgres import Connection as BulkConnection
 
     Session = psycopg.Connection[tuple[Any, ...]]
     Cursor = psycopg.Cursor[tuple[Any, ...]]
@@ -114,6 +114,8 @@ class Database:
         How long a statement may wait for a lock.
     retry_seconds : float
         How long to go on trying after a failure.
+    prepare : bool
+        Make or update the tables, if need be; else the database is taken as it is.
 
     Raises
     ------
@@ -129,6 +131,7 @@ class Database:
         statement_seconds: float = 60.0,
         lock_seconds: float = 30.0,
         retry_seconds: float = 60.0,
+        prepare: bool = True,
     ) -> None:
         for name, seconds in (
             ("connect_seconds", connect_seconds),
@@ -144,6 +147,7 @@ class Database:
         self.statement_seconds = statement_seconds
         self.lock_seconds = lock_seconds
         self.retry_seconds = retry_seconds
+        self._prepare = prepare
         self._pid = os.getpid()
         self._turn = threading.RLock()  # guards all below
         self._session: Session | None = None
@@ -289,28 +293,39 @@ class Database:
         statement_seconds: float = 0.0,
         lock_seconds: float | None = None,
         settings: Mapping[str, str] | None = None,
+        retry_seconds: float | None = None,
     ) -> BulkConnection:
-        """Return a connection for bulk data, the caller's own.
+        """Return a connection for bulk data, the caller's own; see `modyn.postgres.Connection`.
 
         Parameters
         ----------
-        connect_seconds, lock_seconds : float, optional
+        connect_seconds, lock_seconds, retry_seconds : float, optional
             As those of the database, if not given.
         statement_seconds : float
             How long one statement may take; 0 stands for any time.
         settings : mapping, optional
             Settings of the session.
         """
-        from modyn.postgres import Connection  # type: ignore[attr-defined]
+        from modyn.postgres import Connection
 
-        self.check()
-        return Connection(
-            self.conninfo,
-            connect_seconds=self.connect_seconds if connect_seconds is None else connect_seconds,
-            statement_seconds=statement_seconds,
-            lock_seconds=self.lock_seconds if lock_seconds is None else lock_seconds,
-            settings={"search_path": "pg_catalog", "timezone": "UTC", **(settings or {})},
-        )
+        if not self._ready:
+            self.check()
+        backoff = Backoff(self.retry_seconds if retry_seconds is None else retry_seconds)
+        while True:
+            try:
+                return Connection(
+                    self.conninfo,
+                    connect_seconds=connect_seconds or self.connect_seconds,
+                    statement_seconds=statement_seconds,
+                    lock_seconds=self.lock_seconds if lock_seconds is None else lock_seconds,
+                    settings={"search_path": "pg_catalog", "timezone": "UTC", **(settings or {})},
+                )
+            except (DatabaseError, TimeoutError) as failure:
+                if not backoff.wait():
+                    raise
+                log.warning("%s; trying again", failure)
+            # This connects when that is possible again, and raises what is final.
+            self.connect(retry_seconds=retry_seconds).close()
 
     @property
     def conninfo(self) -> str:
@@ -344,7 +359,7 @@ class Database:
         if self._session is None or self._session.closed:
             session = self._connected()
             try:
-                if not self._ready:
+                if not self._ready and self._prepare:
                     with _placed(self.url.place):
                         schema.prepare(session)
             except BaseException:

@@ -212,7 +212,7 @@ class LocalServer:
             It is not ready after `seconds`.
         """
         deadline = time.monotonic() + seconds
-        self._check_folder()
+        self.check_folder()
         owner = self._owner()
         found = programs.find(self._bin_directory, major=self._major())
         self._make_folder(owner)
@@ -222,7 +222,7 @@ class LocalServer:
             while True:
                 launched = None
                 if self.pid is None:
-                    self._clear_stale_pid()
+                    self._clear_stale_locks()
                     launched = self._launch(found, owner, child)
                 if self._is_ready_by(deadline, launched):
                     return
@@ -274,12 +274,13 @@ class LocalServer:
         except PermissionError:
             raise ConfigError(f"{self.folder}: belongs to another user") from None
 
-    def _check_folder(self) -> None:
-        """Refuse a folder that holds something else."""
+    def check_folder(self) -> None:
+        """Raise ConfigError for a folder that holds something else, or is somebody else's."""
         if not self.folder.exists():
             return
         if not self.folder.is_dir():
             raise ConfigError(f"{self.folder}: is not a folder")
+        self._owner()  # it can be looked into
         if (self.folder / "PG_VERSION").exists():
             raise ConfigError(
                 f"{self.folder}: is the data directory of another server; name a new folder"
@@ -521,22 +522,21 @@ class LocalServer:
     def _pid_file(self) -> list[str]:
         """Return the lines of postmaster.pid: process, folder, start, port, ..., state."""
         try:
-            lines = (self.data / "postmaster.pid").read_text().splitlines()
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+            return _lines(self.data / "postmaster.pid")
         except PermissionError:
             raise ConfigError(f"{self.folder}: belongs to another user") from None
-        return lines if lines and lines[0].strip().isdigit() else []
 
-    def _clear_stale_pid(self) -> None:
-        """Remove a postmaster.pid that would make Postgres believe that it runs already.
+    def _clear_stale_locks(self) -> None:
+        """Remove what would make Postgres believe that it runs already.
 
         That nothing of a former server still works on the data Postgres sees by itself, too, by
         the shared memory that belongs to the data directory.
         """
-        lines = self._pid_file()
-        if lines and Path("/proc", lines[0].strip()).exists():
-            (self.data / "postmaster.pid").unlink()
+        socket_lock = self.socket_folder / f".s.PGSQL.{PORT}.lock"
+        for file in (self.data / "postmaster.pid", socket_lock):
+            lines = _lines(file)
+            if lines and Path("/proc", lines[0].strip()).exists():
+                file.unlink()
 
     def _reap(self) -> None:
         """Take note of the end of a server that was our child."""
@@ -567,6 +567,15 @@ class _Launched:
 
     pid: int
     log_start: int
+
+
+def _lines(file: Path) -> list[str]:
+    """Return the lines of a lock file, the first of which is a process; [] without one."""
+    try:
+        lines = file.read_text().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return lines if lines and lines[0].strip().isdigit() else []
 
 
 def _is_ready(lines: list[str]) -> bool:

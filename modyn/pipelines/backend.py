@@ -55,6 +55,15 @@ class Backend(Protocol):
     def training_set(self, trigger: int, digest: str) -> TrainingSet:
         """Return the training set of a committed trigger."""
 
+    def check(self) -> None:
+        """Raise if the run may not go on here; as cheap as a look at a clock.
+
+        Raises
+        ------
+        FencedError
+            When another process has taken the run over.
+        """
+
     def close(self) -> None:
         """Close what is open; any number of times."""
 
@@ -100,6 +109,9 @@ class Embedded:
     def training_set(self, trigger: int, digest: str) -> TrainingSet:
         """Return the training set in the folder."""
         return TrainingSet.open(self.trainsets / f"{digest}.set")
+
+    def check(self) -> None:
+        """Do nothing: the lock of the directory is the kernel's."""
 
     def close(self) -> None:
         """Close the ledger."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from modyn.errors import ConfigError, CorruptError
 from modyn.metadata.database import Database
 from modyn.metadata.published import Published
+from modyn.metadata.signals import PostgresSignals
 from modyn.metadata.stream import stream_of
 from modyn.metadata.trainsets import Trainsets, read
 from modyn.pipelines import rundir
@@ -16,7 +17,6 @@ from modyn.pipelines.lease import Lease
 from modyn.pipelines.ledger import Ledger
 from modyn.pipelines.ledger_postgres import PostgresLedger
 from modyn.pipelines.settings import Metadata
-from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.stream import Stream, bounds
 from modyn.signals import SignalStore
 from modyn.trainset import TrainingSet
@@ -55,7 +55,6 @@ class Postgres:
         self._settings = settings
         self.url: str | None = settings.url
         self.trainsets = directory / rundir.TRAINSETS
-        self.signals: SignalStore = SignalFiles(directory / rundir.SIGNALS)
         with ExitStack() as opened:
             self._database = Database(settings.url, retry_seconds=settings.retry_seconds)
             opened.callback(self._database.close)
@@ -68,6 +67,14 @@ class Postgres:
             )
             opened.enter_context(self._lease)
             self._connection = opened.enter_context(self._database.bulk())
+            self.signals: SignalStore = PostgresSignals(
+                self._database,
+                self._lease.fence,
+                pipeline.dataset.uuid,
+                hash_partition_modulus=settings.hash_partition_modulus,
+                unlogged=settings.unlogged,
+                retry_seconds=settings.retry_seconds,
+            )
             self.ledger: Ledger = PostgresLedger(self._database, pipeline.name, self._lease)
             self._opened = opened.pop_all()
 
@@ -76,11 +83,12 @@ class Postgres:
         dataset, settings = self._pipeline.dataset, self._settings
         how = f"modyn dataset publish {dataset.path} {shlex.quote(settings.url)}"
         if settings.publish:
+            new = self._database.dataset(dataset.uuid) is None  # else it stays as it is laid out
             dataset.publish(
                 self._database,
-                layout=settings.layout,
+                layout=settings.layout if new else None,
+                unlogged=settings.unlogged if new else None,
                 connections=settings.connections,
-                unlogged=settings.unlogged,
             )
         row = self._database.dataset(dataset.uuid)
         if row is None or row.count == 0:
@@ -155,6 +163,10 @@ class Postgres:
                 f"{trigger} has the training set {digest}; there is {said}"
             )
         return found.write(self.trainsets)
+
+    def check(self) -> None:
+        """Raise if the lease was lost, or may have been."""
+        self._lease.check()
 
     def close(self) -> None:
         """Give the lease back and end all connections."""

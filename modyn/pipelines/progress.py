@@ -1,5 +1,6 @@
 """Who looks on while a pipeline runs."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -51,3 +52,34 @@ class Silent:
 
     def done(self) -> None:
         """Do nothing."""
+
+
+class Checked:
+    """Asks before each batch and evaluation whether to go on, and passes all on.
+
+    Parameters
+    ----------
+    inner : Progress
+        Who looks on.
+    check : callable
+        Raises if the run is not ours any more; cheap.
+    """
+
+    def __init__(self, inner: Progress, check: Callable[[], None]) -> None:
+        self._inner = inner
+        self._check = check
+        self.pipeline = inner.pipeline
+        self.position = inner.position
+        self.trigger = inner.trigger
+        self.epoch = inner.epoch
+        self.done = inner.done
+
+    def batch(self, done: int, total: int, /) -> None:
+        """Ask, and pass it on."""
+        self._check()
+        self._inner.batch(done, total)
+
+    def evaluate(self, done: int, total: int, /) -> None:
+        """Ask, and pass it on."""
+        self._check()
+        self._inner.evaluate(done, total)

@@ -28,7 +28,7 @@ from modyn.pipelines.evaluate import Source, evaluate
 from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, canonical
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
-from modyn.pipelines.progress import Progress
+from modyn.pipelines.progress import Checked, Progress
 from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
 from modyn.pipelines.stream import Stream, check_labels
@@ -63,7 +63,6 @@ class Replay:
     def __init__(self, pipeline: "Pipeline", directory: Path, progress: Progress) -> None:
         self._pipeline = pipeline
         self._directory = directory
-        self._progress = progress
         self._clock = Stopwatch()
         self._make_model = maker(pipeline.model, allow=pipeline.allow)
         self._description = pipeline.describe()
@@ -75,6 +74,7 @@ class Replay:
         self._stream: Stream
         self._backend = backend_of(pipeline, directory)
         self._ledger = self._backend.ledger
+        self._progress = Checked(progress, self._backend.check)
         self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
 
     def __enter__(self) -> Self:

@@ -195,8 +195,10 @@ class Run:
         ------
         ValueError
             When signals were not recorded, or nothing was trained at that trigger.
+        KeyError
+            When somebody has removed them.
         CorruptError
-            When they are damaged.
+            When they are damaged, or rows are missing.
         """
         if not self._content.identity["config"]["training"].get("signals"):
             raise ValueError(f"{self.path}: the run has no signals: training.signals names none")
@@ -207,8 +209,18 @@ class Run:
             raise ValueError(
                 f"{self.path}: nothing was trained at trigger {trigger}; {trained} are"
             )
-        found = SignalFiles(self.path / rundir.SIGNALS).read(trigger, names)
+        found = self._read_signals(trigger, names)
         return found if dataset is None else found.where(~of_keys(dataset.erased, found.keys))
+
+    def _read_signals(self, trigger: int, names: Sequence[str] | None) -> Signals:
+        url = rundir.metadata_url(self.path)
+        if url is None:
+            return SignalFiles(self.path / rundir.SIGNALS).read(trigger, names)
+        from modyn.metadata import signals
+        from modyn.metadata.database import Database
+
+        with Database(url) as database:
+            return signals.read(database, database.pipeline_id(self.name), trigger, names)
 
     def score(self, metric: str, kind: str = "active", **which: Any) -> float | None:
         """Return the mean of a composite over its windows, each counting as its samples do."""

@@ -1,4 +1,4 @@
-"""The code of docs/policies.md and of the notebook on policies runs from top to bottom."""
+"""The code of docs/policies.md, docs/signals.md and the notebook on policies runs as it stands."""
 
 from __future__ import annotations
 
@@ -31,14 +31,21 @@ def run(code: str, directory: Path) -> str:
     return done.stdout
 
 
-def test_the_code_of_the_page_runs(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "policies.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(
+    ("page", "count", "line"),
+    [
+        ("policies.md", 7, "check_trigger(EveryLabelSeen"),
+        ("signals.md", 5, "check_selection(Hardest"),
+    ],
+)
+def test_the_code_of_the_page_runs(page: str, count: int, line: str, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
     run("".join(blocks), tmp_path)
 
-    assert len(blocks) >= 7
-    assert "check_trigger(EveryLabelSeen" in "".join(blocks)
+    assert len(blocks) >= count
+    assert line in "".join(blocks)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)

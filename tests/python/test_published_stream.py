@@ -204,9 +204,7 @@ def test_who_lost_the_lease_writes_no_stream(tmp_path, database, layout):
     fence = "SELECT 1 FROM modyn.pipelines WHERE id = $1 AND token = $2 FOR KEY SHARE"
 
     with pytest.raises(FencedError):
-        stream_of(
-            samples, number, "time", None, None, 600, fence=(fence, (str(number), "7"), 1)
-        )
+        stream_of(samples, number, "time", None, None, 600, fence=(fence, (str(number), "7"), 1))
 
     assert database.fetch("SELECT count(*) FROM modyn.streams") == [(0,)]
 
