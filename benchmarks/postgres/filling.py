@@ -143,7 +143,7 @@ def line_of(site: Site, layout: str, section: Section, *, unlogged: bool = False
         Bar("modyn", "psycopg, write_row", 1.0, always=True),
         Bar("modyn", "SQLAlchemy", 1.0, always=True),
     ]
-    samples = make_samples(site.size(SAMPLES[layout], 1 << 17))
+    samples = make_samples(site.size(SAMPLES[layout], 1 << 16))
     with site.database("filling") as url:
         prepare_schema(url)
         ground = Ground(url, LAYOUTS[layout], samples, unlogged)
@@ -170,10 +170,9 @@ def chart_of(section: Section) -> Chart:
 def measure_rows(site: Site) -> Section:
     """Measure rows, logged with all rivals and unlogged without."""
     section = Section("M1", "Samples into Postgres, a row for each", ABOUT_ROWS)
-    section.lines = [
-        line_of(site, "rows", section),
-        line_of(site, "rows", section, unlogged=True),
-    ]
+    section.lines = [line_of(site, "rows", section)]
+    if not site.quick:
+        section.lines.append(line_of(site, "rows", section, unlogged=True))
     section.charts = [chart_of(section)]
     section.notes = [rivals.versions()]
     return section

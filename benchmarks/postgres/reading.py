@@ -280,7 +280,7 @@ def everybody(ground: Ground) -> dict[str, Callable[[], Way]]:
 
 def lines_of(site: Site, layout: str, section: Section) -> list[Outcome]:
     """Measure one layout: all, and a range."""
-    samples = make_samples(site.size(SAMPLES[layout], 1 << 17))
+    samples = make_samples(site.size(SAMPLES[layout], 1 << 16))
     lines = []
     with site.database("reading") as url:
         prepare_schema(url)
