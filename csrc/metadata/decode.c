@@ -86,10 +86,11 @@ new_column(const mdn_decode_field *field, uint64_t capacity,
 {
     bool bytea = field->type == MDN_DECODE_BYTEA;
 
+    out->value_size = size_of(field->type);
     if (bytea)
         out->starts = calloc(capacity + 1, sizeof *out->starts);
     else
-        out->values = malloc(capacity * size_of(field->type));
+        out->values = malloc(capacity * out->value_size);
     if (field->nullable)
         out->nulls = malloc(capacity);
     if ((bytea ? (void *)out->starts : out->values) == NULL
