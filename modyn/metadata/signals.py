@@ -370,7 +370,11 @@ def read(
             f"{partition.table}: {count} rows, and {found.row_count} were committed; "
             "an unlogged table is empty after a crash of the server"
         )
-    return sorted_signals(rows, trigger)
+    signals = sorted_signals(rows, trigger)
+    same = (signals.keys[1:] == signals.keys[:-1]) & (signals.epoch[1:] == signals.epoch[:-1])
+    if same.any():
+        raise CorruptError(f"{partition.table}: a row is there twice, and another one is not")
+    return signals
 
 
 def _gather(
