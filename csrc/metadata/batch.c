@@ -180,6 +180,10 @@ commit(batch *self, mdn_error *err)
     mdn_postgres_outcome outcome;
     mdn_status st;
 
+    /* COMMIT would be answered with COMMIT here, too. */
+    if (mdn_postgres_state(self->pg) != MDN_POSTGRES_INSIDE)
+        return mdn_fail(err, MDN_DATABASE,
+                        "a statement of the batch has ended its transaction");
     self->committing = true;
     st = mdn_postgres_exec(self->pg, "COMMIT", NULL, 0, &self->patience,
                            &outcome, err);

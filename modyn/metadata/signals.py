@@ -23,11 +23,11 @@ import numpy.typing as npt
 
 from modyn.errors import CorruptError
 from modyn.metadata.fence import Fence
+from modyn.postgres import Connection, Copy, Statement
 from modyn.signals import Recording, Rows, Signals, check_names, dtypes, sorted_signals
 
 if TYPE_CHECKING:
     from modyn.metadata.database import Database
-    from modyn.postgres import Connection, Copy, Statement
 
 __all__ = ["PostgresSignals", "erase", "read"]
 
@@ -157,7 +157,7 @@ class PostgresWriter:
 
     def __init__(
         self,
-        connection: "Connection",
+        connection: Connection,
         fence: Fence,
         recording: Recording,
         *,
@@ -203,7 +203,7 @@ class PostgresWriter:
         copy = f"COPY {self._partition.table} ({listed}) FROM STDIN (FORMAT binary)"
         self._batch(
             f"{self._partition.batches}{self._recording.model}/{self._chunks}",
-            copies=[(copy, tuple(columns), len(rows))],
+            copies=[Copy(copy, tuple(columns), len(rows))],
         )
         self._chunks += 1
         self._rows += len(rows)
@@ -220,9 +220,9 @@ class PostgresWriter:
         self._batch(
             done,
             after=[
-                (_FORGET_BATCHES, (f"{self._partition.batches}%", done), None),
+                Statement(_FORGET_BATCHES, (f"{self._partition.batches}%", done)),
                 self._partition.attach,
-                (_RECORD, values, 1),
+                Statement(_RECORD, values, 1),
             ],
         )
         self._connection.close()
@@ -242,19 +242,19 @@ class PostgresWriter:
             f"CREATE TABLE modyn.signals_p{pipeline} PARTITION OF modyn.signals "
             f"FOR VALUES IN ({pipeline}) PARTITION BY LIST (trigger)"
         )
-        self._batch(f"signals/{pipeline}", after=[(statement, (), None)])
+        self._batch(f"signals/{pipeline}", after=[Statement(statement)])
 
     def _batch(
         self,
         batch_id: str,
         *,
-        before: "Sequence[Statement]" = (),
-        copies: "Sequence[Copy]" = (),
-        after: "Sequence[Statement]" = (),
+        before: Sequence[Statement] = (),
+        copies: Sequence[Copy] = (),
+        after: Sequence[Statement] = (),
     ) -> None:
         self._connection.batch(
             batch_id,
-            before=[self._fence.statement, *before],
+            before=[Statement(*self._fence.statement), *before],
             copies=copies,
             after=after,
             retry_seconds=self._retry_seconds,
@@ -282,46 +282,35 @@ class Partition(NamedTuple):
         """What the names of the batches that write it begin with."""
         return f"signals/{self.pipeline}/{self.trigger}/"
 
-    def forget(self, this_batch: str) -> Iterator["Statement"]:
+    def forget(self, this_batch: str) -> Iterator[Statement]:
         """Remove what there is of the trigger, whole or not."""
-        yield _FORGET_BATCHES, (f"{self.batches}%", this_batch), None
-        yield _FORGET, self.place, None
-        yield f"DROP TABLE IF EXISTS {self.table}", (), None
+        yield Statement(_FORGET_BATCHES, (f"{self.batches}%", this_batch))
+        yield Statement(_FORGET, self.place)
+        yield Statement(f"DROP TABLE IF EXISTS {self.table}")
 
-    def make(self, modulus: int, unlogged: bool) -> Iterator["Statement"]:
+    def make(self, modulus: int, unlogged: bool) -> Iterator[Statement]:
         """Make the table and its leaves; so that attaching it needs no scan."""
         kind = "UNLOGGED " if unlogged else ""
-        yield (
-            (
-                f"CREATE TABLE {self.table} ("
-                f"pipeline integer NOT NULL DEFAULT {self.pipeline} "
-                f"CHECK (pipeline = {self.pipeline}), "
-                f"trigger bigint NOT NULL DEFAULT {self.trigger} "
-                f"CHECK (trigger = {self.trigger}), "
-                "key bigint NOT NULL, epoch integer NOT NULL, loss real, gradient_norm real, "
-                "prediction real, forgetting integer) PARTITION BY HASH (key)"
-            ),
-            (),
-            None,
+        yield Statement(
+            f"CREATE TABLE {self.table} ("
+            f"pipeline integer NOT NULL DEFAULT {self.pipeline} "
+            f"CHECK (pipeline = {self.pipeline}), "
+            f"trigger bigint NOT NULL DEFAULT {self.trigger} CHECK (trigger = {self.trigger}), "
+            "key bigint NOT NULL, epoch integer NOT NULL, loss real, gradient_norm real, "
+            "prediction real, forgetting integer) PARTITION BY HASH (key)"
         )
         for i in range(modulus):
-            yield (
-                (
-                    f"CREATE {kind}TABLE {self.table}_h{i} PARTITION OF {self.table} "
-                    f"FOR VALUES WITH (MODULUS {modulus}, REMAINDER {i})"
-                ),
-                (),
-                None,
+            yield Statement(
+                f"CREATE {kind}TABLE {self.table}_h{i} PARTITION OF {self.table} "
+                f"FOR VALUES WITH (MODULUS {modulus}, REMAINDER {i})"
             )
 
     @property
-    def attach(self) -> "Statement":
+    def attach(self) -> Statement:
         """Let the table be seen as part of the whole."""
-        return (
+        return Statement(
             f"ALTER TABLE modyn.signals_p{self.pipeline} ATTACH PARTITION {self.table} "
-            f"FOR VALUES IN ({self.trigger})",
-            (),
-            None,
+            f"FOR VALUES IN ({self.trigger})"
         )
 
 
@@ -380,7 +369,7 @@ def read(
 
 
 def _gather(
-    connection: "Connection", partition: Partition, found: _Set, names: tuple[str, ...]
+    connection: Connection, partition: Partition, found: _Set, names: tuple[str, ...]
 ) -> Rows:
     """Return the rows of all leaves, in any order."""
     room = found.row_count

@@ -104,8 +104,7 @@ class PostgresLedger:
                 return
             cursor.executemany(_IDENTIFY, rows)
 
-        self._lease.check()
-        self._database.run(begin)
+        self._commit(begin)
         self._new = False
 
     def identity(self) -> dict[str, Any]:
@@ -184,8 +183,13 @@ class PostgresLedger:
             write(cursor)
             cursor.execute(_WRITTEN, (written, self._pipeline))
 
+        self._commit(attempt)
+
+    def _commit(self, attempt: Callable[["Cursor[Any]"], None]) -> None:
+        """Attempt it for as long as nobody else may take over."""
         self._lease.check()
-        self._database.run(attempt)
+        seconds = min(self._lease.seconds, self._database.retry_seconds)
+        self._database.run(attempt, retry_seconds=seconds)
 
     def _read(self, read: "Callable[[Cursor[Any], int], T]") -> T:
         return self._database.run(lambda cursor: read(cursor, self._pipeline), read_only=True)

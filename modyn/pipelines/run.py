@@ -48,9 +48,13 @@ class Run:
             When its ledger is damaged or of a version not known here.
         """
         path = Path(directory)
-        content = ledger_sqlite.read(path)
+        url = rundir.metadata_url(path)
+        content = None if url is not None else ledger_sqlite.read(path)
         text = (path / rundir.CONFIG).read_bytes()
-        return cls(path, strict_yaml.load(text, str(path / rundir.CONFIG)), content)
+        config = strict_yaml.load(text, str(path / rundir.CONFIG))
+        if content is None:
+            content = _in_database(str(url), config["pipeline"]["name"])
+        return cls(path, config, content)
 
     @property
     def name(self) -> str:
@@ -316,6 +320,14 @@ class Run:
             raise ValueError(f"no windows of a dataset {dataset!r}")
         handler = of_dataset[0][1].handler if handler is None else handler
         return [(i, window) for i, window in of_dataset if window.handler == handler]
+
+
+def _in_database(url: str, name: str) -> Content:
+    from modyn.metadata.database import Database
+    from modyn.pipelines import ledger_postgres
+
+    with Database(url) as database:
+        return ledger_postgres.read(database, name)
 
 
 def _place(window: WindowRow) -> tuple[str, int, int]:

@@ -7,8 +7,7 @@ import pytest
 
 from tests.reference import copy_in
 
-pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
-from modyn import _postgres
+_postgres = pytest.importorskip("modyn._postgres", reason="modyn was built without libpq")
 
 TYPES = {
     "q": np.int64,
