@@ -82,7 +82,8 @@ class Parts:
         check = f"{self.owner} = {self.id} AND {at} >= {first} AND {at} < {end}"
         sql = (
             f"CREATE {kind} {self.leaf(number)} "
-            f"(LIKE {self.name} INCLUDING DEFAULTS INCLUDING STORAGE, CONSTRAINT bounds CHECK ({check}))"
+            f"(LIKE {self.name} INCLUDING DEFAULTS INCLUDING STORAGE, "
+            f"CONSTRAINT bounds CHECK ({check}))"
         )
         return Statement(sql)
 
