@@ -294,11 +294,12 @@ class Partition(NamedTuple):
         kind = "UNLOGGED " if unlogged else ""
         yield Statement(
             f"CREATE TABLE {self.table} ("
+            f"trigger bigint NOT NULL DEFAULT {self.trigger} CHECK (trigger = {self.trigger}), "
+            "key bigint NOT NULL, "
             f"pipeline integer NOT NULL DEFAULT {self.pipeline} "
             f"CHECK (pipeline = {self.pipeline}), "
-            f"trigger bigint NOT NULL DEFAULT {self.trigger} CHECK (trigger = {self.trigger}), "
-            "key bigint NOT NULL, epoch integer NOT NULL, loss real, gradient_norm real, "
-            "prediction real, forgetting integer) PARTITION BY HASH (key)"
+            "epoch integer NOT NULL, loss real, gradient_norm real, prediction real, "
+            "forgetting integer) PARTITION BY HASH (key)"
         )
         for i in range(modulus):
             yield Statement(
