@@ -105,10 +105,12 @@ def legend(kinds: Sequence[str]) -> list[str]:
     return parts
 
 
-def scale_of(values: Sequence[float], ends: Sequence[float], left: float) -> Scale:
+def scale_of(
+    values: Sequence[float], ends: Sequence[float], left: float, *, linear: bool = False
+) -> Scale:
     """Return a scale for the bars of these values, with room for the ends of their ranges."""
     high, low = max(ends), min(value for value in values if value > 0)
-    if high / low > LOG_FROM:
+    if high / low > LOG_FROM and not linear:
         least = 10.0 ** math.floor(math.log10(min(low, *(end for end in ends if end > 0)) / 1.3))
         return Scale(least, high * 1.1, True, left, WIDTH - RIGHT)
     step = nice(high / 5)
@@ -134,7 +136,8 @@ def bars(chart: dict[str, Any]) -> str:
     marks = [mark for _, group in chart["groups"] for mark in group]
     ends = [mark[key] for mark in marks for key in ("value", "low", "high") if mark[key]]
     left = max(LEFT, 28 + 7.9 * max(len(mark["name"]) for mark in marks))
-    scale = scale_of([mark["value"] for mark in marks], ends, left)
+    values, linear = [mark["value"] for mark in marks], chart.get("linear", False)
+    scale = scale_of(values, ends, left, linear=linear)
     parts: list[str] = []
     y = float(TOP)
     for name, group in chart["groups"]:

@@ -56,6 +56,7 @@ class Chart:
     title: str
     unit: str
     groups: list[tuple[str, list[Mark]]]
+    linear: bool = False  # also where the slowest is far behind
 
 
 @dataclass(frozen=True)

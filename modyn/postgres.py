@@ -31,6 +31,7 @@ __all__ = [
     "Copy",
     "DatabaseError",
     "FencedError",
+    "Reader",
     "Statement",
     "libpq_version",
     "parse_conninfo",
@@ -201,6 +202,34 @@ class Connection:
             retry_seconds,
         )
 
+    def read(self, sql: str, types: str, *, block_rows: int = 65_536) -> Reader:
+        """Read the rows of a COPY as columns, in blocks, in bounded memory.
+
+        The connection serves nothing else until the reader has come to its end or is closed.
+        Nothing is tried again: what was not read, nobody has.
+
+        Parameters
+        ----------
+        sql : str
+            ``COPY t (a, b) TO STDOUT (FORMAT binary)``, or of a query in place of the table.
+        types : str
+            One letter per column: ``q`` int8, ``Q`` int8 as uint64, ``i`` int4, ``d`` float8,
+            ``f`` float4, ``?`` boolean, ``y`` bytea. A ``0`` behind it where there may be NULL:
+            ``"qd0"``; elsewhere a NULL is an error.
+        block_rows : int
+            Rows of a block, at least 1. Large values of bytea make it shorter.
+
+        Raises
+        ------
+        DatabaseError
+            The server refused, or the connection is lost.
+        ValueError
+            `types` cannot be understood.
+        """
+        if block_rows < 1:
+            raise ValueError(f"block_rows must be at least 1, got {block_rows}")
+        return Reader(_postgres.Reader(self._core, sql, types, block_rows), types)
+
     def cancel(self) -> None:
         """End the call under way in another thread within 200 ms, with DatabaseError.
 
@@ -210,6 +239,50 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection, any number of times; a call under way elsewhere is cancelled."""
+        self._core.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Reader:
+    """Columns of the rows that a server sends; made by `Connection.read`.
+
+    An iterator over tuples with one entry per column: an array (a masked one where NULL was
+    allowed), or for bytea a list of bytes and None. Also a context manager, which leaves the rest
+    unread.
+    """
+
+    def __init__(self, core: _postgres.Reader, types: str) -> None:
+        self._core = core
+        self._types = types.replace("0", "")
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> tuple[Any, ...]:
+        """Return the next block.
+
+        Raises
+        ------
+        DatabaseError
+            The server stopped, or the connection is lost.
+        CorruptError
+            What the server sends are not such columns.
+        """
+        columns = next(self._core)
+        return tuple(map(_array, self._types, columns))
+
+    def close(self) -> None:
+        """Leave the rest unread, any number of times; the connection is free again."""
         self._core.close()
 
     def __enter__(self) -> Self:
@@ -315,3 +388,16 @@ def _column(column: Column, rows: int) -> tuple[str, Any, Any]:
         column = np.ma.getdata(column)
     values = np.ascontiguousarray(column, dtype=column.dtype.newbyteorder("="))
     return code, values, nulls
+
+
+def _array(code: str, column: bytearray | tuple[bytearray, bytearray] | list[bytes | None]) -> Any:
+    """Return a column as the reader's user sees it."""
+    if isinstance(column, list):
+        return column
+    values, nulls = column if isinstance(column, tuple) else (column, None)
+    array = np.frombuffer(values, dtype=np.dtype(code))
+    if code == "Q" and len(array) and array.view(np.int64).min() < 0:
+        raise DatabaseError("a column that was to be read as uint64 holds a negative number")
+    if nulls is None:
+        return array
+    return np.ma.MaskedArray(array, mask=np.frombuffer(nulls, dtype=np.bool_))

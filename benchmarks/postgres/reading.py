@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,10 +33,11 @@ filters. The floor takes what comes with PQgetCopyData and frees it unread. `mod
 (`modyn.postgres.Connection.read`) makes columns of it: arrays of 65,536 rows, and of blocks the
 bytes of each. `modyn Source` is what selection policies and pipelines read: blocks of samples
 (key, timestamp, label) in order of their positions, each checked against the one that is due; from
-rows and from blocks it gives the same. psql writes to /dev/null. `psycopg, unpacked` joins what
-comes and has NumPy make columns of it; ADBC makes an Arrow table; psycopg and asyncpg make a
-tuple of Python for each row, of a leaf that is an eighth as long. Columns are compared with the
-truth each time, and of the floor the number of bytes."""
+rows and from blocks it gives the same. Both hand out one block after the other, and nobody keeps
+them. psql writes to /dev/null. `psycopg, unpacked` joins what comes and has NumPy make columns of
+it; ADBC makes an Arrow table; psycopg and asyncpg make a tuple of Python for each row, of a leaf
+that is an eighth as long. Columns are compared with the truth each time, ours when they are read
+once more, and of the floor the number of bytes."""
 
 SAMPLES = {"rows": 4 << 20, "blocks": 16 << 20}
 SHARE = 1 / 8  # of leaf 2, for who makes objects of rows
@@ -137,19 +138,22 @@ def read(ground: Ground) -> Way:
     connection = Connection(ground.url)
     types = TYPES[ground.layout.name]
 
-    def run(count: int) -> list[Any]:
-        return list(connection.read(ground.copy(), types))
+    def run(count: int) -> int:
+        blocks = connection.read(ground.copy(), types)
+        return sum(len(columns[0]) for columns in blocks)
 
-    def check(count: int, left: list[Any]) -> None:
-        columns = joined([block[:4] for block in left])
+    def check(count: int, left: int) -> None:
+        assert left == ground.layout.count(ground.wanted)
+        blocks = list(connection.read(ground.copy(), types))
         if not isinstance(ground.layout, Blocks):
-            ground.check_columns(count, columns[:3])
+            ground.check_columns(count, joined(blocks))
             return
+        first, counts = joined([columns[:2] for columns in blocks])
         times, labels = (
-            np.concatenate([np.frombuffer(part, "<i8") for block in left for part in block[at]])
+            np.concatenate([np.frombuffer(part, "<i8") for block in blocks for part in block[at]])
             for at in (4, 5)
         )
-        keys = np.repeat(columns[0], columns[1]) + (np.arange(len(times)) % BLOCK)
+        keys = np.repeat(first, counts) + (np.arange(len(times)) % BLOCK)
         ground.check_columns(count, (keys, times, labels))
 
     return Way(run, check, kind="ours", close=connection.close)
@@ -158,7 +162,6 @@ def read(ground: Ground) -> Way:
 def source(ground: Ground) -> Way:
     """modyn.metadata.source.Source, by way of candidates."""
     from modyn.metadata.source import Source
-
     from modyn.sampling import Candidates
 
     part = (leaf_name(1), 0, len(ground.samples), 0)
@@ -166,12 +169,15 @@ def source(ground: Ground) -> Way:
         ground.url, parts=[part], layout=ground.layout.name, position="key", has_labels=True
     )
 
-    def run(count: int) -> list[Any]:
-        candidates = Candidates.from_source(stream, first=ground.first, last=ground.last)
-        return [(b.keys, b.timestamps, b.labels) for b in candidates.blocks()]
+    def blocks() -> Iterator[Any]:
+        return Candidates.from_source(stream, first=ground.first, last=ground.last).blocks()
 
-    def check(count: int, left: list[Any]) -> None:
-        ground.check_columns(count, joined(left))
+    def run(count: int) -> int:
+        return sum(len(block.keys) for block in blocks())
+
+    def check(count: int, left: int) -> None:
+        assert left == count
+        ground.check_columns(count, joined([(b.keys, b.timestamps, b.labels) for b in blocks()]))
 
     return Way(run, check, kind="ours")
 
@@ -274,7 +280,7 @@ def everybody(ground: Ground) -> dict[str, Callable[[], Way]]:
 
 def lines_of(site: Site, layout: str, section: Section) -> list[Outcome]:
     """Measure one layout: all, and a range."""
-    samples = make_samples(site.size(SAMPLES[layout], 1 << 17))
+    samples = make_samples(site.size(SAMPLES[layout], 1 << 16))
     lines = []
     with site.database("reading") as url:
         prepare_schema(url)

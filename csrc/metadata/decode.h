@@ -39,7 +39,8 @@ typedef struct {
 
 /* One column of a block, owned by the block. */
 typedef struct {
-    void *values;     /* capacity of them; NULL for bytea */
+    void *values; /* capacity of them; NULL for bytea */
+    uint32_t value_size;
     uint64_t *starts; /* bytea, capacity + 1: value i is bytes starts[i] .. */
     uint8_t *bytes;   /* .. starts[i + 1] - 1 of these */
     uint64_t bytes_room;

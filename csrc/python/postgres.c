@@ -204,7 +204,7 @@ module_exec(PyObject *module)
         return -1;
     if (mdn_pypg_add_connection(module, state) < 0)
         return -1;
-    return mdn_pypg_add_source(module);
+    return mdn_pypg_add_source(module) < 0 ? -1 : mdn_pypg_add_reader(module);
 }
 
 static int

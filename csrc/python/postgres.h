@@ -92,5 +92,6 @@ PyObject *mdn_pypg_encode(PyObject *module, PyObject *args);
 
 int mdn_pypg_add_connection(PyObject *module, mdn_pypg_state *state);
 int mdn_pypg_add_source(PyObject *module);
+int mdn_pypg_add_reader(PyObject *module);
 
 #endif

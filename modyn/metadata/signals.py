@@ -21,18 +21,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from modyn.errors import CorruptError
+from modyn.errors import CorruptError, DatabaseError
 from modyn.metadata.fence import Fence
+from modyn.postgres import Connection, Copy, Statement
 from modyn.signals import Recording, Rows, Signals, check_names, dtypes, sorted_signals
 
 if TYPE_CHECKING:
     from modyn.metadata.database import Database
-    from modyn.postgres import Connection, Copy, Statement
 
 __all__ = ["PostgresSignals", "erase", "read"]
 
 MODULUS = 16
 KEYS_AT_ONCE = 2**20  # of erased samples in one transaction
+ATTEMPTS = 5  # at reading, each after the server has answered
 
 _FORGET_BATCHES = "DELETE FROM modyn.batches WHERE id LIKE $1 AND id <> $2"
 _FORGET = "DELETE FROM modyn.signal_sets WHERE pipeline = $1 AND trigger = $2"
@@ -157,7 +158,7 @@ class PostgresWriter:
 
     def __init__(
         self,
-        connection: "Connection",
+        connection: Connection,
         fence: Fence,
         recording: Recording,
         *,
@@ -203,7 +204,7 @@ class PostgresWriter:
         copy = f"COPY {self._partition.table} ({listed}) FROM STDIN (FORMAT binary)"
         self._batch(
             f"{self._partition.batches}{self._recording.model}/{self._chunks}",
-            copies=[(copy, tuple(columns), len(rows))],
+            copies=[Copy(copy, tuple(columns), len(rows))],
         )
         self._chunks += 1
         self._rows += len(rows)
@@ -220,9 +221,9 @@ class PostgresWriter:
         self._batch(
             done,
             after=[
-                (_FORGET_BATCHES, (f"{self._partition.batches}%", done), None),
+                Statement(_FORGET_BATCHES, (f"{self._partition.batches}%", done)),
                 self._partition.attach,
-                (_RECORD, values, 1),
+                Statement(_RECORD, values, 1),
             ],
         )
         self._connection.close()
@@ -242,19 +243,19 @@ class PostgresWriter:
             f"CREATE TABLE modyn.signals_p{pipeline} PARTITION OF modyn.signals "
             f"FOR VALUES IN ({pipeline}) PARTITION BY LIST (trigger)"
         )
-        self._batch(f"signals/{pipeline}", after=[(statement, (), None)])
+        self._batch(f"signals/{pipeline}", after=[Statement(statement)])
 
     def _batch(
         self,
         batch_id: str,
         *,
-        before: "Sequence[Statement]" = (),
-        copies: "Sequence[Copy]" = (),
-        after: "Sequence[Statement]" = (),
+        before: Sequence[Statement] = (),
+        copies: Sequence[Copy] = (),
+        after: Sequence[Statement] = (),
     ) -> None:
         self._connection.batch(
             batch_id,
-            before=[self._fence.statement, *before],
+            before=[Statement(*self._fence.statement), *before],
             copies=copies,
             after=after,
             retry_seconds=self._retry_seconds,
@@ -282,46 +283,35 @@ class Partition(NamedTuple):
         """What the names of the batches that write it begin with."""
         return f"signals/{self.pipeline}/{self.trigger}/"
 
-    def forget(self, this_batch: str) -> Iterator["Statement"]:
+    def forget(self, this_batch: str) -> Iterator[Statement]:
         """Remove what there is of the trigger, whole or not."""
-        yield _FORGET_BATCHES, (f"{self.batches}%", this_batch), None
-        yield _FORGET, self.place, None
-        yield f"DROP TABLE IF EXISTS {self.table}", (), None
+        yield Statement(_FORGET_BATCHES, (f"{self.batches}%", this_batch))
+        yield Statement(_FORGET, self.place)
+        yield Statement(f"DROP TABLE IF EXISTS {self.table}")
 
-    def make(self, modulus: int, unlogged: bool) -> Iterator["Statement"]:
+    def make(self, modulus: int, unlogged: bool) -> Iterator[Statement]:
         """Make the table and its leaves; so that attaching it needs no scan."""
         kind = "UNLOGGED " if unlogged else ""
-        yield (
-            (
-                f"CREATE TABLE {self.table} ("
-                f"pipeline integer NOT NULL DEFAULT {self.pipeline} "
-                f"CHECK (pipeline = {self.pipeline}), "
-                f"trigger bigint NOT NULL DEFAULT {self.trigger} "
-                f"CHECK (trigger = {self.trigger}), "
-                "key bigint NOT NULL, epoch integer NOT NULL, loss real, gradient_norm real, "
-                "prediction real, forgetting integer) PARTITION BY HASH (key)"
-            ),
-            (),
-            None,
+        yield Statement(
+            f"CREATE TABLE {self.table} ("
+            f"pipeline integer NOT NULL DEFAULT {self.pipeline} "
+            f"CHECK (pipeline = {self.pipeline}), "
+            f"trigger bigint NOT NULL DEFAULT {self.trigger} CHECK (trigger = {self.trigger}), "
+            "key bigint NOT NULL, epoch integer NOT NULL, loss real, gradient_norm real, "
+            "prediction real, forgetting integer) PARTITION BY HASH (key)"
         )
         for i in range(modulus):
-            yield (
-                (
-                    f"CREATE {kind}TABLE {self.table}_h{i} PARTITION OF {self.table} "
-                    f"FOR VALUES WITH (MODULUS {modulus}, REMAINDER {i})"
-                ),
-                (),
-                None,
+            yield Statement(
+                f"CREATE {kind}TABLE {self.table}_h{i} PARTITION OF {self.table} "
+                f"FOR VALUES WITH (MODULUS {modulus}, REMAINDER {i})"
             )
 
     @property
-    def attach(self) -> "Statement":
+    def attach(self) -> Statement:
         """Let the table be seen as part of the whole."""
-        return (
+        return Statement(
             f"ALTER TABLE modyn.signals_p{self.pipeline} ATTACH PARTITION {self.table} "
-            f"FOR VALUES IN ({self.trigger})",
-            (),
-            None,
+            f"FOR VALUES IN ({self.trigger})"
         )
 
 
@@ -359,47 +349,48 @@ def read(
     DatabaseError
         When the server refuses, or stays away.
     """
-    found = _find(database, pipeline, trigger)
-    with database.bulk() as connection:
-        while found is not None:
-            wanted = found.names if names is None else tuple(names)
-            check_names(wanted, found.names)
-            rows = _gather(connection, Partition(pipeline, trigger), found, wanted)
-            again = _find(database, pipeline, trigger)
-            if again == found:  # else samples were erased, or it was trained again
-                break
-            found = again
-    if found is None:
-        raise KeyError(f"no signals of trigger {trigger} of pipeline {pipeline} in {database.url}")
-    if len(rows) != found.row_count:
+    partition, attempts = Partition(pipeline, trigger), 0
+    while True:
+        found = _find(database, pipeline, trigger)  # which waits for a server that was lost
+        if found is None:
+            raise KeyError(f"no signals of trigger {trigger} of pipeline {pipeline}")
+        wanted = found.names if names is None else tuple(names)
+        check_names(wanted, found.names)
+        attempts += 1
+        try:
+            rows, count = _gather(database, partition, found, wanted)
+        except DatabaseError:
+            if attempts >= ATTEMPTS:
+                raise
+            continue
+        if _find(database, pipeline, trigger) == found:
+            break  # else samples were erased meanwhile, or it was trained again
+    if count != found.row_count:
         raise CorruptError(
-            f"{Partition(pipeline, trigger).table}: {len(rows)} of the {found.row_count} rows "
-            "that were written; an unlogged table is empty after a crash of the server"
+            f"{partition.table}: {count} rows, and {found.row_count} were committed; "
+            "an unlogged table is empty after a crash of the server"
         )
     return sorted_signals(rows, trigger)
 
 
 def _gather(
-    connection: "Connection", partition: Partition, found: _Set, names: tuple[str, ...]
-) -> Rows:
-    """Return the rows of all leaves, in any order."""
-    room = found.row_count
+    database: "Database", partition: Partition, found: _Set, names: tuple[str, ...]
+) -> tuple[Rows, int]:
+    """Return the rows of all leaves in any order, and how many there are, which may be more."""
     types = {"key": np.dtype(np.uint64), "epoch": np.dtype(np.int32)}
     types |= dtypes(names, classes=found.classes)
-    columns = {name: np.empty(room, dtype) for name, dtype in types.items()}
+    columns = {name: np.empty(found.row_count, dtype) for name, dtype in types.items()}
     codes = "Qi" + "".join("i" if name == "forgetting" else "f" for name in names)
     listed, count = ", ".join(types), 0
-    for i in range(found.leaf_count):
-        copy = f"COPY {partition.table}_h{i} ({listed}) TO STDOUT (FORMAT binary)"
-        for block in connection.read(copy, codes):
-            end = count + len(block[0])
-            if end > room:
-                raise CorruptError(f"{partition.table}: more than the {room} rows written")
-            for column, values in zip(columns.values(), block, strict=True):
-                column[count:end] = values
-            count = end
+    with database.bulk() as connection:
+        for i in range(found.leaf_count):
+            copy = f"COPY {partition.table}_h{i} ({listed}) TO STDOUT (FORMAT binary)"
+            for block in connection.read(copy, codes):
+                for column, values in zip(columns.values(), block, strict=True):
+                    column[count : count + len(values)] = values[: max(len(column) - count, 0)]
+                count += len(block[0])
     own = [columns.pop(name)[:count] for name in ("key", "epoch")]
-    return Rows(own[0], own[1], {name: column[:count] for name, column in columns.items()})
+    return Rows(own[0], own[1], {name: column[:count] for name, column in columns.items()}), count
 
 
 def erase(database: "Database", dataset_uuid: str, keys: npt.NDArray[np.uint64]) -> int:

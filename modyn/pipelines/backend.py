@@ -12,7 +12,7 @@ from modyn.pipelines.ledger import Ledger
 from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.pipelines.settings import Metadata
 from modyn.pipelines.signal_files import SignalFiles
-from modyn.pipelines.stream import Stream, keep, kept, stream_of
+from modyn.pipelines.stream import Stream, in_key_order, keep, kept, stream_of
 from modyn.signals import SignalStore
 from modyn.trainset import TrainingSet
 
@@ -97,7 +97,7 @@ class Embedded:
         path = self._directory / rundir.STREAM
         if not self.ledger.new:
             found = kept(path)
-            return found if found is not None else stream_of(self._pipeline, count)
+            return in_key_order(self._pipeline, count) if found is None else found
         stream = stream_of(self._pipeline, count)
         path.unlink(missing_ok=True)  # of a run that was killed before it began
         keep(stream, path)

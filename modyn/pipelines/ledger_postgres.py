@@ -104,8 +104,7 @@ class PostgresLedger:
                 return
             cursor.executemany(_IDENTIFY, rows)
 
-        self._lease.check()
-        self._database.run(begin)
+        self._commit(begin)
         self._new = False
 
     def identity(self) -> dict[str, Any]:
@@ -184,8 +183,13 @@ class PostgresLedger:
             write(cursor)
             cursor.execute(_WRITTEN, (written, self._pipeline))
 
+        self._commit(attempt)
+
+    def _commit(self, attempt: Callable[["Cursor[Any]"], None]) -> None:
+        """Attempt it for as long as nobody else may take over."""
         self._lease.check()
-        self._database.run(attempt)
+        seconds = min(self._lease.seconds, self._database.retry_seconds)
+        self._database.run(attempt, retry_seconds=seconds)
 
     def _read(self, read: "Callable[[Cursor[Any], int], T]") -> T:
         return self._database.run(lambda cursor: read(cursor, self._pipeline), read_only=True)
@@ -220,7 +224,7 @@ class PostgresLedger:
         )
 
 
-def read(database: Database, pipeline_name: str, *, retry_seconds: float = 0.0) -> Content:
+def read(database: Database, pipeline_name: str) -> Content:
     """Return the content of a pipeline's ledger.
 
     Raises
@@ -239,7 +243,7 @@ def read(database: Database, pipeline_name: str, *, retry_seconds: float = 0.0) 
         ).fetchone()
         return None if found is None else _content(cursor, found[0])
 
-    content = database.run(work, read_only=True, retry_seconds=retry_seconds)
+    content = database.run(work, read_only=True)
     if content is None:
         raise FileNotFoundError(f"{database.url}: no run of a pipeline {pipeline_name!r} there")
     return content

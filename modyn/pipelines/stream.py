@@ -110,6 +110,17 @@ def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     return Stream(count=length, order=keys, ascending=ascending)
 
 
+def in_key_order(pipeline: "Pipeline", count: int) -> Stream:
+    """Return the stream of a run of which no order was put down: all keys from 0 on.
+
+    Whether times ascend is not looked at again: a compaction takes those of erased samples away.
+    """
+    dataset = pipeline.dataset
+    keys = np.arange(count, dtype=np.uint64) if count < dataset.view.count else None
+    ascending = pipeline.order == "time" or _by_arrival(dataset, count, None, None)[1]
+    return Stream(count=count, order=keys, ascending=ascending)
+
+
 def bounds(pipeline: "Pipeline") -> tuple[int | None, int | None]:
     """Return the timestamps between which a pipeline follows its dataset, in the dataset's unit."""
     unit = pipeline.dataset.timestamp_unit

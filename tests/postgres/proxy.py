@@ -113,7 +113,7 @@ class Link:
                 return
             else:
                 self.server.sendall(data)
-            seen, tail = seen + len(data), data[-len(COMMIT) :]
+            seen, tail = seen + len(data), (tail + data)[1 - len(COMMIT) :]
 
     def _piecemeal(self, data: bytes, alone: int) -> None:
         for i in range(min(alone, len(data))):
