@@ -1,7 +1,9 @@
 /* postgres_stream.h - what a source in Postgres and its streams share.
  *
- *     postgres_source.c   the tables, the idle connections, how many are left
- *     postgres_stream.c   one pass over a range of positions */
+ *     postgres_tables.c   the tables, the idle connections, trying again
+ *     postgres_source.c   making a source, and how many samples it holds
+ *     postgres_stream.c   one pass over a range of positions
+ *     postgres_take.c     are its rows those that are due? */
 #ifndef MDN_METADATA_POSTGRES_STREAM_H
 #define MDN_METADATA_POSTGRES_STREAM_H
 
