@@ -255,7 +255,7 @@ def test_what_is_chosen_by_way_of_postgres_is_what_is_chosen_without(site, tmp_p
 
 
 def test_the_command_starts_a_server_and_writes_one_document(server, tmp_path):
-    command = [sys.executable, "-m", "benchmarks.metadata", "--quick", "--samples", "40000"]
+    command = [sys.executable, "-m", "benchmarks.metadata", "--quick", "--samples", "20"]
     given = [
         "--repetitions",
         "1",
