@@ -118,6 +118,7 @@ campaigns: setup $(addprefix build/c-plain/test_,sweep model every_damage)
 	$(BIN)/python -m tests.loader.training --runs 500 $(CAMPAIGN_seed)
 	$(BIN)/python -m tests.loader.memory --rounds 1000
 	$(BIN)/python -W ignore -m tests.loader.forks --cycles 1000
+	$(BIN)/python -m tests.postgres.faults --trials 2000 $(CAMPAIGN_seed)
 
 .PHONY: check-install
 check-install: setup

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
     from modyn.pipelines.run import Run
 
-MANIFEST, LEDGER, REPORT = "manifest", "ledger.sqlite", "report.html"
+MANIFEST, REPORT = "manifest", "report.html"
 NO_PLOTLY = "reports need plotly: pip install 'modyn[report]'"
 
 app = typer.Typer(
@@ -148,20 +148,21 @@ def report(
     debug: Debug = False,
 ) -> None:
     """Write DIR/report.html anew from what the runs in DIR recorded."""
-    from modyn.errors import CorruptError
+    from modyn.errors import CorruptError, DatabaseError
+    from modyn.pipelines import rundir
     from modyn.pipelines.run import Run
 
     with answers(debug):
         if not directory.is_dir():
             raise InputError(f"{directory}: there is no such folder")
-        if (directory / LEDGER).exists():
+        if rundir.is_run(directory):
             _write_reports([Run.open(directory)], None, needed=True)
             return
         runs = []
-        for path in sorted(directory.glob(f"*/{LEDGER}")):
+        for path in filter(rundir.is_run, sorted(directory.iterdir())):
             try:
-                runs.append(Run.open(path.parent))
-            except (OSError, ValueError, CorruptError) as error:
+                runs.append(Run.open(path))
+            except (OSError, ValueError, CorruptError, DatabaseError) as error:
                 complain(f"left out: {message(error)}")
         if not runs:
             raise InputError(f"{directory}: holds no runs")
@@ -174,16 +175,17 @@ def ls(
     debug: Debug = False,
 ) -> None:
     """List the datasets and runs in a folder, up to three folders deep."""
+    from modyn import listing
+    from modyn.pipelines import rundir
+
     with answers(debug):
         if not directory.is_dir():
             raise InputError(f"{directory}: there is no such folder")
         found = list(_walk(directory, depth=3))
         datasets = [path for path in found if (path / MANIFEST).exists()]
-        runs = [path for path in found if (path / LEDGER).exists()]
+        runs = [path for path in found if rundir.is_run(path)]
         if not found:
             typer.echo(f"{directory}: no datasets and no runs")
-        from modyn import listing
-
         if datasets:
             listing.print_datasets(datasets, directory)
         if runs:
@@ -328,7 +330,9 @@ def _write_reports(runs: Sequence["Run"], out: Path | None, needed: bool = False
 
 def _walk(directory: Path, depth: int) -> Iterator[Path]:
     """Yield the folders that are datasets or runs, in the order of their names."""
-    if (directory / MANIFEST).exists() or (directory / LEDGER).exists():
+    from modyn.pipelines import rundir
+
+    if (directory / MANIFEST).exists() or rundir.is_run(directory):
         yield directory
         return
     if depth == 0:

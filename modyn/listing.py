@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from modyn.dates import moment
-from modyn.errors import CorruptError
+from modyn.errors import CorruptError, DatabaseError
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
@@ -71,21 +71,36 @@ def print_datasets(paths: Iterable[Path], folder: Path) -> None:
 
 def print_runs(paths: Iterable[Path], folder: Path) -> None:
     """Print a row per run: how far it is, and its scores."""
-    from modyn.pipelines.run import Run
+    from modyn.pipelines import rundir
 
     table = _head("run", "state", "triggers", "samples trained", "total s", "scores (active)")
+    away: dict[str | None, str] = {}  # databases, and why: each is tried once
     for path in paths:
+        url = rundir.metadata_url(path)
         try:
-            run = Run.open(path)
-            scores = ", ".join(f"{metric} {_score(run, metric)}" for metric in run.metrics)
-            state = "finished" if run.finished else "unfinished"
-            cells = [state, *_amounts(run), _seconds(run)[-1], scores]
+            cells = _not_reached(away[url]) if url in away else _run_cells(path)
         except FileNotFoundError:
             cells = ["not begun", "-", "-", "-", ""]
+        except (DatabaseError, ModuleNotFoundError) as error:
+            away[url] = str(error).removeprefix(f"{path}: ")
+            cells = _not_reached(away[url])
         except UNREADABLE as error:
             cells = ["broken", "-", "-", "-", str(error)]
         table.add_row(*map(escape, (_relative(path, folder), *cells)))
     _console().print(table)
+
+
+def _run_cells(path: Path) -> list[str]:
+    from modyn.pipelines.run import Run
+
+    run = Run.open(path)
+    scores = ", ".join(f"{metric} {_score(run, metric)}" for metric in run.metrics)
+    state = "finished" if run.finished else "unfinished"
+    return [state, *_amounts(run), _seconds(run)[-1], scores]
+
+
+def _not_reached(why: str) -> list[str]:
+    return ["database not reached", "-", "-", "-", why]
 
 
 def stage_seconds(run: "Run") -> dict[str, float]:

@@ -21,6 +21,7 @@
 #include <stdlib.h>
 
 #define HEADER_SIZE 19
+#define CAPACITY_MAX (UINT64_C(1) << 32)
 #define BYTES_MIN 4096 /* room for the first values of bytea */
 
 static const uint8_t signature[11] = "PGCOPY\n\377\r\n";
@@ -113,15 +114,14 @@ mdn_decode_block_new(const mdn_decode_field *fields, uint32_t field_count,
                      uint64_t capacity, mdn_decode_block **out, mdn_error *err)
 {
     mdn_decode_block *block;
-    uint64_t bytes;
     mdn_status st = check_fields(field_count, err);
 
     *out = NULL;
     if (st != MDN_OK)
         return st;
-    if (capacity == 0 || mdn_mul_overflows(capacity + 1, 8, &bytes))
+    if (capacity == 0 || capacity > CAPACITY_MAX)
         return mdn_fail(err, MDN_INVALID,
-                        "a block must have 1 to 2**60 rows, got %" PRIu64,
+                        "a block must have 1 to 2**32 rows, got %" PRIu64,
                         capacity);
     if ((block = calloc(1, sizeof *block)) == NULL)
         return mdn_fail_nomem(err, sizeof *block);
@@ -200,7 +200,7 @@ put_value(const mdn_decoder *d, mdn_decode_block *block, const uint8_t *at,
                             at[0]);
         values[row] = at[0];
         break;
-    case MDN_DECODE_BYTEA: assert(!"bytea has no fixed size"); break;
+    case MDN_DECODE_BYTEA: assert(false); break; /* has no fixed size */
     }
     if (column->nulls != NULL)
         column->nulls[row] = 0;

@@ -1,4 +1,4 @@
-"""Erasures of a dataset, applied to what is in Postgres of it: to samples, and to streams of runs.
+"""Erasures of a dataset, applied to what is in Postgres: samples, streams and signals of runs.
 
 Each leaf, and each stream, is a transaction of its own, which does no harm when it is done again;
 the last one says how many events of the dataset's journal are applied, if nothing was added
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from modyn.metadata.columns import Columns, Sent, blocks, facts, pack
 from modyn.metadata.filling import ADVANCE, SAME_EVENTS, block_samples
+from modyn.metadata.signals import erase as erase_signals
 from modyn.metadata.state import Leaf, State, fetch_binary
 from modyn.metadata.tables import stream_parts, text
 from modyn.postgres import Copy, Statement
@@ -119,6 +120,7 @@ def apply_erasures(
     """
     end = max((leaf.end for leaf in state.leaves), default=0)
     keys = erased_by(events[state.events :], end)
+    erase_signals(database, state.uuid, keys)
     for leaf in state.leaves:
         first, last = np.searchsorted(keys, [leaf.first, leaf.end])
         if first < last:

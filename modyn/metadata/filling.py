@@ -142,7 +142,7 @@ def batch(state: State, view: Columns, job: Job, events: int, late: int | None) 
         before=_before(state, job, first),
         copies=[Copy(parts.copy(job.number, sent.names, fresh=fresh), sent.arrays, sent.rows)],
         after=[
-            *([parts.attach_leaf(job.number)] if job.leaf is None else []),
+            *([] if job.leaf else [parts.attach_leaf(job.number), parts.free_leaf(job.number)]),
             Statement(SAME_EVENTS, text(state.id, events), 1),
             _leaf_row(state, job, said),
             Statement(ADVANCE, text(state.id, late, "true"), 1),

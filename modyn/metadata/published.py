@@ -1,6 +1,6 @@
 """What the database says of a dataset that was published, for those who read it."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -172,7 +172,12 @@ def parts_of(tables: Parts, leaves: "Sequence[Leaf]", end: int) -> list[Part]:
 
 
 def source_of(
-    database: "Database", parts: list[Part], layout: str, position: str, *, labels: bool
+    database: "Database",
+    parts: list[Part],
+    layout: str,
+    position: Literal["key", "position"],
+    *,
+    labels: bool,
 ) -> "Source":
     """Return the stream of samples over leaves."""
     from modyn.metadata.source import Source
@@ -180,7 +185,7 @@ def source_of(
     return Source(
         database.conninfo,
         parts,
-        layout=layout,
+        layout="blocks" if layout == "blocks" else "rows",
         position=position,
         has_labels=labels,
         retry_seconds=database.retry_seconds,

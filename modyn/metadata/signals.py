@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from modyn.errors import CorruptError
+from modyn.errors import CorruptError, DatabaseError
 from modyn.metadata.fence import Fence
 from modyn.postgres import Connection, Copy, Statement
 from modyn.signals import Recording, Rows, Signals, check_names, dtypes, sorted_signals
@@ -33,6 +33,7 @@ __all__ = ["PostgresSignals", "erase", "read"]
 
 MODULUS = 16
 KEYS_AT_ONCE = 2**20  # of erased samples in one transaction
+ATTEMPTS = 5  # at reading, each after the server has answered
 
 _FORGET_BATCHES = "DELETE FROM modyn.batches WHERE id LIKE $1 AND id <> $2"
 _FORGET = "DELETE FROM modyn.signal_sets WHERE pipeline = $1 AND trigger = $2"
@@ -348,47 +349,48 @@ def read(
     DatabaseError
         When the server refuses, or stays away.
     """
-    found = _find(database, pipeline, trigger)
-    with database.bulk() as connection:
-        while found is not None:
-            wanted = found.names if names is None else tuple(names)
-            check_names(wanted, found.names)
-            rows = _gather(connection, Partition(pipeline, trigger), found, wanted)
-            again = _find(database, pipeline, trigger)
-            if again == found:  # else samples were erased, or it was trained again
-                break
-            found = again
-    if found is None:
-        raise KeyError(f"no signals of trigger {trigger} of pipeline {pipeline} in {database.url}")
-    if len(rows) != found.row_count:
+    partition, attempts = Partition(pipeline, trigger), 0
+    while True:
+        found = _find(database, pipeline, trigger)  # which waits for a server that was lost
+        if found is None:
+            raise KeyError(f"no signals of trigger {trigger} of pipeline {pipeline}")
+        wanted = found.names if names is None else tuple(names)
+        check_names(wanted, found.names)
+        attempts += 1
+        try:
+            rows, count = _gather(database, partition, found, wanted)
+        except DatabaseError:
+            if attempts >= ATTEMPTS:
+                raise
+            continue
+        if _find(database, pipeline, trigger) == found:
+            break  # else samples were erased meanwhile, or it was trained again
+    if count != found.row_count:
         raise CorruptError(
-            f"{Partition(pipeline, trigger).table}: {len(rows)} of the {found.row_count} rows "
-            "that were written; an unlogged table is empty after a crash of the server"
+            f"{partition.table}: {count} rows, and {found.row_count} were committed; "
+            "an unlogged table is empty after a crash of the server"
         )
     return sorted_signals(rows, trigger)
 
 
 def _gather(
-    connection: Connection, partition: Partition, found: _Set, names: tuple[str, ...]
-) -> Rows:
-    """Return the rows of all leaves, in any order."""
-    room = found.row_count
+    database: "Database", partition: Partition, found: _Set, names: tuple[str, ...]
+) -> tuple[Rows, int]:
+    """Return the rows of all leaves in any order, and how many there are, which may be more."""
     types = {"key": np.dtype(np.uint64), "epoch": np.dtype(np.int32)}
     types |= dtypes(names, classes=found.classes)
-    columns = {name: np.empty(room, dtype) for name, dtype in types.items()}
+    columns = {name: np.empty(found.row_count, dtype) for name, dtype in types.items()}
     codes = "Qi" + "".join("i" if name == "forgetting" else "f" for name in names)
     listed, count = ", ".join(types), 0
-    for i in range(found.leaf_count):
-        copy = f"COPY {partition.table}_h{i} ({listed}) TO STDOUT (FORMAT binary)"
-        for block in connection.read(copy, codes):
-            end = count + len(block[0])
-            if end > room:
-                raise CorruptError(f"{partition.table}: more than the {room} rows written")
-            for column, values in zip(columns.values(), block, strict=True):
-                column[count:end] = values
-            count = end
+    with database.bulk() as connection:
+        for i in range(found.leaf_count):
+            copy = f"COPY {partition.table}_h{i} ({listed}) TO STDOUT (FORMAT binary)"
+            for block in connection.read(copy, codes):
+                for column, values in zip(columns.values(), block, strict=True):
+                    column[count : count + len(values)] = values[: max(len(column) - count, 0)]
+                count += len(block[0])
     own = [columns.pop(name)[:count] for name in ("key", "epoch")]
-    return Rows(own[0], own[1], {name: column[:count] for name, column in columns.items()})
+    return Rows(own[0], own[1], {name: column[:count] for name, column in columns.items()}), count
 
 
 def erase(database: "Database", dataset_uuid: str, keys: npt.NDArray[np.uint64]) -> int:

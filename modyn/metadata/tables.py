@@ -82,7 +82,8 @@ class Parts:
         check = f"{self.owner} = {self.id} AND {at} >= {first} AND {at} < {end}"
         sql = (
             f"CREATE {kind} {self.leaf(number)} "
-            f"(LIKE {self.name} INCLUDING DEFAULTS INCLUDING STORAGE, CHECK ({check}))"
+            f"(LIKE {self.name} INCLUDING DEFAULTS INCLUDING STORAGE, "
+            f"CONSTRAINT bounds CHECK ({check}))"
         )
         return Statement(sql)
 
@@ -93,6 +94,10 @@ class Parts:
             f"ALTER TABLE {self.name} ATTACH PARTITION {self.leaf(number)} "
             f"FOR VALUES FROM ({first}) TO ({end})"
         )
+
+    def free_leaf(self, number: int) -> Statement:
+        """Return the statement that drops the CHECK, as the bounds of the partition say it now."""
+        return Statement(f"ALTER TABLE {self.leaf(number)} DROP CONSTRAINT bounds")
 
     def empty_leaf(self, number: int) -> Statement:
         return Statement(f"TRUNCATE {self.leaf(number)}")

@@ -48,6 +48,7 @@ _RECORD = (
     "(pipeline, trigger, digest, samples, weighted, dataset_uuid, layout) "
     "VALUES ($1, $2, $3, $4, $5, $6, $7)"
 )
+_COPY_OUT = "COPY (SELECT {} FROM {}) TO STDOUT (FORMAT binary)"
 _FIND = (
     "SELECT digest, samples, weighted, dataset_uuid, layout FROM modyn.trainsets "
     "WHERE pipeline = %s AND trigger = %s"
@@ -292,13 +293,13 @@ _Block = tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64] | None]
 
 def _rows(connection: Connection, table: str, weighted: bool) -> Iterator[_Block]:
     names, types = ("key, weight", "Qd") if weighted else ("key", "Q")
-    for block in connection.read(f"SELECT {names} FROM {table}", types):  # noqa: S608
+    for block in connection.read(_COPY_OUT.format(names, table), types):
         yield block[0], block[1] if weighted else None
 
 
 def _blocks(connection: Connection, table: str, weighted: bool) -> Iterator[_Block]:
     names, types = ("keys, weights", "yy") if weighted else ("keys", "y")
-    for block in connection.read(f"SELECT {names} FROM {table}", types):  # noqa: S608
+    for block in connection.read(_COPY_OUT.format(names, table), types):
         for row in zip(*block, strict=True):
             weights = np.frombuffer(row[1], dtype="<f8") if weighted else None
             yield np.frombuffer(row[0], dtype="<u8"), weights

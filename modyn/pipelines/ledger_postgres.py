@@ -224,7 +224,7 @@ class PostgresLedger:
         )
 
 
-def read(database: Database, pipeline_name: str, *, retry_seconds: float = 0.0) -> Content:
+def read(database: Database, pipeline_name: str) -> Content:
     """Return the content of a pipeline's ledger.
 
     Raises
@@ -243,7 +243,7 @@ def read(database: Database, pipeline_name: str, *, retry_seconds: float = 0.0) 
         ).fetchone()
         return None if found is None else _content(cursor, found[0])
 
-    content = database.run(work, read_only=True, retry_seconds=retry_seconds)
+    content = database.run(work, read_only=True)
     if content is None:
         raise FileNotFoundError(f"{database.url}: no run of a pipeline {pipeline_name!r} there")
     return content

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from modyn.dataset import Dataset
+from modyn.errors import ConfigError, DatabaseError
 from modyn.loader import Waits
 from modyn.pipelines import ledger_sqlite, rundir, strict_yaml
 from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
@@ -46,14 +47,16 @@ class Run:
             When there is no run.
         CorruptError
             When its ledger is damaged or of a version not known here.
+        DatabaseError
+            When its metadata is in a database, and that cannot be reached.
         """
         path = Path(directory)
         url = rundir.metadata_url(path)
-        content = None if url is not None else ledger_sqlite.read(path)
+        content = ledger_sqlite.read(path) if url is None else None
         text = (path / rundir.CONFIG).read_bytes()
         config = strict_yaml.load(text, str(path / rundir.CONFIG))
         if content is None:
-            content = _in_database(str(url), config["pipeline"]["name"])
+            content = _in_database(str(url), str(config["pipeline"]["name"]), path)
         return cls(path, config, content)
 
     @property
@@ -322,12 +325,23 @@ class Run:
         return [(i, window) for i, window in of_dataset if window.handler == handler]
 
 
-def _in_database(url: str, name: str) -> Content:
+def _in_database(url: str, name: str, directory: Path) -> Content:
+    """Return what the database in a run directory's note knows; nobody waits for one that is away.
+
+    Errors name the run.
+    """
     from modyn.metadata.database import Database
     from modyn.pipelines import ledger_postgres
 
-    with Database(url) as database:
-        return ledger_postgres.read(database, name)
+    try:
+        with Database(url, retry_seconds=0) as database:
+            return ledger_postgres.read(database, name)
+    except ConfigError as error:  # the URL is none, or has a password, and is not shown
+        raise ConfigError(f"{directory / rundir.METADATA}: {error}") from None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{directory}: {error}") from None
+    except DatabaseError as error:
+        raise DatabaseError(f"{directory}: its metadata is in {url}: {error}") from None
 
 
 def _place(window: WindowRow) -> tuple[str, int, int]:

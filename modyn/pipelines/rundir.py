@@ -73,15 +73,16 @@ def _put(path: Path, content: bytes) -> None:
 
 def is_run(directory: Path) -> bool:
     """Return whether a directory says where the ledger of a run is."""
-    return any((directory / name).exists() for name in (LEDGER, METADATA))
+    if (directory / LEDGER).exists():
+        return True
+    # Others have files of that name, too.
+    return all((directory / name).is_file() for name in (METADATA, CONFIG))
 
 
 def metadata_url(directory: Path) -> str | None:
     """Return the URL of the database that a run's metadata is in; None if it is in files."""
-    try:
-        return (directory / METADATA).read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return None
+    path = directory / METADATA
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else None
 
 
 def check_place(directory: Path, url: str | None) -> None:

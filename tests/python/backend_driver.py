@@ -88,7 +88,7 @@ def main() -> None:
     for i in range(runs):
         kills, said = 0, None
         while said is None:
-            life = rng.uniform(0.0, 1.2 * whole) if kills < KILLS else SLOW
+            life = rng.uniform(0.0, 0.7 * whole) if kills < KILLS else SLOW
             said = in_a_process(base / f"run-{i}", metadata, life)
             kills += said is None
         # The next one begins anew under the same name, which is a part of its digest.

@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+
+import modyn
+from modyn.errors import DatabaseError
 
 psycopg = pytest.importorskip("psycopg", reason="psycopg is not installed")
 pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
@@ -92,3 +99,53 @@ def test_the_campaign_finds_a_planted_mistake(cluster, mistake, cells):
     campaign = faults.run(cluster, 40, SEED, cells, mistake)
 
     assert campaign.problems
+
+
+# What cannot be repaired is said, and leaves nothing behind ---------------------------------------
+
+
+@pytest.fixture
+def small_disk(cluster: Cluster) -> Iterator[Path]:
+    """A file system of 8 MB that is full soon, as the place of all new tables."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a file system needs root")
+    folder = cluster.server.folder.parent / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m,mode=0755", "none", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no file system can be mounted here")
+    try:
+        shutil.chown(folder, cluster.server.data.owner(), cluster.server.data.group())
+        cluster.sql(f"CREATE TABLESPACE small LOCATION '{folder}'")
+        database = psycopg.conninfo.conninfo_to_dict(cluster.conninfo)["dbname"]
+        cluster.sql(f"ALTER DATABASE {database} SET default_tablespace = small")
+        cluster.sql("DROP SCHEMA modyn CASCADE")  # what the cluster has put elsewhere
+        yield folder
+    finally:
+        cluster.server.stop()
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("layout", ["rows", "blocks"])
+def test_a_full_disk_is_said_and_what_is_there_stays(cluster, small_disk, tmp_path, layout):
+    count = 500_000
+    dataset = modyn.Dataset.create(tmp_path / "data", schema={"n": "uint8"})
+    for first in range(0, count, count // 2):
+        times = np.arange(first, first + count // 2)
+        dataset.append({"n": np.zeros(len(times), np.uint8)}, labels=times % 7, timestamps=times)
+        if first == 0 and layout == "blocks":  # 16 bytes a sample: this much there is room for
+            dataset.publish(cluster.conninfo, layout=layout, leaf_samples=2**18)
+
+    with pytest.raises(DatabaseError, match="[Nn]o space left") as caught:
+        dataset.publish(cluster.conninfo, layout=layout, leaf_samples=2**18)
+    assert "disk" in str(caught.value)
+
+    subprocess.run(["mount", "-o", "remount,size=200m", str(small_disk)], check=True)
+    report = dataset.publish(cluster.conninfo, layout=layout, leaf_samples=2**18)
+
+    assert report.total == count
+    counts = cluster.sql("SELECT count, (SELECT sum(count) FROM modyn.leaves) FROM modyn.datasets")
+    assert counts == [(count, count)]
+    if layout == "rows":
+        truth = "SELECT count(*), count(DISTINCT key), count(*) FILTER (WHERE label <> key % 7)"
+        assert cluster.sql(f"{truth} FROM modyn.samples") == [(count, count, 0)]

@@ -6,6 +6,7 @@ import os
 import random
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import numpy as np
@@ -380,20 +381,17 @@ def test_a_reader_sees_whole_prefixes(dataset, database_url, layout):
 def test_a_server_that_is_killed_loses_nothing(dataset, own_server, own_url, layout):
     grow(dataset, 3000)
     dataset.publish(own_url, layout=layout, leaf_samples=LEAF)
+
     for _ in range(3):
         grow(dataset, 4000)
-        thread = threading.Timer(random.uniform(0, 0.4), lambda: kill_server(own_server))
-        thread.start()
-        try:
-            dataset.publish(own_url)
-        except DatabaseError:
-            pass
-        finally:
-            thread.join()
-            own_server.start(child=True)
+        with ThreadPoolExecutor(1) as pool:
+            publishing = pool.submit(dataset.publish, own_url)
+            time.sleep(random.uniform(0, 0.4))
+            kill_server(own_server)
+            own_server.start(child=True)  # by this thread, which lives on: the server dies with it
 
-        check(own_url, dataset)
-        dataset.publish(own_url)
+            publishing.result(timeout=120)
+
         check(own_url, dataset, count=len(dataset))
 
 

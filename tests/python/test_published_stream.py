@@ -15,6 +15,7 @@ from modyn.metadata.database import Database
 from modyn.metadata.published import Published
 from modyn.metadata.stream import stream_of
 from modyn.pipelines.stream import stream_of as embedded_stream_of
+from modyn.sampling import Candidates
 from tests.python.postgres_server import sql
 from tests.python.streams import drifting, pipeline
 
@@ -86,6 +87,19 @@ def check(database, dataset, pipeline_id, layout, keys):
     check_leaves(database, pipeline_id, found, len(keys))
 
 
+def check_source(source, dataset, keys):
+    """Read a stream as runs do, and hold it against the dataset."""
+    keys = np.asarray(keys, np.uint64)
+    for first, last in ((0, len(keys)), (len(keys) // 3, 2 * len(keys) // 3)):
+        living = keys[first:last][~dataset.erased[keys[first:last]]]
+        found = Candidates.from_source(source, first=first, last=last)
+        assert len(found) == len(living)
+        assert found.keys.tolist() == living.tolist()
+        assert found.timestamps.tolist() == dataset.timestamps[living].tolist()
+        if dataset.labels is not None:
+            assert found.labels.tolist() == dataset.labels[living].tolist()
+
+
 def check_leaves(database, pipeline_id, found, count):
     leaves = database.fetch(
         'SELECT leaf, "first", count, erased, min_timestamp, max_timestamp '
@@ -119,6 +133,7 @@ def test_a_stream_has_the_keys_of_the_embedded_run(tmp_path, database, layout, o
 
             assert source.count == embedded.count
             assert ascending == embedded.ascending
+            check_source(source, dataset, keys_of(embedded))
             if keys is None:
                 assert keys_of(embedded) == list(range(count))
                 continue
@@ -178,6 +193,7 @@ def test_erasing_keeps_positions(tmp_path, database, layout, rand, order, bounds
     assert source.count == len(before)
     assert keys.tolist() == before.tolist()
     check(database, modyn.Dataset.open(path), number, layout, keys)
+    check_source(source, modyn.Dataset.open(path), keys)
 
 
 def test_what_was_erased_before_has_no_position(tmp_path, database, layout, rand):
@@ -288,6 +304,9 @@ def test_parts_are_cut_where_a_run_ends(tmp_path, database, layout):
     assert parts == [(0, 128, 1), (128, 22, 2)]
     assert [part[1:] for part in samples.parts()][:2] == [(0, 128, 1), (128, 128, 3)]
     assert sum(part[2] for part in samples.parts()) == 600
+    with modyn.Dataset.open(path) as dataset:
+        for count in (150, 128, 1, 600):
+            check_source(samples.source(count), dataset, np.arange(count))
     for wrong in (0, 601):
         with pytest.raises(ValueError, match="count"):
             samples.parts(wrong)
@@ -298,9 +317,12 @@ def test_labels_are_not_needed(tmp_path, database, layout):
         dataset.append({"x": np.zeros(300, np.int8)}, timestamps=np.arange(300)[::-1])
         samples = published(database, dataset, layout)
 
-        _, keys, _ = stream_of(samples, database.pipeline_id("p"), "time", None, None, 300)
+        number = database.pipeline_id("p")
+        source, keys, _ = stream_of(samples, number, "time", None, None, 300)
 
-    assert keys.tolist() == list(range(300))[::-1]
+        assert keys.tolist() == list(range(300))[::-1]
+        check_source(source, dataset, keys)
+        check_source(samples.source(), dataset, np.arange(300))
 
 
 def test_a_stream_that_lost_rows_is_an_error(tmp_path, database):

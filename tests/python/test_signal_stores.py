@@ -24,6 +24,7 @@ from modyn.metadata.signals import PostgresSignals
 from modyn.pipelines import Training, backend, replay, signals
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.signals import HandOff
+from modyn.postgres import Connection
 from modyn.signals import SIGNALS, Recording, Rows, Signals, SignalStore
 from tests.python.postgres_server import kill_server, new_database, sql, terminate_backends
 from tests.python.streams import drifting, pipeline, sgd
@@ -340,7 +341,7 @@ def test_rows_that_were_lost_or_doubled_are_noticed(place, rand, harm):
     record(place.store(), ONE, rows_of(rand.numpy, 100))
     place.sql(harm)
 
-    with pytest.raises(CorruptError, match=r"modyn\.signals_p1_t3: .* rows"):
+    with pytest.raises(CorruptError, match=r"modyn\.signals_p1_t3: \d+ rows, and 200"):
         place.store().read(3)
 
 
@@ -428,6 +429,22 @@ def test_a_server_that_is_killed_and_comes_back_loses_nothing(own_server, rand):
         writer.commit()
 
         assert shown(place.store().read(3)) == expected_of(chunks)
+
+
+def test_reading_goes_on_after_its_backend_was_ended(place, rand, monkeypatch):
+    chunks = rows_of(rand.numpy, 3000)
+    record(place.store(), ONE, chunks)
+    read, ended = Connection.read, []
+
+    def ending(self: Connection, statement: str, types: str) -> Any:
+        yield from read(self, statement, types, block_rows=100)
+        if len(ended) < 3:
+            ended.append(terminate_backends(place.url, "COPY modyn.signals_p1_t3_h%"))
+
+    monkeypatch.setattr(Connection, "read", ending)
+
+    assert shown(place.store().read(3)) == expected_of(chunks)
+    assert ended == [1, 1, 1]
 
 
 def test_a_server_that_stays_away_ends_the_training(own_server, rand):

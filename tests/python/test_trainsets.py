@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,41 +22,18 @@ TABLES = "SELECT count(*) FROM pg_class WHERE relname LIKE 'trainset%' AND relki
 LAYOUTS = ("rows", "blocks")
 
 
-class Plain:
-    """Reads as `modyn.postgres.Connection.read` will, by psycopg, until that is there."""
-
-    def __init__(self, url: str) -> None:
-        import psycopg
-
-        self.db = psycopg.connect(url, autocommit=True, cursor_factory=psycopg.RawCursor)
-        self.bulk = Connection(url)
-        self.batch = self.bulk.batch
-
-    def read(self, statement: str, types: str, *, block_rows: int = 65536) -> Iterator[Any]:
-        rows = self.db.execute(statement).fetchall()
-        kinds = {"Q": np.uint64, "d": np.float64}
-        for first in range(0, len(rows), block_rows):
-            columns = zip(*rows[first : first + block_rows], strict=True)
-            yield tuple(
-                np.asarray(column, dtype=kinds[kind]) if kind in kinds else list(column)
-                for kind, column in zip(types, columns, strict=True)
-            )
-
-    def fetch_one(self, statement: str, parameters: Any) -> Any:
-        import psycopg
-
-        return psycopg.Cursor(self.db).execute(statement, parameters).fetchone()
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    with Database(database_url) as database:
+        database.check()
+        sql(database_url, "INSERT INTO modyn.pipelines (name, token) VALUES ('a', 7), ('b', 1)")
+        yield database
 
 
 @pytest.fixture
-def connection(database_url: str) -> Iterator[Any]:
-    with Database(database_url) as database:
-        database.check()
-    sql(database_url, "INSERT INTO modyn.pipelines (name, token) VALUES ('a', 7), ('b', 1)")
-    found = Plain(database_url)
-    yield found
-    found.db.close()
-    found.bulk.close()
+def connection(database: Database) -> Iterator[Connection]:
+    with database.bulk() as connection:
+        yield connection
 
 
 def writer(connection: Any, token: int = 7, pipeline: int = 1, **settings: Any) -> Trainsets:
@@ -70,29 +47,30 @@ def chosen(folder: Path, count: int, *, weighted: bool = True, seed: int = 0) ->
     return TrainingSet.write(folder, keys, weights, dataset_uuid=UUID)
 
 
-def found(connection: Any, trigger: int, pipeline: int = 1) -> Kept | None:
-    return read(connection, connection, pipeline, trigger)
+@pytest.fixture
+def found(database: Database, connection: Connection) -> Callable[..., Kept | None]:
+    return lambda trigger, pipeline=1: read(database, connection, pipeline, trigger)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize("count", [0, 1, BLOCK_SAMPLES - 1, BLOCK_SAMPLES, 2 * BLOCK_SAMPLES + 1])
 def test_what_is_written_is_read_back_under_its_digest(
-    connection, tmp_path, layout, weighted, count
+    connection, found, tmp_path, layout, weighted, count
 ):
     one = chosen(tmp_path, count, weighted=weighted)
 
     new = writer(connection, layout=layout, hash_partition_modulus=3).write(17, one)
     (tmp_path / "elsewhere").mkdir()
-    kept = found(connection, 17).write(tmp_path / "elsewhere")
+    kept = found(17).write(tmp_path / "elsewhere")
 
     assert new
     assert kept == one
     assert np.array_equal(kept.keys, one.keys)
     assert (kept.weights is None) == (one.weights is None)
     assert kept.dataset_uuid == UUID
-    assert found(connection, 16) is None
-    assert found(connection, 17, pipeline=2) is None
+    assert found(16) is None
+    assert found(17, pipeline=2) is None
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -112,7 +90,7 @@ def test_a_set_that_is_there_is_not_written_again(connection, database_url, tmp_
 
 @pytest.mark.parametrize("layouts", [("rows", "rows"), ("rows", "blocks"), ("blocks", "rows")])
 def test_another_set_takes_the_place_and_the_first_may_come_back(
-    connection, database_url, tmp_path, layouts
+    connection, found, database_url, tmp_path, layouts
 ):
     first, second = chosen(tmp_path, 200), chosen(tmp_path, 90, weighted=False)
     other = chosen(tmp_path, 50, seed=2)
@@ -122,11 +100,11 @@ def test_another_set_takes_the_place_and_the_first_may_come_back(
     assert one.write(2, first)
     tables = sql(database_url, TABLES)
     assert two.write(2, second)
-    assert found(connection, 2).digest == second.digest
+    assert found(2).digest == second.digest
     assert one.write(2, first)
 
-    assert found(connection, 2).write(tmp_path) == first
-    assert found(connection, 1).write(tmp_path) == other
+    assert found(2).write(tmp_path) == first
+    assert found(1).write(tmp_path) == other
     assert sql(database_url, TABLES) == tables
     ids = [row[0] for row in sql(database_url, "SELECT id FROM modyn.batches ORDER BY id")]
     assert ids == sorted(
@@ -172,7 +150,9 @@ def test_rows_lie_in_partitions_of_pipeline_trigger_and_hash(connection, databas
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_leaves_are_logged_unless_that_is_asked_for(connection, database_url, tmp_path, layout):
+def test_leaves_are_logged_unless_that_is_asked_for(
+    connection, found, database_url, tmp_path, layout
+):
     one = chosen(tmp_path, 10)
     writer(connection, layout=layout, hash_partition_modulus=2).write(0, one)
     writer(connection, layout=layout, hash_partition_modulus=2, unlogged=True).write(1, one)
@@ -184,12 +164,14 @@ def test_leaves_are_logged_unless_that_is_asked_for(connection, database_url, tm
     )
 
     assert kinds == [(False, "p"), (True, "u")]
-    assert found(connection, 1).write(tmp_path) == one
+    assert found(1).write(tmp_path) == one
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("harm", ["lost", "doubled", "changed"])
-def test_a_table_that_was_changed_is_noticed(connection, database_url, tmp_path, layout, harm):
+def test_a_table_that_was_changed_is_noticed(
+    connection, found, database_url, tmp_path, layout, harm
+):
     writer(connection, layout=layout, hash_partition_modulus=1).write(5, chosen(tmp_path, 10))
     table = "modyn.trainsets_p1_t5" if layout == "rows" else "modyn.trainset_blocks_p1_t5"
     statements = {
@@ -203,7 +185,7 @@ def test_a_table_that_was_changed_is_noticed(connection, database_url, tmp_path,
     sql(database_url, statements[layout, harm])
 
     with pytest.raises(CorruptError, match=r"modyn\.trainset"):
-        found(connection, 5).write(tmp_path)
+        found(5).write(tmp_path)
 
 
 def test_a_modulus_below_one_is_refused(connection):

@@ -5,8 +5,11 @@
 --     samples_d7_l0   a leaf: keys 0 .. leaf_samples-1; the next is samples_d7_l1
 --
 -- A leaf is created, filled and attached in one transaction, so that nobody ever sees a part of a
--- batch.  There is no index: a leaf is filled in the order of keys and read from front to back, and
--- an insert into the billionth row costs what the first did.
+-- batch.  Its first rows are frozen: a transaction that reads as of an earlier moment may see them
+-- already, so whoever reads takes keys below the count that modyn.datasets said first.
+--
+-- There is no index: a leaf is filled in the order of keys and read from front to back, and an
+-- insert into the billionth row costs what the first did.
 --
 -- Columns with a DEFAULT in the leaf are not sent: a row of a COPY is (key, timestamp, label).
 CREATE TABLE modyn.samples (
