@@ -222,7 +222,6 @@ def test_the_versions_of_rivals_are_pinned():
 
 
 def test_transitions_are_read_back(site, database):
-    committing.COUNT = 5
     for way in (committing.sqlite(site.folder), committing.postgres(database)):
         way.prepare(3)
         way.check(3, way.run(3))
