@@ -139,7 +139,9 @@ def chart(taken: dict[str, Stages]) -> Chart:
             for stage, seconds in stages.seconds.items()
         ]
         groups.append((name, marks))
-    return Chart("From a dataset to a training set, by way of Postgres", "seconds", groups)
+    return Chart(
+        "From a dataset to a training set, by way of Postgres", "seconds", groups, linear=True
+    )
 
 
 def measure(site: Site) -> Section:
