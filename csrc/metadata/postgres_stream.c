@@ -8,60 +8,20 @@
  * `position`, and hands them out as they are (rows) or cut (blocks).  A query
  * that fails, or whose rows do not come in order, is left; the next one begins
  * at `position`, so that nothing else is to be remembered. */
-#include "metadata/postgres_stream.h"
+#include "metadata/postgres_take.h"
 
 #include "base/clock.h"
-#include "metadata/decode.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_MAX 65536                /* of a decode block */
-#define BLOCK_MAX (UINT64_C(1) << 20) /* samples in a row of blocks */
-#define ASK_NS UINT64_C(50000000)     /* between two pulses */
+#define TID_RANGE_VERSION 140000 /* from which servers read a range of pages   \
+                                  */
+#define PAGES_MORE 3             /* around a guess; the last page is not full */
+#define ROWS_MAX 65536           /* of a decode block */
+#define ASK_NS UINT64_C(50000000) /* between two pulses */
 #define FIELDS_MAX 6
-
-typedef struct {
-    mdn_metadata_stream base;    /* first: a stream is a pg_stream */
-    mdn_postgres_tables *tables; /* one reference */
-    bool filtered;
-    mdn_filter filter; /* its labels are owned */
-    uint64_t first, last;
-    uint64_t block_count;
-    mdn_wanted wanted;
-    bool gaps;              /* blocks have to say their positions */
-    const mdn_pulse *pulse; /* borrowed, or NULL */
-    uint64_t asked_ns;
-    mdn_postgres_retry retry;
-    uint64_t position;
-
-    mdn_postgres *pg; /* owned, while reading */
-    bool active;      /* a query is under way */
-    bool ended;       /* and all of it was received */
-    bool ordered;     /* by the server */
-    bool counting;    /* what was read in order is to be counted as a whole */
-    uint64_t part;    /* that it reads */
-    uint64_t from, to;
-    mdn_decoder *decoder;
-    mdn_decode_block *rows;
-    const char *rest; /* of a message, borrowed from pg; not yet decoded */
-    size_t rest_size;
-
-    /* Columns of rows; -1: not asked for. */
-    int erased, keys_at, timestamps_at, labels_at;
-    /* Of blocks: samples of the row at hand that are still to be cut. */
-    bool cutting;
-    /* Owned, block_count of each where needed. */
-    uint64_t *keys, *positions;
-    int64_t *timestamps, *labels;
-} pg_stream;
-
-static const mdn_postgres_part *
-part_of(const pg_stream *s)
-{
-    return &s->tables->options.parts[s->part];
-}
 
 static uint64_t
 smaller(uint64_t a, uint64_t b)
@@ -70,7 +30,7 @@ smaller(uint64_t a, uint64_t b)
 }
 
 static mdn_postgres_patience
-patience_of(const pg_stream *s)
+patience_of(const mdn_postgres_stream *s)
 {
     mdn_postgres_patience patience = {.deadline_ns = 0};
 
@@ -81,7 +41,7 @@ patience_of(const pg_stream *s)
 
 /* Where a server always has more to send, nobody waits, and so nobody asks. */
 static mdn_status
-ask(pg_stream *s, mdn_error *err)
+ask(mdn_postgres_stream *s, mdn_error *err)
 {
     uint64_t now_ns = mdn_steady_ns();
 
@@ -91,39 +51,11 @@ ask(pg_stream *s, mdn_error *err)
     return mdn_pulse_ask(s->pulse, err);
 }
 
-/* ---- what is wrong with a table ---- */
-
-static mdn_status
-missing(const pg_stream *s, mdn_error *err)
-{
-    return mdn_fail(err, MDN_CORRUPT,
-                    "%s: the row of position %" PRIu64
-                    " is missing; if samples were erased meanwhile, open the "
-                    "source again",
-                    part_of(s)->table, s->position);
-}
-
-static mdn_status
-twice(const pg_stream *s, uint64_t position, mdn_error *err)
-{
-    return mdn_fail(err, MDN_CORRUPT,
-                    "%s: the row of position %" PRIu64 " is there twice",
-                    part_of(s)->table, position);
-}
-
-static mdn_status
-wrong_block(const pg_stream *s, uint64_t first, const char *what,
-            mdn_error *err)
-{
-    return mdn_fail(err, MDN_CORRUPT, "%s: the row of position %" PRIu64 " %s",
-                    part_of(s)->table, first, what);
-}
-
 /* ---- the query ---- */
 
 /* Leave it, whatever it is doing; the connection stays ours if it can. */
 static void
-stop(pg_stream *s)
+stop(mdn_postgres_stream *s)
 {
     if (s->active && s->pg != NULL && !s->ended)
         mdn_postgres_leave(s->pg);
@@ -133,26 +65,50 @@ stop(pg_stream *s)
 }
 
 static void
-give_back(pg_stream *s)
+give_back(mdn_postgres_stream *s)
 {
     stop(s);
     mdn_postgres_tables_give(s->tables, s->pg);
     s->pg = NULL;
 }
 
-/* Rows of which some may be missing for a reason. */
-static bool
-is_gappy(const pg_stream *s, const mdn_postgres_part *part)
+/* Rows of a table are of one size, so that a page holds as many as the next:
+ * where some positions lie is a guess, which the check of positions proves.
+ * Without it the server would read all of a table for any part of it. */
+static mdn_status
+guess_pages(mdn_postgres_stream *s, mdn_query *query,
+            const mdn_postgres_patience *patience, mdn_error *err)
 {
-    if (s->tables->options.blocks)
-        return s->filtered && (s->filter.has_start || s->filter.has_stop);
-    return s->filtered || part->erased > 0;
+    const mdn_postgres_part *part = mdn_postgres_part_of(s);
+    uint64_t pages;
+    double per_position;
+    mdn_status st;
+
+    s->guessed = false;
+    if (s->tables->options.blocks || query->whole || query->ordered
+        || mdn_postgres_is_gappy(s)
+        || mdn_postgres_server_version(s->pg) < TID_RANGE_VERSION
+        || mdn_postgres_tables_known(s->tables, s->part) & MDN_POSTGRES_UNEVEN)
+        return MDN_OK;
+    st = mdn_postgres_tables_pages(s->tables, s->pg, s->part, patience, &pages,
+                                   err);
+    if (st != MDN_OK)
+        return st;
+    per_position = (double)pages / (double)part->count;
+    query->first_page =
+        (uint64_t)((double)(s->from - part->first) * per_position);
+    query->first_page -= smaller(query->first_page, PAGES_MORE);
+    query->last_page =
+        (uint64_t)((double)(s->to - part->first) * per_position) + PAGES_MORE;
+    s->guessed = true;
+    return MDN_OK;
 }
 
 static mdn_status
-send_query(pg_stream *s, const mdn_postgres_patience *patience, mdn_error *err)
+send_query(mdn_postgres_stream *s, const mdn_postgres_patience *patience,
+           mdn_error *err)
 {
-    const mdn_postgres_part *part = part_of(s);
+    const mdn_postgres_part *part = mdn_postgres_part_of(s);
     mdn_query query = {
         .table = mdn_postgres_tables_table(s->tables, s->part),
         .first = s->from,
@@ -163,9 +119,9 @@ send_query(pg_stream *s, const mdn_postgres_patience *patience, mdn_error *err)
         .filter = s->filtered ? &s->filter : NULL,
     };
     char *sql;
-    mdn_status st = mdn_query_copy(&query, &sql, err);
+    mdn_status st = guess_pages(s, &query, patience, err);
 
-    if (st != MDN_OK)
+    if (st != MDN_OK || (st = mdn_query_copy(&query, &sql, err)) != MDN_OK)
         return st;
     st = mdn_postgres_copy_out(s->pg, sql, patience, err);
     free(sql);
@@ -173,7 +129,8 @@ send_query(pg_stream *s, const mdn_postgres_patience *patience, mdn_error *err)
 }
 
 static mdn_status
-connect(pg_stream *s, const mdn_postgres_patience *patience, mdn_error *err)
+connect(mdn_postgres_stream *s, const mdn_postgres_patience *patience,
+        mdn_error *err)
 {
     mdn_status st = MDN_OK;
 
@@ -187,7 +144,7 @@ connect(pg_stream *s, const mdn_postgres_patience *patience, mdn_error *err)
 /* Sorted, rows that are there twice show only from where the sorting began;
  * their number shows them all. */
 static mdn_status
-count_part(pg_stream *s, mdn_error *err)
+count_part(mdn_postgres_stream *s, mdn_error *err)
 {
     mdn_postgres_patience patience = patience_of(s);
     mdn_status st = connect(s, &patience, err);
@@ -202,17 +159,17 @@ count_part(pg_stream *s, mdn_error *err)
 
 /* Begin to read the part at `position`. */
 static mdn_status
-begin(pg_stream *s, mdn_error *err)
+begin(mdn_postgres_stream *s, mdn_error *err)
 {
     mdn_postgres_patience patience = patience_of(s);
     const mdn_postgres_part *part;
     mdn_status st = connect(s, &patience, err);
 
     s->part = mdn_postgres_tables_find(s->tables, s->position);
-    part = part_of(s);
+    part = mdn_postgres_part_of(s);
     s->from = s->position;
     s->to = smaller(part->first + part->count, s->last);
-    if (st == MDN_OK && is_gappy(s, part))
+    if (st == MDN_OK && mdn_postgres_is_gappy(s))
         st = mdn_postgres_tables_check(s->tables, s->pg, s->part, &patience,
                                        err);
     if (st != MDN_OK)
@@ -229,19 +186,20 @@ begin(pg_stream *s, mdn_error *err)
 
 /* The decoder knows what is wrong, but not of what. */
 static mdn_status
-say_where(const pg_stream *s, mdn_status st, mdn_error *err)
+say_where(const mdn_postgres_stream *s, mdn_status st, mdn_error *err)
 {
     mdn_error why;
 
     if (st == MDN_OK || err == NULL)
         return st;
     why = *err;
-    return mdn_fail(err, st, "%s: %.400s", part_of(s)->table, why.message);
+    return mdn_fail(err, st, "%s: %.400s", mdn_postgres_part_of(s)->table,
+                    why.message);
 }
 
 /* Rows of the query, until the block is full or there are no more. */
 static mdn_status
-fill(pg_stream *s, mdn_error *err)
+fill(mdn_postgres_stream *s, mdn_error *err)
 {
     mdn_postgres_patience patience = patience_of(s);
     mdn_decode_block *rows = s->rows;
@@ -272,280 +230,39 @@ fill(pg_stream *s, mdn_error *err)
     }
 }
 
-/* The table does not lie in order: read the rest of it sorted. */
+/* The table does not lie as it should: read the rest of it wherever it is, or
+ * sorted. */
 static void
-sort_from_here(pg_stream *s)
+sort_from_here(mdn_postgres_stream *s)
 {
-    mdn_postgres_tables_note(s->tables, s->part, MDN_POSTGRES_UNSORTED);
+    mdn_postgres_tables_note(s->tables, s->part,
+                             s->guessed ? MDN_POSTGRES_UNEVEN
+                                        : MDN_POSTGRES_UNSORTED);
     stop(s);
 }
 
 /* All of the query was received. */
 static mdn_status
-end_query(pg_stream *s, mdn_error *err)
+end_query(mdn_postgres_stream *s, mdn_error *err)
 {
     s->active = s->ended = false;
     s->counting = s->ordered;
-    if (s->position < s->to && !is_gappy(s, part_of(s)))
-        return missing(s, err);
-    if (s->position < s->to)
-        s->position = s->to;
-    return MDN_OK;
-}
-
-/* ---- rows ---- */
-
-/* How many rows are those that are due. */
-static uint64_t
-good_rows(const pg_stream *s)
-{
-    const uint64_t *positions = s->rows->columns[0].values;
-    uint64_t count = s->rows->count, due = s->position, good = 0;
-
-    if (!is_gappy(s, part_of(s))) {
-        count = smaller(count, s->to - due);
-        while (good < count && positions[good] == due + good)
-            good++;
-        return good;
-    }
-    for (; good < count; good++) {
-        if (positions[good] < due || positions[good] >= s->to)
-            break;
-        due = positions[good] + 1;
-    }
-    return good;
-}
-
-static void
-hand_out_rows(pg_stream *s, uint64_t count, mdn_metadata_block *out)
-{
-    mdn_decode_column *columns = s->rows->columns;
-    const uint64_t *positions = columns[0].values;
-
-    if (count == 0)
-        return;
-    *out = (mdn_metadata_block){
-        .count = count,
-        .keys = columns[s->keys_at].values,
-        .timestamps =
-            s->timestamps_at < 0 ? NULL : columns[s->timestamps_at].values,
-        .labels = s->labels_at < 0 ? NULL : columns[s->labels_at].values,
-    };
-    s->position = positions[count - 1] + 1;
-    if (!s->gaps)
-        return;
-    for (uint64_t i = 0; i < count; i++)
-        s->positions[i] = positions[i] + 1;
-    out->positions = s->positions;
-}
-
-static mdn_status
-take_rows(pg_stream *s, mdn_metadata_block *out, mdn_error *err)
-{
-    const uint64_t *positions = s->rows->columns[0].values;
-    uint64_t good = good_rows(s);
-
-    if (good < s->rows->count) {
-        uint64_t found = positions[good];
-        uint64_t due = good > 0 ? positions[good - 1] + 1 : s->position;
-
-        /* All before it was read, so that what lies there is known already.
-         */
-        if (s->ordered || found < due || due >= s->to
-            || is_gappy(s, part_of(s))) {
-            s->position = due;
-            return found > due ? missing(s, err) : twice(s, found, err);
-        }
-    }
-    hand_out_rows(s, good, out);
-    if (good < s->rows->count) {
-        /* What was handed out stays in place until the next fill. */
+    if (s->position < s->to && s->guessed) {
         sort_from_here(s);
         return MDN_OK;
     }
-    return s->ended ? end_query(s, err) : MDN_OK;
-}
-
-/* ---- blocks ---- */
-
-static uint64_t
-row_first(const pg_stream *s)
-{
-    return ((const uint64_t *)s->rows->columns[0].values)[0];
-}
-
-static uint64_t
-row_count(const pg_stream *s)
-{
-    return (uint64_t)((const int32_t *)s->rows->columns[1].values)[0];
-}
-
-/* The bytes of a column, of so many. */
-static const void *
-blob(const pg_stream *s, int column, uint64_t *size)
-{
-    const mdn_decode_column *from = &s->rows->columns[column];
-
-    *size = from->starts[1] - from->starts[0];
-    return from->bytes;
-}
-
-static bool
-is_column(const pg_stream *s, int column)
-{
-    uint64_t size;
-
-    if (column < 0)
-        return true;
-    blob(s, column, &size);
-    return size == 8 * row_count(s);
-}
-
-/* Whether a row of blocks is what it says. */
-static mdn_status
-check_row(const pg_stream *s, mdn_error *err)
-{
-    const mdn_postgres_part *part = part_of(s);
-    uint64_t first = row_first(s), count = row_count(s), size, bits;
-
-    if (first < part->first || first >= s->to || count == 0
-        || count > part->first + part->count - first || count > BLOCK_MAX)
-        return wrong_block(s, first, "does not say positions of its table",
-                           err);
-    if (is_column(s, s->keys_at) && is_column(s, s->timestamps_at)
-        && is_column(s, s->labels_at)) {
-        blob(s, s->erased, &size);
-        bits = (count + 7) / 8;
-        if (s->rows->columns[s->erased].nulls[0] || size == bits)
-            return MDN_OK;
-    }
-    return wrong_block(s, first, "has columns of a wrong length", err);
-}
-
-/* Whether the row at hand is the one that is due. */
-static bool
-is_due(const pg_stream *s)
-{
-    uint64_t first = row_first(s), end = first + row_count(s);
-
-    if (s->position == s->from && first < s->position)
-        return end > s->position;
-    return is_gappy(s, part_of(s)) ? first >= s->position
-                                   : first == s->position;
-}
-
-/* Copy what is not erased of samples i.. of the row, up to `stop`; returns
- * where it came to. */
-static uint64_t
-cut_living(pg_stream *s, const uint8_t *erased, uint64_t i, uint64_t end,
-           mdn_metadata_block *out)
-{
-    uint64_t size, n = 0, first = row_first(s);
-    const uint64_t *keys = s->keys_at < 0 ? NULL : blob(s, s->keys_at, &size);
-    const int64_t *timestamps =
-        s->timestamps_at < 0 ? NULL : blob(s, s->timestamps_at, &size);
-    const int64_t *labels =
-        s->labels_at < 0 ? NULL : blob(s, s->labels_at, &size);
-
-    for (; i < end && n < s->block_count; i++) {
-        if (erased[i / 8] >> (i % 8) & 1)
-            continue;
-        s->keys[n] = keys ? keys[i] : first + i;
-        if (timestamps != NULL)
-            s->timestamps[n] = timestamps[i];
-        if (labels != NULL)
-            s->labels[n] = labels[i];
-        s->positions[n++] = first + i + 1;
-    }
-    *out = (mdn_metadata_block){.count = n,
-                                .keys = s->keys,
-                                .timestamps = timestamps ? s->timestamps : NULL,
-                                .labels = labels ? s->labels : NULL,
-                                .positions = s->positions};
-    return i;
-}
-
-static const void *
-column_from(const pg_stream *s, int column, uint64_t i)
-{
-    uint64_t size;
-
-    return column < 0 ? NULL : (const uint8_t *)blob(s, column, &size) + 8 * i;
-}
-
-/* Samples i.. of a row of which none is erased: views, but for what is not
- * stored. */
-static uint64_t
-cut_all(pg_stream *s, uint64_t i, uint64_t end, mdn_metadata_block *out)
-{
-    uint64_t count = smaller(end - i, s->block_count), first = row_first(s);
-
-    *out = (mdn_metadata_block){
-        .count = count,
-        .keys = column_from(s, s->keys_at, i),
-        .timestamps = column_from(s, s->timestamps_at, i),
-        .labels = column_from(s, s->labels_at, i),
-    };
-    if (out->keys == NULL) {
-        for (uint64_t n = 0; n < count; n++)
-            s->keys[n] = first + i + n;
-        out->keys = s->keys;
-    }
-    if (s->gaps) {
-        for (uint64_t n = 0; n < count; n++)
-            s->positions[n] = first + i + n + 1;
-        out->positions = s->positions;
-    }
-    return i + count;
-}
-
-/* The next piece of the row at hand; out->count 0 if what was left is erased.
- */
-static void
-cut(pg_stream *s, mdn_metadata_block *out)
-{
-    uint64_t first = row_first(s), size;
-    uint64_t from = s->position > first ? s->position - first : 0;
-    uint64_t end = smaller(row_count(s), s->to - first);
-
-    if (s->rows->columns[s->erased].nulls[0])
-        s->position = first + cut_all(s, from, end, out);
-    else
-        s->position =
-            first + cut_living(s, blob(s, s->erased, &size), from, end, out);
-    s->cutting = s->position < first + end;
-}
-
-static mdn_status
-take_block(pg_stream *s, mdn_metadata_block *out, mdn_error *err)
-{
-    mdn_status st;
-
-    if (s->rows->count > 0) {
-        if ((st = check_row(s, err)) != MDN_OK)
-            return st;
-        if (!is_due(s)) {
-            uint64_t found = row_first(s);
-
-            if (s->ordered || found < s->position || s->position >= s->to
-                || is_gappy(s, part_of(s)))
-                return found > s->position ? missing(s, err)
-                                           : twice(s, found, err);
-            sort_from_here(s);
-            return MDN_OK;
-        }
-        cut(s, out);
-        if (!s->ended)
-            return MDN_OK;
-    }
-    return s->ended && !s->cutting ? end_query(s, err) : MDN_OK;
+    if (s->position < s->to && !mdn_postgres_is_gappy(s))
+        return mdn_postgres_missing(s, err);
+    if (s->position < s->to)
+        s->position = s->to;
+    return MDN_OK;
 }
 
 /* ---- the stream ---- */
 
 /* A failure: MDN_OK when the query is to be begun again. */
 static mdn_status
-recover(pg_stream *s, mdn_status st, mdn_error *err)
+recover(mdn_postgres_stream *s, mdn_status st, mdn_error *err)
 {
     if (st != MDN_DATABASE && st != MDN_TIMEOUT)
         return st; /* and leave the query */
@@ -557,12 +274,12 @@ recover(pg_stream *s, mdn_status st, mdn_error *err)
 
 /* One query more, or more of it.  out->count 0: there may still be more. */
 static mdn_status
-go_on(pg_stream *s, mdn_metadata_block *out, mdn_error *err)
+go_on(mdn_postgres_stream *s, mdn_metadata_block *out, mdn_error *err)
 {
     mdn_status st = MDN_OK;
 
     if (s->cutting) {
-        cut(s, out);
+        mdn_postgres_cut(s, out);
         return MDN_OK;
     }
     s->rows->count = 0;
@@ -583,15 +300,21 @@ go_on(pg_stream *s, mdn_metadata_block *out, mdn_error *err)
         return recover(s, st, err);
     if (s->rows->count > 0)
         s->retry.until_ns = 0;
-    return s->tables->options.blocks ? take_block(s, out, err)
-                                     : take_rows(s, out, err);
+    if ((st = mdn_postgres_take(s, out, err)) != MDN_OK)
+        return st;
+    if (s->disorder) {
+        /* What was handed out stays in place until the next fill. */
+        sort_from_here(s);
+        return MDN_OK;
+    }
+    return s->ended && !s->cutting ? end_query(s, err) : MDN_OK;
 }
 
 static mdn_status
 stream_next(mdn_metadata_stream *stream, mdn_metadata_block *out,
             mdn_error *err)
 {
-    pg_stream *s = (pg_stream *)stream;
+    mdn_postgres_stream *s = (mdn_postgres_stream *)stream;
     mdn_status st = MDN_OK;
 
     *out = (mdn_metadata_block){.count = 0};
@@ -608,7 +331,7 @@ stream_next(mdn_metadata_stream *stream, mdn_metadata_block *out,
 static void
 stream_rewind(mdn_metadata_stream *stream)
 {
-    pg_stream *s = (pg_stream *)stream;
+    mdn_postgres_stream *s = (mdn_postgres_stream *)stream;
 
     stop(s);
     s->position = s->first;
@@ -619,7 +342,7 @@ stream_rewind(mdn_metadata_stream *stream)
 static void
 stream_free(mdn_metadata_stream *stream)
 {
-    pg_stream *s = (pg_stream *)stream;
+    mdn_postgres_stream *s = (mdn_postgres_stream *)stream;
 
     if (s->rows != NULL)
         give_back(s);
@@ -637,7 +360,7 @@ stream_free(mdn_metadata_stream *stream)
 /* ---- making one ---- */
 
 static bool
-says_positions(const pg_stream *s)
+says_positions(const mdn_postgres_stream *s)
 {
     const mdn_postgres_source_options *o = &s->tables->options;
 
@@ -653,24 +376,25 @@ says_positions(const pg_stream *s)
 
 /* The columns of the query, as mdn_query_copy orders them. */
 static uint32_t
-plan_fields(pg_stream *s, mdn_decode_field fields[FIELDS_MAX])
+plan_fields(mdn_postgres_stream *s, mdn_decode_field fields[FIELDS_MAX])
 {
     const mdn_postgres_source_options *o = &s->tables->options;
     mdn_decode_field number = {.type = MDN_DECODE_INT8};
     mdn_decode_field column =
         o->blocks ? (mdn_decode_field){.type = MDN_DECODE_BYTEA,
-                                       .bytes_max = 8 * BLOCK_MAX}
+                                       .bytes_max = 8 * MDN_POSTGRES_BLOCK_MAX}
                   : number;
     int n = 0;
 
-    s->keys_at = s->timestamps_at = s->labels_at = s->erased = -1;
+    s->keys_at = s->timestamps_at = s->labels_at = s->erased_at = -1;
     fields[n++] = number;
     if (o->blocks) {
         fields[n++] = (mdn_decode_field){.type = MDN_DECODE_INT4};
-        s->erased = n;
-        fields[n++] = (mdn_decode_field){.type = MDN_DECODE_BYTEA,
-                                         .nullable = true,
-                                         .bytes_max = BLOCK_MAX / 8};
+        s->erased_at = n;
+        fields[n++] =
+            (mdn_decode_field){.type = MDN_DECODE_BYTEA,
+                               .nullable = true,
+                               .bytes_max = MDN_POSTGRES_BLOCK_MAX / 8};
     }
     if (o->has_keys)
         fields[s->keys_at = n++] = column;
@@ -685,7 +409,7 @@ plan_fields(pg_stream *s, mdn_decode_field fields[FIELDS_MAX])
 
 /* The arrays that blocks are put together in, where they are. */
 static mdn_status
-allocate(pg_stream *s, mdn_error *err)
+allocate(mdn_postgres_stream *s, mdn_error *err)
 {
     bool blocks = s->tables->options.blocks;
     size_t size = s->block_count * sizeof(uint64_t);
@@ -705,7 +429,7 @@ allocate(pg_stream *s, mdn_error *err)
 }
 
 static mdn_status
-prepare(pg_stream *s, const mdn_filter *filter, mdn_error *err)
+prepare(mdn_postgres_stream *s, const mdn_filter *filter, mdn_error *err)
 {
     mdn_decode_field fields[FIELDS_MAX];
     uint32_t count = plan_fields(s, fields);
@@ -738,7 +462,7 @@ mdn_postgres_stream_new(mdn_postgres_tables *tables, const mdn_filter *filter,
                         mdn_wanted wanted, const mdn_pulse *pulse,
                         mdn_metadata_stream **out, mdn_error *err)
 {
-    pg_stream *s = calloc(1, sizeof *s);
+    mdn_postgres_stream *s = calloc(1, sizeof *s);
     mdn_status st;
 
     *out = NULL;
