@@ -69,10 +69,11 @@ class Published:
         lost = [leaf for leaf in state.leaves if leaf.lost]
         if lost:
             samples = sum(leaf.count - leaf.erased for leaf in lost)
+            why = ", because a crash of the server empties unlogged tables" * state.unlogged
             raise DatabaseError(
-                f"{what}: a crash of the server has emptied {state.parts.leaf(lost[0].leaf)} and "
-                f"{samples:,} samples are missing in all: it is unlogged; "
-                f"dataset.publish(url), or modyn dataset publish {path} URL, sends them again"
+                f"{what}: {state.parts.leaf(lost[0].leaf)} is empty{why}; {samples:,} samples are "
+                f"missing in all: dataset.publish(url), or modyn dataset publish {path} URL, "
+                "sends them again"
             )
         self._state = state
 

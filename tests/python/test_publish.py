@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,8 +14,10 @@ from contextlib import contextmanager
 import numpy as np
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
 import modyn
+from modyn import cli
 from modyn.errors import ConfigError, DatabaseError
 from modyn.metadata.database import Database
 from modyn.metadata.filling import batch, work
@@ -30,6 +34,7 @@ from tests.python.publishing import check, child, create, end, go, grow, said
 
 LAYOUTS = ["rows", "blocks"]
 LEAF = 256
+KNOWN = "SELECT 1 FROM pg_class WHERE relname = 'leaves'"
 KILLS = 400 if os.environ.get("MODYN_LONG") else 20
 
 
@@ -393,6 +398,64 @@ def test_a_server_that_is_killed_loses_nothing(dataset, own_server, own_url, lay
             publishing.result(timeout=120)
 
         check(own_url, dataset, count=len(dataset))
+
+
+def test_an_interrupted_process_ends_and_leaves_a_prefix(dataset, database_url, layout, rand):
+    for _ in range(4):
+        grow(dataset, 3000)
+        process = child(dataset, database_url, layout, leaf_samples=LEAF)
+        try:
+            go(process)
+            time.sleep(float(rand.numpy.uniform(0, 0.3)))
+            process.send_signal(signal.SIGINT)
+        finally:
+            code, errors = end(process)
+
+        assert code in (0, 1, -signal.SIGINT)
+        assert code == 0 or "KeyboardInterrupt" in errors
+        if sql(database_url, KNOWN) and sql(database_url, "SELECT 1 FROM modyn.datasets"):
+            said(database_url, dataset.uuid)
+
+    publish(dataset, database_url, layout=layout, leaf_samples=LEAF)
+    check(database_url, dataset, count=len(dataset))
+
+
+# On the command line ------------------------------------------------------------------------------
+
+
+def command(*words):
+    return CliRunner().invoke(cli.app, ["dataset", "publish", *map(str, words)], prog_name="modyn")
+
+
+def test_the_command_publishes(dataset, database_url, layout):
+    grow(dataset, 1234)
+
+    first = command(dataset.path, database_url, "--layout", layout)
+    grow(dataset, 1)
+    second = command(dataset.path, database_url, "--json")
+
+    assert first.exit_code == 0, first.output
+    assert "1,234 samples published" in first.output
+    report = json.loads(second.output)
+    assert (report["samples"], report["total"], report["layout"]) == (1, 1235, layout)
+    check(database_url, dataset, count=1235)
+
+
+def test_the_command_says_what_is_wrong(dataset, database_url):
+    grow(dataset, 10)
+    dataset.publish(database_url, layout="rows")
+
+    layout = command(dataset.path, database_url, "--layout", "blocks")
+    word = command(dataset.path, database_url, "--layout", "columns")
+    secret = command(dataset.path, "postgresql://u:hunter2@localhost/x")
+    nowhere = command(dataset.path, "postgresql://u@127.0.0.1:1/x")
+
+    assert (layout.exit_code, word.exit_code, secret.exit_code) == (2, 2, 2)
+    assert nowhere.exit_code == 1
+    assert "layout='rows'" in layout.output
+    assert "hunter2" not in secret.output
+    for result in (layout, word, secret, nowhere):
+        assert "Traceback" not in result.output
 
 
 # Unlogged tables ----------------------------------------------------------------------------------
