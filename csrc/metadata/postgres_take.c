@@ -162,7 +162,8 @@ check_row(const mdn_postgres_stream *s, mdn_error *err)
     uint64_t first = row_first(s), count = row_count(s), size, bits;
 
     if (first < part->first || first >= s->to || count == 0
-        || count > part->first + part->count - first
+        || (count > part->first + part->count - first
+            && mdn_postgres_tables_full(s->tables, s->part))
         || count > MDN_POSTGRES_BLOCK_MAX)
         return wrong_block(s, first, "does not say positions of its table",
                            err);
