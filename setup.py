@@ -18,7 +18,10 @@ POSTGRES = [
     CSRC / "metadata" / "batch.c",
     *sorted(CSRC.glob("python/postgres*.c")),
 ]
-SHARED = [CSRC / "metadata" / name for name in ("decode.c", "encode.c", "filter.c", "query.c", "sqlstate.c")]
+SHARED = [
+    CSRC / "metadata" / name
+    for name in ("decode.c", "encode.c", "filter.c", "query.c", "sqlstate.c")
+]
 
 # The binding casts functions to void * for slots, which -Wpedantic forbids.
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes"]

@@ -223,11 +223,39 @@ def sorted_signals(rows: Rows, trigger: int | None) -> Signals:
 
 
 def _order(keys: npt.NDArray[np.uint64], epoch: npt.NDArray[np.int32]) -> npt.NDArray[np.intp]:
-    """Return the order by (key, epoch), from one number for both where they fit into one."""
+    """Return the order by (key, epoch); without comparisons where keys lie close together."""
+    first, last = int(keys.min()), int(keys.max())
+    if last - first < 4 * len(keys):
+        order = _dealt((keys - np.uint64(first)).astype(np.intp), epoch)
+        if order is not None:
+            return order
     bits = int(epoch.max()).bit_length()
     if int(keys.max()).bit_length() + bits > 64:
         return np.lexsort((epoch, keys))
     return np.argsort(keys << np.uint64(bits) | epoch.astype(np.uint64))
+
+
+def _dealt(
+    places: npt.NDArray[np.intp], epoch: npt.NDArray[np.int32]
+) -> npt.NDArray[np.intp] | None:
+    """Return the order by (place, epoch): epoch by epoch, each row goes to where it belongs.
+
+    None if a place comes twice in an epoch, or epochs are too many.
+    """
+    if int(epoch.max()) >= 2**16 or int(epoch.min()) < 0:
+        return None
+    short = epoch.astype(np.uint16)
+    ends = np.cumsum(np.bincount(short))
+    by_epoch = None if (short[1:] >= short[:-1]).all() else np.argsort(short, kind="stable")
+    counts = np.bincount(places)
+    free = np.cumsum(counts) - counts  # where the next row of a place goes
+    order = np.full(len(places), -1, dtype=np.intp)
+    for first, last in zip([0, *ends.tolist()], ends.tolist(), strict=False):
+        rows = np.arange(first, last) if by_epoch is None else by_epoch[first:last]
+        theirs = places[rows]
+        order[free[theirs]] = rows
+        free[theirs] += 1
+    return None if (order < 0).any() else order
 
 
 class Recorded(Protocol):

@@ -3,7 +3,8 @@
  *     postgres.c          waiting, results, statements, COPY
  *     postgres_connect.c  connection strings, connecting, the session
  *     postgres_errors.c   what a failure says
- *     postgres_leave.c    cancelling */
+ *     postgres_leave.c    cancelling
+ *     postgres_probe.c    is somebody still there? */
 #ifndef MDN_METADATA_LIBPQ_H
 #define MDN_METADATA_LIBPQ_H
 
@@ -24,6 +25,8 @@ struct mdn_postgres {
     char *row;         /* libpq's, of the last get */
     uint64_t asked_ns; /* when the pulse was asked last */
     uint64_t limit_ns; /* when the statement must be over; 0: no limit */
+    uint64_t heard_ns; /* when something moved last, or it was probed */
+    char session[64];  /* "backend start-of-server"; "": unknown */
     uint32_t connect_ms, statement_ms, lock_ms;
     int server_version;
     bool bare;
@@ -70,5 +73,13 @@ mdn_status mdn_libpq_wait(mdn_postgres *pg, short events,
 mdn_status mdn_libpq_next_result(mdn_postgres *pg,
                                  const mdn_postgres_patience *patience,
                                  PGresult **out, mdn_error *err);
+
+/* postgres_probe.c -------------------------------------------------------- */
+
+/* Nothing has come for long: is the session still at work?  MDN_DATABASE if
+ * not, and the connection is dropped. */
+mdn_status mdn_libpq_probe(mdn_postgres *pg,
+                           const mdn_postgres_patience *patience,
+                           mdn_error *err);
 
 #endif

@@ -23,6 +23,8 @@
 #define PUT_BYTES (64 * 1024)
 /* How long a server may take nothing at all of a COPY. */
 #define STALL_MS 30000
+/* How long one may say nothing before we ask what it does. */
+#define SILENCE_MS 20000
 /* What a server may need to act on its own statement_timeout. */
 #define TIMEOUT_GRACE_MS 10000
 
@@ -80,6 +82,17 @@ mdn_libpq_wait(mdn_postgres *pg, short events,
     ready = poll(&event, 1, (int)wait_ms);
     if (ready < 0 && errno != EINTR)
         return mdn_fail_errno(err, errno, "waiting for Postgres");
+    now_ns = mdn_steady_ns();
+    if (ready > 0)
+        pg->heard_ns = now_ns;
+    if (pg->session[0] != '\0'
+        && now_ns - pg->heard_ns > SILENCE_MS * MDN_LIBPQ_NS_PER_MS) {
+        mdn_status st = mdn_libpq_probe(pg, patience, err);
+
+        if (st != MDN_OK)
+            return st;
+        pg->heard_ns = mdn_steady_ns();
+    }
     return mdn_libpq_ask(pg, patience, ready < 0, err);
 }
 
@@ -176,6 +189,7 @@ begin_call(mdn_postgres *pg, const char *sql, mdn_error *err)
     PQfreemem(pg->row);
     pg->row = NULL;
     pg->sqlstate[0] = '\0';
+    pg->heard_ns = mdn_steady_ns();
     pg->limit_ns = pg->statement_ms == 0
                        ? 0
                        : mdn_steady_ns()

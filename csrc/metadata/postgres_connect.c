@@ -266,12 +266,17 @@ set_session(mdn_postgres *pg, const mdn_postgres_patience *patience,
     };
     int count = 2 * OUR_SETTINGS;
     size_t used = 0;
+    mdn_postgres_outcome outcome;
+    mdn_status st;
 
     snprintf(statement_ms, sizeof statement_ms, "%u", pg->statement_ms);
     snprintf(lock_ms, sizeof lock_ms, "%u", pg->lock_ms);
     for (char **s = pg->settings; s != NULL && *s != NULL; s++)
         params[count++] = *s;
-    used += (size_t)snprintf(sql, sizeof sql, "SELECT");
+    used +=
+        (size_t)snprintf(sql, sizeof sql,
+                         "SELECT pg_backend_pid() || ' ' || extract(epoch FROM "
+                         "pg_postmaster_start_time()),");
     for (int i = 0; i < count; i += 2)
         used += (size_t)snprintf(sql + used, sizeof sql - used,
                                  " set_config($%d, $%d, false),", i + 1, i + 2);
@@ -280,7 +285,11 @@ set_session(mdn_postgres *pg, const mdn_postgres_patience *patience,
              " CASE WHEN current_setting('synchronous_commit') IN ('off', "
              "'local') THEN set_config('synchronous_commit', 'on', false) "
              "END");
-    return mdn_postgres_exec(pg, sql, params, count, patience, NULL, err);
+    if ((st =
+             mdn_postgres_exec(pg, sql, params, count, patience, &outcome, err))
+        == MDN_OK)
+        snprintf(pg->session, sizeof pg->session, "%.63s", outcome.value);
+    return st;
 }
 
 mdn_status
@@ -291,6 +300,7 @@ mdn_postgres_connect(mdn_postgres *pg, const mdn_postgres_patience *patience,
 
     mdn_postgres_drop(pg);
     pg->limit_ns = 0;
+    pg->session[0] = '\0';
     pg->sqlstate[0] = '\0';
     pg->pid = getpid();
     pg->conn = start(pg);

@@ -314,8 +314,9 @@ mdn_postgres_source_new(const mdn_postgres_source_options *options,
     tables->pid = getpid();
     tables->count = count;
     tables->known = calloc(options->part_count + 1, 1);
+    tables->pages = calloc(options->part_count + 1, sizeof *tables->pages);
     st = copy_options(options, &tables->options, err);
-    if (st == MDN_OK && tables->known == NULL)
+    if (st == MDN_OK && (tables->known == NULL || tables->pages == NULL))
         st = mdn_fail(err, MDN_NOMEM, "no memory for a source");
     if (st == MDN_OK)
         st = try_options(tables, err);

@@ -16,7 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ROWS_MAX 65536            /* of a decode block */
+#define TID_RANGE_VERSION 140000 /* from which servers read a range of pages   \
+                                  */
+#define PAGES_MORE 3             /* around a guess; the last page is not full */
+#define ROWS_MAX 65536           /* of a decode block */
 #define ASK_NS UINT64_C(50000000) /* between two pulses */
 #define FIELDS_MAX 6
 
@@ -69,6 +72,38 @@ give_back(mdn_postgres_stream *s)
     s->pg = NULL;
 }
 
+/* Rows of a table are of one size, so that a page holds as many as the next:
+ * where some positions lie is a guess, which the check of positions proves.
+ * Without it the server would read all of a table for any part of it. */
+static mdn_status
+guess_pages(mdn_postgres_stream *s, mdn_query *query,
+            const mdn_postgres_patience *patience, mdn_error *err)
+{
+    const mdn_postgres_part *part = mdn_postgres_part_of(s);
+    uint64_t pages;
+    double per_position;
+    mdn_status st;
+
+    s->guessed = false;
+    if (s->tables->options.blocks || query->whole || query->ordered
+        || mdn_postgres_is_gappy(s)
+        || mdn_postgres_server_version(s->pg) < TID_RANGE_VERSION
+        || mdn_postgres_tables_known(s->tables, s->part) & MDN_POSTGRES_UNEVEN)
+        return MDN_OK;
+    st = mdn_postgres_tables_pages(s->tables, s->pg, s->part, patience, &pages,
+                                   err);
+    if (st != MDN_OK)
+        return st;
+    per_position = (double)pages / (double)part->count;
+    query->first_page =
+        (uint64_t)((double)(s->from - part->first) * per_position);
+    query->first_page -= smaller(query->first_page, PAGES_MORE);
+    query->last_page =
+        (uint64_t)((double)(s->to - part->first) * per_position) + PAGES_MORE;
+    s->guessed = true;
+    return MDN_OK;
+}
+
 static mdn_status
 send_query(mdn_postgres_stream *s, const mdn_postgres_patience *patience,
            mdn_error *err)
@@ -85,9 +120,9 @@ send_query(mdn_postgres_stream *s, const mdn_postgres_patience *patience,
         .filter = s->filtered ? &s->filter : NULL,
     };
     char *sql;
-    mdn_status st = mdn_query_copy(&query, &sql, err);
+    mdn_status st = guess_pages(s, &query, patience, err);
 
-    if (st != MDN_OK)
+    if (st != MDN_OK || (st = mdn_query_copy(&query, &sql, err)) != MDN_OK)
         return st;
     st = mdn_postgres_copy_out(s->pg, sql, patience, err);
     free(sql);
@@ -196,11 +231,14 @@ fill(mdn_postgres_stream *s, mdn_error *err)
     }
 }
 
-/* The table does not lie in order: read the rest of it sorted. */
+/* The table does not lie as it should: read the rest of it wherever it is, or
+ * sorted. */
 static void
 sort_from_here(mdn_postgres_stream *s)
 {
-    mdn_postgres_tables_note(s->tables, s->part, MDN_POSTGRES_UNSORTED);
+    mdn_postgres_tables_note(s->tables, s->part,
+                             s->guessed ? MDN_POSTGRES_UNEVEN
+                                        : MDN_POSTGRES_UNSORTED);
     stop(s);
 }
 
@@ -210,6 +248,10 @@ end_query(mdn_postgres_stream *s, mdn_error *err)
 {
     s->active = s->ended = false;
     s->counting = s->ordered;
+    if (s->position < s->to && s->guessed) {
+        sort_from_here(s);
+        return MDN_OK;
+    }
     if (s->position < s->to && !mdn_postgres_is_gappy(s))
         return mdn_postgres_missing(s, err);
     if (s->position < s->to)

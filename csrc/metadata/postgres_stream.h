@@ -19,6 +19,7 @@
 /* What is known of a part: bits. */
 #define MDN_POSTGRES_COUNTED 1u  /* all rows that are due were there */
 #define MDN_POSTGRES_UNSORTED 2u /* they do not lie in order */
+#define MDN_POSTGRES_UNEVEN 4u   /* nor equally many in each page */
 
 /* What all sources with the same tables share, counted. */
 typedef struct {
@@ -31,6 +32,7 @@ typedef struct {
     int idle_count;
     mdn_postgres *idle[MDN_POSTGRES_IDLE_MAX]; /* owned */
     uint8_t *known;                            /* owned, one per part */
+    uint64_t *pages;                           /* likewise; 0: not asked yet */
 } mdn_postgres_tables;
 
 mdn_postgres_tables *mdn_postgres_tables_retain(mdn_postgres_tables *tables);
@@ -75,6 +77,12 @@ mdn_status mdn_postgres_tables_check(mdn_postgres_tables *tables,
                                      mdn_postgres *pg, uint64_t part,
                                      const mdn_postgres_patience *patience,
                                      mdn_error *err);
+
+/* The pages of a part, asked for once. */
+mdn_status mdn_postgres_tables_pages(mdn_postgres_tables *tables,
+                                     mdn_postgres *pg, uint64_t part,
+                                     const mdn_postgres_patience *patience,
+                                     uint64_t *out, mdn_error *err);
 
 /* filter may be NULL, is borrowed; tables are retained. */
 mdn_status mdn_postgres_stream_new(mdn_postgres_tables *tables,

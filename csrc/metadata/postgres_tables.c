@@ -45,6 +45,7 @@ mdn_postgres_tables_release(mdn_postgres_tables *tables)
         free((char *)o->connection.settings[i]);
     free((void *)o->connection.settings);
     free(tables->known);
+    free(tables->pages);
     free(tables);
 }
 
@@ -175,6 +176,34 @@ mdn_postgres_tables_check(mdn_postgres_tables *tables, mdn_postgres *pg,
                              disorder == 0 ? MDN_POSTGRES_COUNTED
                                            : MDN_POSTGRES_COUNTED
                                                  | MDN_POSTGRES_UNSORTED);
+    return MDN_OK;
+}
+
+mdn_status
+mdn_postgres_tables_pages(mdn_postgres_tables *tables, mdn_postgres *pg,
+                          uint64_t part, const mdn_postgres_patience *patience,
+                          uint64_t *out, mdn_error *err)
+{
+    mdn_query_table table = mdn_postgres_tables_table(tables, part);
+    mdn_postgres_outcome outcome;
+    mdn_status st;
+    char *sql;
+
+    pthread_mutex_lock(&tables->lock);
+    *out = tables->pages[part];
+    pthread_mutex_unlock(&tables->lock);
+    if (*out > 0)
+        return MDN_OK;
+    if ((st = mdn_query_pages(&table, &sql, err)) != MDN_OK)
+        return st;
+    st = mdn_postgres_exec(pg, sql, NULL, 0, patience, &outcome, err);
+    free(sql);
+    if (st != MDN_OK)
+        return st;
+    *out = strtoull(outcome.value, NULL, 10);
+    pthread_mutex_lock(&tables->lock);
+    tables->pages[part] = *out;
+    pthread_mutex_unlock(&tables->lock);
     return MDN_OK;
 }
 

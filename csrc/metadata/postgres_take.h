@@ -34,6 +34,7 @@ typedef struct {
     bool counting;    /* what was read in order is to be counted as a whole */
     uint64_t part;    /* that it reads */
     uint64_t from, to;
+    bool guessed; /* only pages that should hold those are read */
     mdn_decoder *decoder;
     mdn_decode_block *rows;
     const char *rest; /* of a message, borrowed from pg; not yet decoded */

@@ -128,6 +128,11 @@ add_rows(text *t, const mdn_query *query)
     else
         add(t, "\"%s\" >= %" PRIu64 " AND \"%s\" < %" PRIu64, table->position,
             query->first, table->position, query->last);
+    if (query->last_page > 0)
+        add(t,
+            " AND ctid >= '(%" PRIu64 ",0)'::tid AND ctid < '(%" PRIu64
+            ",0)'::tid",
+            query->first_page, query->last_page);
     add_filter(t, query);
 }
 
@@ -160,6 +165,17 @@ mdn_query_count(const mdn_query *query, char **out, mdn_error *err)
     add(&t, query->table.blocks ? "SELECT coalesce(sum(count), 0)"
                                 : "SELECT count(*)");
     add_rows(&t, query);
+    return finish(&t, out, err);
+}
+
+mdn_status
+mdn_query_pages(const mdn_query_table *table, char **out, mdn_error *err)
+{
+    text t = text_new();
+
+    add(&t,
+        "SELECT pg_relation_size('%s') / current_setting('block_size')::int8",
+        table->name);
     return finish(&t, out, err);
 }
 

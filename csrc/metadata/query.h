@@ -36,6 +36,9 @@ typedef struct {
     mdn_query_table table;
     uint64_t first, last;
     bool whole, ordered;
+    /* Of rows: pages first_page .. last_page-1 only; 0, 0: all of them.  (Since
+     * version 14 the server then reads no others.) */
+    uint64_t first_page, last_page;
     mdn_wanted wanted;
     const mdn_filter *filter;
 } mdn_query;
@@ -46,6 +49,10 @@ mdn_status mdn_query_copy(const mdn_query *query, char **out, mdn_error *err);
 /* How many rows (in blocks: samples, erased ones too) the query yields; only
  * for rows with a filter.  One row, one column. */
 mdn_status mdn_query_count(const mdn_query *query, char **out, mdn_error *err);
+
+/* How many pages a table has.  One row, one column. */
+mdn_status mdn_query_pages(const mdn_query_table *table, char **out,
+                           mdn_error *err);
 
 /* One row, one column, "count disorder" of a table up to a position: its rows
  * (in blocks: the samples in them), and how many of them do not lie behind the

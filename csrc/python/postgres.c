@@ -182,6 +182,7 @@ static PyMethodDef methods[] = {
     {"server_version", server_version, METH_VARARGS, server_version_doc},
     {"parse_conninfo", parse_conninfo, METH_VARARGS, parse_conninfo_doc},
     {"encode", mdn_pypg_encode, METH_VARARGS, encode_doc},
+    {"decode", mdn_pypg_decode, METH_VARARGS, mdn_pypg_decode_doc},
     {NULL, NULL, 0, NULL},
 };
 

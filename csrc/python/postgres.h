@@ -94,4 +94,8 @@ int mdn_pypg_add_connection(PyObject *module, mdn_pypg_state *state);
 int mdn_pypg_add_source(PyObject *module);
 int mdn_pypg_add_reader(PyObject *module);
 
+/* postgres_reader.c: decode($module, pieces, types, block_rows, /). */
+extern const char mdn_pypg_decode_doc[];
+PyObject *mdn_pypg_decode(PyObject *module, PyObject *args);
+
 #endif

@@ -269,6 +269,89 @@ reader_next(PyObject *object)
     return self->block->count > 0 ? columns_of(self) : NULL;
 }
 
+/* ---- for tests: the parser without a server ---- */
+
+/* A whole block into the list, and a new one begun. */
+static int
+append_block(PyObject *list, mdn_decode_block *block)
+{
+    reader_object rows = {.block = block};
+    PyObject *columns = columns_of(&rows);
+    int failed = columns == NULL ? -1 : PyList_Append(list, columns);
+
+    Py_XDECREF(columns);
+    block->count = 0;
+    return failed;
+}
+
+/* 0; -1 and an exception, or err filled. */
+static int
+decode_piece(PyObject *list, mdn_decoder *decoder, mdn_decode_block *block,
+             PyObject *piece, mdn_error *err)
+{
+    char *bytes;
+    Py_ssize_t left;
+    size_t used;
+
+    if (PyBytes_AsStringAndSize(piece, &bytes, &left) < 0)
+        return -1;
+    while (left > 0) {
+        if (mdn_decoder_feed(decoder, block, bytes, (size_t)left, &used, err)
+            != MDN_OK)
+            return -1;
+        bytes += used;
+        left -= (Py_ssize_t)used;
+        if (block->count == block->capacity && append_block(list, block) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+const char mdn_pypg_decode_doc[] =
+    "decode($module, pieces, types, block_rows, /)\n--\n\n"
+    "The blocks in a stream that comes in pieces of bytes; for tests.";
+
+PyObject *
+mdn_pypg_decode(PyObject *module, PyObject *args)
+{
+    mdn_decode_field fields[MDN_DECODE_FIELDS_MAX];
+    mdn_error err = {.status = MDN_OK};
+    mdn_decoder *decoder = NULL;
+    mdn_decode_block *block = NULL;
+    unsigned long long block_rows;
+    PyObject *pieces, *list;
+    const char *types;
+    int count, failed = 0;
+
+    if (!PyArg_ParseTuple(args, "O!sK:decode", &PyTuple_Type, &pieces, &types,
+                          &block_rows)
+        || (count = read_types(types, fields)) < 0
+        || (list = PyList_New(0)) == NULL)
+        return NULL;
+    if (mdn_decoder_new(fields, (uint32_t)count, &decoder, &err) != MDN_OK
+        || mdn_decode_block_new(fields, (uint32_t)count, block_rows, &block,
+                                &err)
+               != MDN_OK)
+        failed = -1;
+    for (Py_ssize_t i = 0; failed == 0 && i < PyTuple_GET_SIZE(pieces); i++)
+        failed = decode_piece(list, decoder, block, PyTuple_GET_ITEM(pieces, i),
+                              &err);
+    if (failed == 0 && mdn_decoder_finish(decoder, &err) != MDN_OK)
+        failed = -1;
+    if (failed == 0 && block->count > 0)
+        failed = append_block(list, block);
+    mdn_decoder_free(decoder);
+    mdn_decode_block_free(block);
+    if (failed == 0)
+        return list;
+    Py_DECREF(list);
+    if (err.status != MDN_OK)
+        mdn_pypg_raise(mdn_pypg_state_of_module(module), &err);
+    return NULL;
+}
+
+/* ---- the type ---- */
+
 PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
                         "Leave the rest unread; the connection is free again.");
 

@@ -49,7 +49,7 @@ def fail(error: Exception, code: int, debug: bool) -> None:
 
 def message(error: BaseException) -> str:
     """Return what an error says, without its number and with its file."""
-    from modyn.errors import CorruptError
+    from modyn.errors import CorruptError, DatabaseError
 
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror.lower()}"
@@ -57,7 +57,8 @@ def message(error: BaseException) -> str:
         return error.strerror  # of the core: it names the file
     if isinstance(error, CorruptError):
         return f"{error}; modyn dataset verify lists all damage"
-    if isinstance(error, InputError | OSError | ValueError | RuntimeError | ImportError):
+    known = InputError | OSError | ValueError | RuntimeError | ImportError | DatabaseError
+    if isinstance(error, known):
         return str(error) or type(error).__name__
     # KeyError: 'x' alone would say nothing.
     return f"{type(error).__name__}: {error} (--debug shows where)"

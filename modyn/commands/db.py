@@ -89,6 +89,32 @@ def info(
             _print_contents(str(database.url), found)
 
 
+@commands.command()
+def forget(
+    url: Annotated[str, typer.Argument(metavar="URL", help="The database, without a password.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of the pipeline.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Remove a pipeline from a database: its ledger, stream, training sets and signals.
+
+    Its run directory stays, with the models; datasets stay. Refused while somebody runs it.
+    """
+    with answers(debug):
+        from modyn.metadata.database import Database
+        from modyn.pipelines import forget as removal
+
+        with Database(url) as database:
+            triggers = removal.triggers_of(database, name)
+            if triggers is None:
+                raise InputError(f"{url}: there is no pipeline {name!r}")
+            if not yes:
+                what = f"{url}: forget pipeline {name!r} and its {triggers:,} triggers?"
+                typer.confirm(what, abort=True)
+            removal.forget(database, name)
+        typer.echo(f"{url}: pipeline {name!r} is forgotten")
+
+
 def _server(folder: Path, bin_directory: Path | None = None) -> LocalServer:
     """Return the server of a folder that is there."""
     from modyn.metadata.server import LocalServer

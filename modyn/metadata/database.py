@@ -142,6 +142,7 @@ class Database:
                 raise ValueError(f"{name} must be above 0, got {seconds}")
         if not 0 <= retry_seconds < 1e6:
             raise ValueError(f"retry_seconds must not be negative, got {retry_seconds}")
+        _psycopg_error()  # without psycopg it says what to install
         self.url = Url.parse(url)
         self.connect_seconds = connect_seconds
         self.statement_seconds = statement_seconds
@@ -427,8 +428,12 @@ class Database:
 
 @cache
 def _psycopg_error() -> type[psycopg.Error]:
-    import psycopg
-
+    try:
+        import psycopg
+    except ImportError:
+        raise ModuleNotFoundError(
+            "metadata in Postgres needs psycopg: pip install 'modyn[postgres]'", name="psycopg"
+        ) from None
     return psycopg.Error
 
 

@@ -4,6 +4,7 @@
     FOLDER/socket     where the server listens: a Unix socket, and nothing else
     FOLDER/log        what it says; log.1 is what it said before
     FOLDER/lock       locked while one process starts or stops it
+    FOLDER/alive      locked as long as a process of the server lives
 
 Who may use it is decided by the file system alone: folder and socket are closed to everybody but
 their owner (and root), no network port is opened, and behind the socket there is no password.
@@ -12,10 +13,7 @@ Postgres refuses to run as root.  Started by root, it runs as the owner of the f
 is given to the user postgres, or to nobody where there is none.
 
 A data directory appears under its name when it is complete, so that an initdb that was interrupted
-leaves nothing that looks like a server.  What a killed server leaves (postmaster.pid, shared
-memory) Postgres clears away itself, with two exceptions that are seen to here: a server that is
-dead but was not waited for by its parent, and a number that now belongs to another program, both
-of them common in containers.
+leaves nothing that looks like a server.
 """
 
 from __future__ import annotations
@@ -23,30 +21,24 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
-import re
 import shutil
 import signal
 import stat
-import subprocess
-import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 from urllib.parse import quote
 
 from modyn.errors import ConfigError, DatabaseError
 from modyn.metadata import programs
+from modyn.metadata.postmaster import PORT, Launched, Postmaster, last_words, run
 from modyn.metadata.programs import Programs
 
 USER = DATABASE = "modyn"
-PORT = 5432  # part of the socket's name
 SOCKET_BYTES = 107  # of a Unix socket's path
-LOG_BYTES = 8 << 20  # a longer log becomes log.1 at the next start
 
 # For one machine without standbys.  Without wal_level=minimal every row of a new table would be
 # written twice: once to the table and once to the log.
@@ -57,25 +49,6 @@ SETTINGS = {
     "max_wal_senders": "0",
     "log_line_prefix": "'%m [%p] '",
 }
-
-# Runs a server that belongs to nobody: not to a terminal, and not to its parent, which would have
-# to wait for it when it ends.  Its arguments are a user's and a group's number (or -1, to stay who
-# we are) and the command; it prints the number of the process.
-DETACH = """
-import os, sys
-user, group, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-if user >= 0:
-    os.setgroups([])
-    os.setgid(group)
-    os.setuid(user)
-os.setsid()
-pid = os.fork()
-if pid:
-    print(pid, flush=True)
-    os._exit(0)
-os.dup2(2, 1)
-os.execv(program, sys.argv[3:])
-"""
 
 
 @dataclass(frozen=True)
@@ -136,7 +109,7 @@ class LocalServer:
         self.folder = Path(folder).absolute()
         self._bin_directory = bin_directory
         self._settings = dict(settings or {})
-        self._child: subprocess.Popen[bytes] | None = None
+        self._process = Postmaster(self.folder, self.socket_folder)
 
     def __repr__(self) -> str:
         return f"LocalServer({str(self.folder)!r})"
@@ -165,7 +138,7 @@ class LocalServer:
         if len(os.fsencode(folder / f".s.PGSQL.{PORT}")) <= SOCKET_BYTES and "," not in str(folder):
             return folder
         number = zlib.crc32(os.fsencode(self.folder.resolve()))
-        return Path(tempfile.gettempdir(), f"modyn-server-{number:08x}")
+        return Path("/tmp", f"modyn-server-{number:08x}")  # noqa: S108 - it is made as ours
 
     @property
     def url(self) -> str:
@@ -180,10 +153,7 @@ class LocalServer:
     @property
     def pid(self) -> int | None:
         """The process of the server, or None where none runs."""
-        lines = self._pid_file()
-        if not lines or not _serves(int(lines[0]), self.data):
-            return None
-        return int(lines[0])
+        return self._process.pid
 
     # Life -----------------------------------------------------------------------------------------
 
@@ -219,13 +189,28 @@ class LocalServer:
         with self._locked(deadline):
             if self._major() is None:
                 self._make_data(found, owner, deadline)
-            while True:
+            ready = False
+            while not ready:
                 launched = None
                 if self.pid is None:
-                    self._clear_stale_locks()
-                    launched = self._launch(found, owner, child)
-                if self._is_ready_by(deadline, launched):
-                    return
+                    self._make_socket_folder(owner)
+                    launched = self._launch_by(deadline, found, owner, child)
+                ready = self._process.is_ready_by(deadline, launched)
+
+    def _launch_by(
+        self, deadline: float, found: Programs, owner: pwd.struct_passwd, child: bool
+    ) -> Launched:
+        """Launch the server as soon as the sessions of one that was killed have ended."""
+        while True:
+            try:
+                return self._process.launch(found.postgres, self._settings, owner, child)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise DatabaseError(
+                        f"{self.folder}: processes of another server use it: of one that was "
+                        "killed, or that runs in another container"
+                    ) from None
+            time.sleep(0.05)
 
     def stop(self, *, seconds: float = 60.0) -> bool:
         """Stop the server; return False if none ran.
@@ -238,16 +223,16 @@ class LocalServer:
         with self._locked(time.monotonic() + seconds):
             pid = self.pid
             if pid is None:
-                self._reap()
+                self._process.reap()
                 return False
             for number, patience in ((signal.SIGINT, seconds), (signal.SIGQUIT, 30.0)):
-                if self._signal(pid, number, patience):
+                if self._process.end(pid, number, patience):
                     return True
         raise DatabaseError(f"{self.folder}: the server, process {pid}, does not end")
 
     def status(self) -> Status:
         """Say how the server is; nothing is changed."""
-        lines, pid, major = self._pid_file(), self.pid, self._major()
+        pid, major = self.pid, self._major()
         version = ""
         if major is not None:
             try:
@@ -256,7 +241,7 @@ class LocalServer:
                 version = str(major)
         return Status(
             folder=self.folder,
-            running=pid is not None and _is_ready(lines),
+            running=self._process.is_ready,
             pid=pid,
             version=version,
             url=self.url,
@@ -286,7 +271,7 @@ class LocalServer:
                 f"{self.folder}: is the data directory of another server; name a new folder"
             )
         if self._major() is None:
-            ours = {"data.new", "socket", "lock", "log", "log.1"}
+            ours = {"data.new", "socket", "lock", "alive", "log", "log.1"}
             if foreign := sorted(set(os.listdir(self.folder)) - ours):
                 raise ConfigError(
                     f"{self.folder}: holds other files ({foreign[0]!r}); name a new folder"
@@ -370,238 +355,15 @@ class LocalServer:
         # Initdb writes all files, then this writes them to the disk.
         if self._settings.get("fsync") == "off":
             initdb.append("--no-sync")
-        self._run(initdb, owner, deadline)
+        run(self.folder, initdb, owner, deadline)
         with (new / "postgresql.conf").open("a") as file:
             file.write("\n# Of modyn:\n")
             file.writelines(f"{name} = {value}\n" for name, value in SETTINGS.items())
         single = [found.postgres, "--single", "-D", new, "-c", "log_checkpoints=off", "postgres"]
-        said = self._run(single, owner, deadline, f"CREATE DATABASE {DATABASE}\n")
+        said = run(self.folder, single, owner, deadline, f"CREATE DATABASE {DATABASE}\n")
         if "ERROR" in said or "FATAL" in said:
-            raise DatabaseError(f"{self.folder}: no database was made: {_last_words(said)}")
+            raise DatabaseError(f"{self.folder}: no database was made: {last_words(said)}")
         new.rename(self.data)
-
-    def _run(
-        self, command: list[Any], owner: pwd.struct_passwd, deadline: float, words: str = ""
-    ) -> str:
-        """Run a program of the server to its end and return what it said."""
-        try:
-            done = subprocess.run(
-                command,
-                input=words,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=max(1.0, deadline - time.monotonic()),
-                **self._surroundings(owner),
-            )
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"{self.folder}: {command[0]} did not end in time") from None
-        except PermissionError:
-            raise _not_runnable(command[0], owner) from None
-        if done.returncode:
-            raise DatabaseError(f"{self.folder}: {command[0]}: {_last_words(done.stdout)}")
-        said: str = done.stdout
-        return said
-
-    # The process ----------------------------------------------------------------------------------
-
-    def _surroundings(self, owner: pwd.struct_passwd) -> dict[str, Any]:
-        """Return what Popen needs so that a program runs as the owner, with nothing of ours.
-
-        Of our environment it gets what it needs to be found and loaded: a server that lives for
-        weeks should not hold the passwords of whoever started it.
-        """
-        kept = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "ASAN_OPTIONS")
-        environment = {name: os.environ[name] for name in kept if name in os.environ}
-        user: dict[str, Any] = {}
-        if os.geteuid() == 0:
-            user = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
-        return {"cwd": self.folder, "env": {**environment, "LC_ALL": "C"}, "umask": 0o077, **user}
-
-    def _launch(self, found: Programs, owner: pwd.struct_passwd, child: bool) -> _Launched:
-        """Start the server's process."""
-        self._reap()
-        self._make_socket_folder(owner)
-        command = [str(found.postgres), "-D", str(self.data)]
-        for name, value in {**self._settings, **self._closed()}.items():
-            command += ["-c", f"{name}={value}"]
-        with self._open_log(owner) as log:
-            start = log.tell()
-            try:
-                pid = (self._child_of_ours if child else self._detached)(command, log, owner)
-            except PermissionError:
-                raise _not_runnable(command[0], owner) from None
-        return _Launched(pid, start)
-
-    def _closed(self) -> dict[str, str]:
-        """Return the settings that decide who can reach the server; nobody changes them."""
-        folder = str(self.socket_folder).replace('"', '""')
-        return {
-            "listen_addresses": "",
-            "unix_socket_directories": f'"{folder}"',
-            "unix_socket_permissions": "0700",
-            "port": str(PORT),
-            "external_pid_file": "",
-        }
-
-    def _child_of_ours(self, command: list[str], log: IO[bytes], owner: pwd.struct_passwd) -> int:
-        # The order to end comes from the kernel, however we end.
-        with_us = [shutil.which("setpriv") or "setpriv", "--pdeathsig=SIGINT"]
-        self._child = subprocess.Popen(
-            with_us + command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            **self._surroundings(owner),
-        )
-        return self._child.pid
-
-    def _detached(self, command: list[str], log: IO[bytes], owner: pwd.struct_passwd) -> int:
-        surroundings = self._surroundings(owner)
-        surroundings.pop("extra_groups", None)
-        user, group = surroundings.pop("user", -1), surroundings.pop("group", -1)
-        done = subprocess.run(
-            # It runs as we do until it has become the server: our interpreter may lie where the
-            # owner cannot go.
-            [sys.executable, "-I", "-S", "-c", DETACH, str(user), str(group), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            check=True,
-            timeout=60,
-            **surroundings,
-        )
-        return int(done.stdout)
-
-    @contextmanager
-    def _open_log(self, owner: pwd.struct_passwd) -> Iterator[IO[bytes]]:
-        """Open the log at its end; one that is long is put aside first."""
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
-            self.log.replace(self.folder / "log.1")
-        with self.log.open("ab") as log:
-            os.fchmod(log.fileno(), 0o600)
-            if os.geteuid() == 0:
-                os.fchown(log.fileno(), owner.pw_uid, owner.pw_gid)
-            yield log
-
-    def _is_ready_by(self, deadline: float, launched: _Launched | None) -> bool:
-        """Wait for the server; return False if another attempt to launch it is due."""
-        try:
-            while True:
-                if self.pid is not None and _is_ready(self._pid_file()):
-                    return True
-                if launched is None and self.pid is None:
-                    return False  # it was there before us, and ended just now
-                if launched is not None and not self._lives(launched.pid):
-                    return self._explain_end(launched, deadline)
-                if time.monotonic() > deadline:
-                    raise TimeoutError(
-                        f"{self.folder}: the server is not ready yet; it goes on, and {self.log} "
-                        "says with what"
-                    )
-                time.sleep(0.02)
-        except KeyboardInterrupt:
-            if launched is not None:
-                self._signal(launched.pid, signal.SIGINT, 30.0)
-            raise
-
-    def _explain_end(self, launched: _Launched, deadline: float) -> bool:
-        """Raise what the server said before it ended; return False if it may be tried again."""
-        with self.log.open("rb") as log:
-            log.seek(launched.log_start)
-            said = log.read().decode(errors="replace")
-        # Sessions of a server that was killed end soon after it.
-        if "is still in use" in said and time.monotonic() < deadline:
-            time.sleep(0.1)
-            return False
-        raise DatabaseError(
-            f"{self.folder}: the server did not start: {_last_words(said)}; see {self.log}"
-        )
-
-    def _pid_file(self) -> list[str]:
-        """Return the lines of postmaster.pid: process, folder, start, port, ..., state."""
-        try:
-            return _lines(self.data / "postmaster.pid")
-        except PermissionError:
-            raise ConfigError(f"{self.folder}: belongs to another user") from None
-
-    def _clear_stale_locks(self) -> None:
-        """Remove what would make Postgres believe that it runs already.
-
-        That nothing of a former server still works on the data Postgres sees by itself, too, by
-        the shared memory that belongs to the data directory.
-        """
-        socket_lock = self.socket_folder / f".s.PGSQL.{PORT}.lock"
-        for file in (self.data / "postmaster.pid", socket_lock):
-            lines = _lines(file)
-            if lines and Path("/proc", lines[0].strip()).exists():
-                file.unlink()
-
-    def _reap(self) -> None:
-        """Take note of the end of a server that was our child."""
-        if self._child is not None and self._child.poll() is not None:
-            self._child = None
-
-    def _lives(self, pid: int) -> bool:
-        self._reap()
-        return _lives(pid)
-
-    def _signal(self, pid: int, number: int, seconds: float) -> bool:
-        """Send a signal and return whether the process is gone after `seconds`."""
-        deadline = time.monotonic() + seconds
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            return True
-        while self._lives(pid):
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.02)
-        return True
-
-
-@dataclass(frozen=True)
-class _Launched:
-    """A process that is to become a server, and where in the log it begins to speak."""
-
-    pid: int
-    log_start: int
-
-
-def _lines(file: Path) -> list[str]:
-    """Return the lines of a lock file, the first of which is a process; [] without one."""
-    try:
-        lines = file.read_text().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return lines if lines and lines[0].strip().isdigit() else []
-
-
-def _is_ready(lines: list[str]) -> bool:
-    return len(lines) >= 8 and lines[7].strip() == "ready"
-
-
-def _lives(pid: int) -> bool:
-    """Return whether there is such a process that has not ended; a zombie has."""
-    try:
-        text = Path("/proc", str(pid), "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return text.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def _serves(pid: int, data: Path) -> bool:
-    """Return whether this process is the server of a data directory."""
-    if not _lives(pid):
-        return False
-    try:
-        return os.path.samefile(f"/proc/{pid}/cwd", data)
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    except PermissionError:  # root without the capability to trace
-        words = Path("/proc", str(pid), "cmdline").read_bytes().split(b"\0")
-        return words[0].endswith(b"postgres")
 
 
 def _unprivileged() -> pwd.struct_passwd:
@@ -620,20 +382,6 @@ def _may_enter(folder: Path, user: pwd.struct_passwd) -> bool:
     if found.st_gid == user.pw_gid:
         return bool(found.st_mode & 0o010)
     return bool(found.st_mode & 0o001)
-
-
-def _not_runnable(program: object, user: pwd.struct_passwd) -> ConfigError:
-    return ConfigError(f"{program}: the user {user.pw_name} cannot run it")
-
-
-def _last_words(said: str) -> str:
-    """Return the line of a server's or initdb's output that says why it ended."""
-    if "No space left on device" in said:
-        return "the disk is full"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    wrong = [line for line in lines if re.search(r"\b(FATAL|PANIC|ERROR|error):", line)]
-    last = (wrong or lines or ["it said nothing"])[-1]
-    return re.sub(r"^.*?(FATAL|PANIC|ERROR|error):\s*", "", last)
 
 
 def _size_bytes(folder: Path) -> int:

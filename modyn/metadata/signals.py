@@ -294,11 +294,12 @@ class Partition(NamedTuple):
         kind = "UNLOGGED " if unlogged else ""
         yield Statement(
             f"CREATE TABLE {self.table} ("
+            f"trigger bigint NOT NULL DEFAULT {self.trigger} CHECK (trigger = {self.trigger}), "
+            "key bigint NOT NULL, "
             f"pipeline integer NOT NULL DEFAULT {self.pipeline} "
             f"CHECK (pipeline = {self.pipeline}), "
-            f"trigger bigint NOT NULL DEFAULT {self.trigger} CHECK (trigger = {self.trigger}), "
-            "key bigint NOT NULL, epoch integer NOT NULL, loss real, gradient_norm real, "
-            "prediction real, forgetting integer) PARTITION BY HASH (key)"
+            "epoch integer NOT NULL, loss real, gradient_norm real, prediction real, "
+            "forgetting integer) PARTITION BY HASH (key)"
         )
         for i in range(modulus):
             yield Statement(
@@ -370,7 +371,11 @@ def read(
             f"{partition.table}: {count} rows, and {found.row_count} were committed; "
             "an unlogged table is empty after a crash of the server"
         )
-    return sorted_signals(rows, trigger)
+    signals = sorted_signals(rows, trigger)
+    same = (signals.keys[1:] == signals.keys[:-1]) & (signals.epoch[1:] == signals.epoch[:-1])
+    if same.any():
+        raise CorruptError(f"{partition.table}: a row is there twice, and another one is not")
+    return signals
 
 
 def _gather(

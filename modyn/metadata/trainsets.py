@@ -236,7 +236,8 @@ class Partitions:
     def copy(self, layout: str, chosen: TrainingSet, *, frozen: bool) -> Copy:
         """Return what fills the table; rows of a table that is one partition can be frozen."""
         how = "FORMAT binary, FREEZE" if frozen else "FORMAT binary"
-        given = [chosen.keys] if chosen.weights is None else [chosen.keys, chosen.weights]
+        given: list[npt.NDArray[Any]] = [chosen.keys]
+        given += [] if chosen.weights is None else [chosen.weights]
         if layout == "rows":
             rows, names = len(chosen), ["key", "weight"][: len(given)]
             columns: list[Any] = [*given]
@@ -335,7 +336,7 @@ def _gather(
             raise CorruptError(f"{table}: a sample is there twice")
 
 
-def _cut(column: npt.NDArray[np.uint64] | npt.NDArray[np.float64]) -> Sequence[memoryview]:
+def _cut(column: npt.NDArray[Any]) -> Sequence[memoryview]:
     """Return the bytes of a column, block by block."""
     data = memoryview(column.astype(column.dtype.newbyteorder("<")).tobytes())
     size = BLOCK_SAMPLES * column.itemsize

@@ -101,23 +101,18 @@ class Url:
 
 def _parsed(text: str) -> dict[str, str]:
     """Return what libpq reads in a text."""
+    from modyn.postgres import parse_conninfo  # without libpq it says what to install
+
     try:
-        from psycopg import Error
-        from psycopg.conninfo import conninfo_to_dict
-    except ImportError:
-        raise ModuleNotFoundError(
-            "metadata in Postgres needs psycopg: pip install 'modyn[postgres]'", name="psycopg"
-        ) from None
-    try:
-        found = conninfo_to_dict(text)
-    except (Error, UnicodeError):
+        found = parse_conninfo(text)
+    except ValueError:
         found = None
-    if found is None:  # outside of the except, so that the error carries nothing of libpq's
+    if found is None:  # outside of the except, so that the error carries no other
         for wrong, right in (("jdbc:", "postgresql://"), ("postgresql+", "postgresql://")):
             if text.startswith(wrong):
                 raise ConfigError(f"metadata: libpq does not know {wrong}..., write {right}...")
         raise ConfigError(SHAPE)
-    return {name: str(value) for name, value in found.items()}
+    return found
 
 
 def _check_misread(text: str, parameters: dict[str, str]) -> None:

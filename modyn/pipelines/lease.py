@@ -171,20 +171,24 @@ class Lease:
         """
         if self._token is not None:
             raise RuntimeError("the lease is held already")
-        taken: list[tuple[int, datetime]] = []  # what attempts wrote whose answer was lost
+        taken: list[tuple[int, datetime | None]] = []  # what attempts wrote whose answer was lost
+
+        def refuse(state: State) -> None:
+            ours = (state.token, state.expires) in taken
+            if state.held and not ours and not self._is_gone(state):
+                raise state.busy()
 
         def take(cursor: "Cursor[Any]") -> int:
             sent = now()
-            state = _state(cursor, _STATE, self.pipeline)
-            if (state.token, state.expires) not in taken:
-                self._refuse(state)
-                with self._evicting(cursor):
-                    state = _state(cursor, _LOCK, self.pipeline)
-                self._refuse(state)
-                row = cursor.execute(_TAKE, (self.holder, self.seconds, self.pipeline)).fetchone()
-                taken.append(row)  # type: ignore[arg-type]
+            refuse(_state(cursor, _STATE, self.pipeline))  # without waiting for writers
+            with self._evicting(cursor):
+                state = _state(cursor, _LOCK, self.pipeline)
+            refuse(state)
+            values = self.holder, self.seconds, self.pipeline
+            token, expires = cursor.execute(_TAKE, values).fetchone() or (0, None)
+            taken.append((token, expires))
             self._until = sent + self.seconds
-            return taken[-1][0]
+            return token
 
         self._token = self._database.run(take)
         self._write_note()
@@ -231,10 +235,6 @@ class Lease:
             log.warning("the lease ends by itself in %.0f s: %s", self.seconds, error)
 
     # Taking -------------------------------------------------------------------------------------
-
-    def _refuse(self, state: State) -> None:
-        if state.held and not self._is_gone(state):
-            raise state.busy()
 
     def _is_gone(self, state: State) -> bool:
         """Return whether the holder was the process that had this run directory before us."""

@@ -650,6 +650,15 @@ statements_ask_for_what_is_wanted(void)
             "\"key\" < 10 AND \"timestamp\" >= '-9223372036854775808'::int8 "
             "AND \"timestamp\" < '9'::int8 AND label = ANY "
             "('{-1,3}'::int8[])) TO STDOUT (FORMAT binary)"));
+    q.filter = NULL;
+    q.first_page = 3;
+    q.last_page = 12;
+    CHECK(is_copy(&q,
+                  "COPY (SELECT \"key\", label FROM m.t WHERE \"key\" >= 0 AND "
+                  "\"key\" < 10 AND ctid >= '(3,0)'::tid AND ctid < "
+                  "'(12,0)'::tid) TO STDOUT (FORMAT binary)"));
+    q.first_page = q.last_page = 0;
+    q.filter = &filter;
     q.table.blocks = q.table.has_keys = true;
     CHECK(is_copy(
         &q, "COPY (SELECT \"first\", count, erased, keys, labels FROM m.t "

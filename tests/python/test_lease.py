@@ -24,6 +24,7 @@ from modyn.metadata.database import Database
 from modyn.pipelines import ledger_postgres
 from modyn.pipelines.lease import Lease
 from modyn.pipelines.ledger import Progress
+from tests.postgres.proxy import Fault, Proxy
 from tests.python.postgres_server import backends, kill_server, sql
 
 DRIVER = Path(__file__).with_name("controller.py")
@@ -390,6 +391,30 @@ def test_one_that_is_away_for_less_does_not(own_server):
 
         wait_until(lambda: database.fetch_one("SELECT expires FROM modyn.pipelines") != before)
         lease.check()
+
+
+@pytest.mark.parametrize("kind", ["commit-lost", "reply-lost", "commit-late"])
+def test_a_lease_whose_answer_is_lost_does_not_refuse_itself(server, database, kind):
+    parameters = dict(database.url.parameters)
+    pipeline = database.pipeline_id("a")
+    faults = [None, Fault(kind)]  # the first connection looks at the tables
+    with Proxy(
+        server.folder / "socket" / ".s.PGSQL.5432",
+        lambda i: faults[i] if i < len(faults) else None,
+    ) as proxy:
+        place = f"{parameters['user']}@127.0.0.1:{proxy.port}/{parameters['dbname']}"
+        with Database(f"postgresql://{place}?sslmode=disable") as behind:
+            behind.check()
+            sql(str(database.url), ENDED)
+            with Lease(behind, pipeline) as lease:
+                assert proxy.hits == 1
+                assert lease.token == token(database)
+                lease.check()
+
+
+ENDED = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 
 
 # Small things -----------------------------------------------------------------------------------

@@ -540,6 +540,20 @@ def test_a_wrong_password_is_final_and_says_where_it_belongs(
     assert pauses == []
 
 
+def test_without_psycopg_it_is_said_what_to_install():
+    code = (
+        "import sys; sys.modules['psycopg'] = None\n"
+        "from modyn.metadata.database import Database\n"
+        "try: Database('postgresql:///db')\n"
+        "except ModuleNotFoundError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+
+    assert done.stdout == ("metadata in Postgres needs psycopg: pip install 'modyn[postgres]'\n"), (
+        done.stderr
+    )
+
+
 def test_importing_it_imports_no_psycopg():
     code = "import sys, modyn.metadata.database; sys.exit('psycopg' in sys.modules)"
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import gc
 import os
 import signal
-import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
 from modyn.errors import DatabaseError, FencedError
 from modyn.metadata.database import Database
+from modyn.metadata.server import LocalServer
+from tests.postgres.proxy import Fault, Proxy
 from tests.python.postgres_server import PASSWORD, backends, kill_server, sql
 from tests.python.test_leaks import left_behind
 
@@ -426,102 +425,17 @@ def test_a_connection_is_for_one_thread_at_a_time(url, connection):
 # Connections that are lost ------------------------------------------------------------------------
 
 
-class Proxy:
-    """TCP in front of a Unix socket; the first connection is cut in a certain way.
-
-    Cuts are "after N" bytes of the client, or at its COMMIT: "lost" (the server never sees it),
-    "unanswered" (it does, the client hears nothing), "late" (it does, a while later).
-    """
-
-    COMMIT = b"Q\0\0\0\x0bCOMMIT\0"
-
-    def __init__(self, upstream: Path, cut: str) -> None:
-        self.upstream, self.cut, self.hits = upstream, cut, 0
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listener.getsockname()[1]
-        self.count = 0
-        self.ends: list[socket.socket] = []
-        self.threads = [threading.Thread(target=self.accept)]
-        self.threads[0].start()
-
-    def accept(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
-            server = socket.socket(socket.AF_UNIX)
-            self.ends += [client, server]
-            with suppress(OSError):
-                server.connect(str(self.upstream))
-                cut, self.count = self.cut if self.count == 0 else "", self.count + 1
-                for work, parts in (
-                    (self.send, (client, server, cut)),
-                    (self.answer, (server, client)),
-                ):
-                    thread = threading.Thread(target=work, args=parts)
-                    self.threads.append(thread)
-                    thread.start()
-
-    def reset(self, end: socket.socket) -> None:
-        with suppress(OSError):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            end.shutdown(socket.SHUT_RDWR)
-
-    def send(self, client: socket.socket, server: socket.socket, cut: str) -> None:
-        kind, _, number = cut.partition(" ")
-        seen, limit = 0, int(number or 0)
-        with suppress(OSError):
-            while data := client.recv(65536):
-                if kind == "after" and seen + len(data) > limit:
-                    self.hits += 1
-                    server.sendall(data[: limit - seen])
-                    self.reset(client)
-                    self.reset(server)
-                    return
-                if kind in ("lost", "unanswered", "late") and self.COMMIT in data:
-                    self.hits += 1
-                    self.reset(client)
-                    if kind == "late":
-                        time.sleep(0.4)
-                    if kind != "lost":
-                        server.sendall(data)
-                        time.sleep(0.1)
-                    self.reset(server)
-                    return
-                server.sendall(data)
-                seen += len(data)
-        self.reset(server)
-
-    def answer(self, server: socket.socket, client: socket.socket) -> None:
-        with suppress(OSError):
-            while data := server.recv(65536):
-                client.sendall(data)
-        self.reset(client)
-
-    def close(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        for end in self.ends:
-            self.reset(end)
-        for thread in self.threads:
-            thread.join(timeout=30)
-        for end in self.ends:
-            end.close()
-
-
 @contextmanager
-def behind_proxy(server, url: str, cut: str) -> Iterator[tuple[Proxy, str]]:
-    """A proxy and the connection string that leads through it."""
-    proxy = Proxy(server.socket_folder / ".s.PGSQL.5432", cut)
+def behind_proxy(server: LocalServer, url: str, fault: str) -> Iterator[tuple[Proxy, str]]:
+    """A proxy that breaks its first connection, and the connection string that leads through it."""
     name = url.partition("///")[2].partition("?")[0]
-    try:
+    with Proxy(
+        server.socket_folder / ".s.PGSQL.5432", lambda i: None if i else Fault.of(fault)
+    ) as proxy:
         yield proxy, f"host=127.0.0.1 port={proxy.port} user=modyn dbname={name} sslmode=disable"
-    finally:
-        proxy.close()
 
 
-@pytest.mark.parametrize("cut", ["lost", "unanswered", "late"])
+@pytest.mark.parametrize("cut", ["commit-lost", "reply-lost", "commit-late"])
 @pytest.mark.parametrize("repeat", range(3))
 def test_a_commit_that_was_not_answered_is_resolved(server, url, cut, repeat):
     with (
@@ -531,11 +445,11 @@ def test_a_commit_that_was_not_answered_is_resolved(server, url, cut, repeat):
         fresh = connection.batch("b", copies=[rows(5000)])
 
         assert proxy.hits == 1
-        assert fresh == (cut == "lost")
+        assert fresh == (cut == "commit-lost")
     assert stored(url) == list(range(5000))
 
 
-@pytest.mark.parametrize("cut", ["lost", "unanswered", "late"])
+@pytest.mark.parametrize("cut", ["commit-lost", "reply-lost", "commit-late"])
 def test_without_an_id_it_is_said_that_the_outcome_is_unknown(server, url, cut):
     with (
         behind_proxy(server, url, cut) as (_, conninfo),
@@ -551,13 +465,32 @@ def test_without_an_id_it_is_said_that_the_outcome_is_unknown(server, url, cut):
 
 @pytest.mark.parametrize("offset", [1, 100, 500, 1500, 5000, 50_000, 500_000, 2_000_000])
 def test_a_connection_that_is_cut_in_the_stream_is_made_again(server, url, offset):
-    with behind_proxy(server, url, "") as (proxy, conninfo):
-        # Its own bytes before the batch are few: setting the session up.
-        proxy.cut = f"after {1000 + offset}"
-        with Connection(conninfo) as connection:
-            assert connection.batch("b", copies=[rows(100_000)])
+    # Its own bytes before the batch are few: setting the session up.
+    with (
+        behind_proxy(server, url, f"reset@{1000 + offset}") as (proxy, conninfo),
+        Connection(conninfo) as connection,
+    ):
+        assert connection.batch("b", copies=[rows(100_000)])
         assert proxy.hits == 1
     assert stored(url) == list(range(100_000))
+
+
+@pytest.mark.long
+def test_a_server_that_takes_nothing_any_more_is_given_up(server, url):
+    """After 30 s in a COPY; after its timeout and 10 s more, where it should have spoken."""
+    with (
+        behind_proxy(server, url, "stall@100000") as (proxy, conninfo),
+        Connection(conninfo) as connection,
+    ):
+        assert connection.batch("copy", copies=[rows(1_000_000)])
+        assert proxy.hits == 1
+    with (
+        behind_proxy(server, url, "stall@2000") as (proxy, conninfo),
+        Connection(conninfo, statement_seconds=2) as connection,
+    ):
+        assert connection.batch("statement", before=[Statement("SELECT 1")] * 100)
+        assert proxy.hits == 1
+    assert sql(url, "SELECT count(*), count(DISTINCT a) FROM t") == [(1_000_000, 1_000_000)]
 
 
 def test_a_backend_that_is_terminated_in_the_copy(url, connection):

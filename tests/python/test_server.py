@@ -19,7 +19,8 @@ from pathlib import Path
 import pytest
 
 from modyn.errors import ConfigError, DatabaseError
-from modyn.metadata import programs, server
+from modyn.metadata import programs
+from modyn.metadata.postmaster import last_words
 from modyn.metadata.server import LocalServer
 from tests.python.postgres_server import kill_server, new_server, sql
 
@@ -188,6 +189,25 @@ def test_a_number_that_now_belongs_to_another_program_is_no_server(ready):
         sleeper.wait()
 
 
+def test_data_that_another_server_uses_unseen_is_left_alone(ready):
+    """As from a container, in which the numbers of the other's processes say nothing."""
+    server = quick(ready)
+    server.start()
+    pid_file = server.data / "postmaster.pid"
+    text = pid_file.read_text()
+    hidden = text.replace(str(server.pid), str(os.getpid()), 1)
+    pid_file.write_text(hidden)
+    try:
+        assert server.pid is None
+        with pytest.raises(DatabaseError, match="processes of another server use it"):
+            server.start(seconds=0.5)
+        assert pid_file.read_text() == hidden
+        assert sql(server.url, "SELECT 1") == [(1,)]
+    finally:
+        pid_file.write_text(text)
+        server.stop()
+
+
 def test_a_stop_does_not_wait_for_sessions(ready):
     import psycopg
 
@@ -248,7 +268,7 @@ def test_an_interrupted_initdb_leaves_nothing_that_matters(folder):
 def test_a_long_log_is_put_aside(ready, monkeypatch):
     with quick(ready) as server:
         server.log.write_text("old\n" * 100)
-    monkeypatch.setattr("modyn.metadata.server.LOG_BYTES", 100)
+    monkeypatch.setattr("modyn.metadata.postmaster.LOG_BYTES", 100)
 
     with quick(ready):
         assert "old" in (ready / "log.1").read_text()
@@ -512,7 +532,7 @@ def test_programs_that_say_nothing_are_named(tmp_path):
     ],
 )
 def test_last_words_are_found(said, words):
-    assert server._last_words(said) == words
+    assert last_words(said) == words
 
 
 # The command --------------------------------------------------------------------------------------
@@ -561,7 +581,7 @@ def test_a_signal_during_the_start_ends_the_server(ready, monkeypatch):
     def interrupt(lines):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("modyn.metadata.server._is_ready", interrupt)
+    monkeypatch.setattr("modyn.metadata.postmaster._is_ready", interrupt)
     with pytest.raises(KeyboardInterrupt):
         server.start()
 

@@ -24,6 +24,7 @@ from modyn.metadata.signals import PostgresSignals
 from modyn.pipelines import Training, backend, replay, signals
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.signals import HandOff
+from modyn.policies import Selected, Selection
 from modyn.postgres import Connection
 from modyn.signals import SIGNALS, Recording, Rows, Signals, SignalStore
 from tests.python.postgres_server import kill_server, new_database, sql, terminate_backends
@@ -345,6 +346,18 @@ def test_rows_that_were_lost_or_doubled_are_noticed(place, rand, harm):
         place.store().read(3)
 
 
+def test_a_row_in_place_of_another_is_noticed(place, rand):
+    record(place.store(), ONE, rows_of(rand.numpy, 100))
+    place.sql("DELETE FROM modyn.signals WHERE key = (SELECT max(key) FROM modyn.signals)")
+    place.sql(
+        "INSERT INTO modyn.signals SELECT * FROM modyn.signals "
+        "WHERE key = (SELECT min(key) FROM modyn.signals)"
+    )
+
+    with pytest.raises(CorruptError, match="a row is there twice"):
+        place.store().read(3)
+
+
 def test_publishing_erasures_removes_rows_of_all_pipelines(place, rand):
     some = rows_of(rand.numpy, 300, below=1000)
     record(place.store(), ONE, some)
@@ -545,6 +558,31 @@ def test_rows_of_samples_erased_while_they_are_trained_on_go(place, tmp_path, mo
     assert place.sql("SELECT count(*) FROM modyn.signals WHERE trigger = 0") == [(298,)]
     for trigger in range(4):
         assert len(store.read(trigger)) > 0
+
+
+def test_a_run_in_postgres_decides_by_signals_as_one_in_files(database_url, tmp_path):
+    stream = drifting(tmp_path / "stream")
+    stream.publish(database_url)
+    given = {"training": training(), "selection": Hardest()}
+    files = pipeline(stream, **given).replay(tmp_path / "files")
+
+    tables = pipeline(stream, **given, metadata=database_url).replay(tmp_path / "tables")
+
+    assert tables.digest() == files.digest()
+    assert not (tmp_path / "tables" / "signals").exists()
+    for trigger in (None, 0, 1, 2, 3):
+        assert shown(tables.signals(trigger)) == shown(files.signals(trigger))
+
+
+class Hardest(Selection):
+    """The samples with the highest last loss, new ones first."""
+
+    tail_triggers = None
+
+    def select(self, candidates: Any, context: Any) -> Selected:
+        keys = np.sort(candidates.keys)
+        loss = np.nan_to_num(context.signals(names=["loss"]).of(keys).loss, nan=np.inf)
+        return Selected(keys[np.argsort(-loss, kind="stable")[:180]])
 
 
 @pytest.mark.parametrize("where", ["files", "postgres"])

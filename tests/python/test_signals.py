@@ -621,6 +621,21 @@ def test_signals_are_looked_up_by_key(rand):
     assert len(Kept({}).nothing().last()) == 0
 
 
+@pytest.mark.parametrize("below", [60, 10**6])
+@pytest.mark.parametrize("epochs", [1, 2, 70_000])
+def test_rows_in_any_order_are_sorted(rand, below, epochs):
+    pairs = {
+        (int(rand.numpy.integers(below)), int(rand.numpy.integers(epochs))) for _ in range(300)
+    }
+    mixed = rand.numpy.permutation(sorted(pairs))
+    keys, epoch = mixed[:, 0].astype(np.uint64), mixed[:, 1].astype(np.int32)
+
+    found = sorted_signals(Rows(keys, epoch, {"loss": keys.astype(np.float32)}), 0)
+
+    assert list(zip(found.keys.tolist(), found.epoch.tolist(), strict=True)) == sorted(pairs)
+    assert found.loss.tolist() == found.keys.tolist()
+
+
 def test_keys_too_large_for_one_number_are_sorted_too(rand):
     keys = rand.keys(50, below=2**63) | np.uint64(2**63)
     twice = np.tile(rand.numpy.permutation(keys), 2)

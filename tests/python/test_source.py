@@ -174,6 +174,44 @@ def test_tables_that_do_not_lie_in_order_are_sorted(database_url, rand, layout, 
     assert_equal(fresh, embedded(samples, 0, 6 * BLOCK).where(start=low))
 
 
+@pytest.mark.parametrize("fill", [10, 55, 100])
+def test_a_part_of_a_table_is_found_wherever_it_lies(database_url, rand, fill):
+    samples = made(rand.numpy, 20 * BLOCK)
+    source = publish(database_url, samples, 20 * BLOCK)
+    if fill < 100:  # a part of the pages holds fewer rows
+        sql(database_url, "CREATE TABLE public.other (LIKE public.leaf_0)")
+        for setting, rows in ((fill, "< 9000"), (100, ">= 9000")):
+            sql(database_url, f"ALTER TABLE public.other SET (fillfactor = {setting})")
+            move = f"SELECT * FROM public.leaf_0 WHERE key {rows} ORDER BY key"
+            sql(database_url, f"INSERT INTO public.other {move}")
+        sql(database_url, "DROP TABLE public.leaf_0")
+        sql(database_url, "ALTER TABLE public.other RENAME TO leaf_0")
+
+    for first, last in [
+        (0, 1),
+        (8990, 9010),
+        (19 * BLOCK, 20 * BLOCK),
+        (20 * BLOCK - 1, 20 * BLOCK),
+    ]:
+        got = Candidates.from_source(source, first=first, last=last)
+        assert_equal(got, embedded(samples, first, last))
+
+
+@LAYOUTS
+@pytest.mark.parametrize("position", [0, BLOCK, 3 * BLOCK - 1])
+def test_a_row_that_is_missing_in_a_part_is_named(database_url, rand, layout, position):
+    samples = made(rand.numpy, 4 * BLOCK)
+    source = publish(database_url, samples, 4 * BLOCK, layout=layout)
+    column = '"first"' if layout == "blocks" else "key"
+    at = position // BLOCK * BLOCK if layout == "blocks" else position
+    sql(database_url, f"DELETE FROM public.leaf_0 WHERE {column} = {at}")
+    first = max(position - 5, 0)
+    due = max(first, at)
+
+    with pytest.raises(CorruptError, match=rf"public.leaf_0: .*position {due} is missing"):
+        Candidates.from_source(source, first=first, last=position + 5).keys  # noqa: B018
+
+
 @LAYOUTS
 @pytest.mark.parametrize("position", [0, BLOCK, 3 * BLOCK - 1])
 def test_a_row_that_is_missing_is_named(database_url, rand, layout, position):

@@ -9,7 +9,7 @@ import pytest
 from modyn.errors import ConfigError
 from modyn.metadata.url import SECRETS, Url
 
-pytest.importorskip("psycopg")
+pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_password_is_refused_and_not_repeated(text):
 
 
 def test_every_name_that_libpq_hides_is_refused():
-    from psycopg import pq
+    pq = pytest.importorskip("psycopg.pq")
 
     hidden = {o.keyword.decode() for o in pq.Conninfo.get_defaults() if o.dispchar == b"*"}
 

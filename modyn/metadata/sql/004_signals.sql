@@ -18,9 +18,9 @@ CREATE TABLE modyn.signal_sets (
 -- One row per presentation: a sample in an epoch.  Pipeline 3 has signals_p3, its trigger 17
 -- signals_p3_t17, and that is cut by a hash of the key into signals_p3_t17_h0 and so on.
 CREATE TABLE modyn.signals (
-    pipeline integer NOT NULL,
-    trigger bigint NOT NULL,
+    trigger bigint NOT NULL,                 -- the wide ones first: no room between columns
     key bigint NOT NULL,
+    pipeline integer NOT NULL,
     epoch integer NOT NULL,
     loss real,                               -- of this sample alone, not times its weight
     gradient_norm real,                      -- of that loss, with respect to the model's output
