@@ -317,7 +317,9 @@ def test_a_source_stays_what_it_is_while_more_is_published(tmp_path, database, l
     with modyn.Dataset.create(path, schema={"x": "int8"}) as dataset:
         for count in (100, 128, 300):  # within a leaf, a full one, several
             numbers = np.arange(count)
-            dataset.append({"x": numbers % 5}, labels=numbers, timestamps=len(dataset) + numbers)
+            dataset.append(
+                {"x": np.zeros(count, np.int8)}, labels=numbers, timestamps=len(dataset) + numbers
+            )
             dataset.erase([len(dataset) - 1], reason="test")
             source = published(database, dataset, layout).source()
             before = len(dataset)
