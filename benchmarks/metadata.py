@@ -123,7 +123,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("workload", nargs="*", help="M1, M2, ...; by default all of them")
     parser.add_argument("--json", type=Path, help="write one document to this file, too")
     parser.add_argument("--quick", action="store_true", help="small, and few repetitions")
-    parser.add_argument("--repetitions", type=int, help="9, or 3 when quick")
+    parser.add_argument("--repetitions", type=int, help="9, or 2 when quick")
     parser.add_argument("--samples", type=int, help="of a contender in a repetition")
     parser.add_argument("--folder", type=Path, help="on which file system")
     parser.add_argument("--set", dest="settings", type=setting, action="append", default=[])

@@ -139,7 +139,7 @@ def measure(site: Site) -> Section:
             "modyn, Postgres": postgres(url),
             "modyn, SQLite": sqlite(site.folder),
         }
-        count = min(site.size(COUNT, 20), COUNT)
+        count = min(site.size(COUNT, 20), 20 if site.quick else COUNT)
         turns = Turns(site, line, count, lambda: None, unit="transitions", scale=1)
         section.lines = [turns.run(ways, site.repetitions)]
     return section

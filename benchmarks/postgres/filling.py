@@ -14,8 +14,8 @@ from benchmarks.postgres.ground import Ground, side_by_side
 from benchmarks.postgres.samples import BLOCK, LAYOUTS, Blocks, Samples, make_samples
 from benchmarks.postgres.server import prepare_schema
 from benchmarks.postgres.site import Site
-from benchmarks.postgres.turns import Turns, Way
-from benchmarks.section import Chart, Mark, Section
+from benchmarks.postgres.turns import Turns, Way, chart_of
+from benchmarks.section import Section
 
 ABOUT_ROWS = """\
 Samples (key, timestamp, label), a row of three int8 for each, into a table that is created in the
@@ -155,25 +155,13 @@ def line_of(site: Site, layout: str, section: Section, *, unlogged: bool = False
             ground.close()
 
 
-def chart_of(section: Section) -> Chart:
-    """Show rates, from nothing on: who is fifty times as slow may look like it."""
-    groups = []
-    for line in section.lines:
-        marks = [
-            Mark(name, line.rate(name), *line.rate_range(name), line.kinds[name])
-            for name in line.wall
-        ]
-        groups.append((line.case, marks))
-    return Chart(section.title, f"{section.lines[0].unit}/s", groups, linear=True)
-
-
 def measure_rows(site: Site) -> Section:
     """Measure rows, logged with all rivals and unlogged without."""
     section = Section("M1", "Samples into Postgres, a row for each", ABOUT_ROWS)
     section.lines = [line_of(site, "rows", section)]
     if not site.quick:
         section.lines.append(line_of(site, "rows", section, unlogged=True))
-    section.charts = [chart_of(section)]
+    section.charts = [chart_of(section.title, section.lines)]
     section.notes = [rivals.versions()]
     return section
 
@@ -182,5 +170,5 @@ def measure_blocks(site: Site) -> Section:
     """Measure blocks."""
     section = Section("M2", "Samples into Postgres, in blocks", ABOUT_BLOCKS)
     section.lines = [line_of(site, "blocks", section)]
-    section.charts = [chart_of(section)]
+    section.charts = [chart_of(section.title, section.lines)]
     return section

@@ -24,7 +24,7 @@ from benchmarks.postgres.samples import (
 )
 from benchmarks.postgres.server import connect, prepare_schema
 from benchmarks.postgres.site import Site
-from benchmarks.postgres.turns import Turns, Way
+from benchmarks.postgres.turns import Turns, Way, chart_of
 from benchmarks.section import Section
 
 ABOUT = """\
@@ -309,5 +309,7 @@ def measure(site: Site) -> Section:
     """Read rows and blocks."""
     section = Section("M3", "Samples out of Postgres, into columns", ABOUT)
     for layout in LAYOUTS:
-        section.lines += lines_of(site, layout, section)
+        lines = lines_of(site, layout, section)
+        section.lines += lines
+        section.charts.append(chart_of(f"{section.title}: {layout}", lines))
     return section

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measure import Seconds, Settings, Stopwatch
+from benchmarks.measure import Seconds, Stopwatch
 from benchmarks.postgres.server import Server, drop_database, make_database
 
 
@@ -24,7 +24,7 @@ class Site:
 
     @property
     def repetitions(self) -> int:
-        return Settings(self.folder, self.quick, self.times).repetitions
+        return self.times or (2 if self.quick else 9)
 
     def size(self, full: int, quick: int) -> int:
         """Return how many samples a workload takes."""

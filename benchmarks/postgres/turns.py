@@ -15,6 +15,7 @@ from typing import Any
 from benchmarks.machine import alu_control, compile_floor
 from benchmarks.measure import Outcome, Seconds, in_turns, spread
 from benchmarks.postgres.site import Site
+from benchmarks.section import Chart, Mark
 
 
 @dataclass
@@ -97,3 +98,15 @@ class Turns:
         if repetition != self._repetition:
             self._repetition = repetition
             self.alu.append(alu_control(compile_floor()))
+
+
+def chart_of(title: str, lines: list[Outcome]) -> Chart:
+    """Show rates, from nothing on: who is fifty times as slow may look like it."""
+    groups = []
+    for line in lines:
+        marks = [
+            Mark(name, line.rate(name), *line.rate_range(name), line.kinds[name])
+            for name in line.wall
+        ]
+        groups.append((line.case, marks))
+    return Chart(title, f"{lines[0].unit}/s", groups, linear=True)

@@ -82,10 +82,9 @@ def through_postgres(
     stages: Stages, path: Path, url: str, layout: str, chosen: int, folder: Path
 ) -> Any:
     """Publish, choose, write and read back; return the training set and what came back."""
-    from modyn.metadata.published import Published
-
     from modyn.metadata import trainsets
     from modyn.metadata.database import Database
+    from modyn.metadata.published import Published
     from modyn.pipelines.lease import Lease
 
     with Database(url) as database, Dataset.open(path) as dataset:
@@ -139,7 +138,9 @@ def chart(taken: dict[str, Stages]) -> Chart:
             for stage, seconds in stages.seconds.items()
         ]
         groups.append((name, marks))
-    return Chart("From a dataset to a training set, by way of Postgres", "seconds", groups)
+    return Chart(
+        "From a dataset to a training set, by way of Postgres", "seconds", groups, linear=True
+    )
 
 
 def measure(site: Site) -> Section:

@@ -16,10 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TID_RANGE_VERSION 140000 /* from which servers read a range of pages   \
-                                  */
-#define PAGES_MORE 3             /* around a guess; the last page is not full */
-#define ROWS_MAX 65536           /* of a decode block */
+#define TID_RANGE_VERSION                                                      \
+    140000             /* from which servers read a range of pages             \
+                        */
+#define PAGES_MORE 3   /* around a guess; the last page is not full */
+#define ROWS_MAX 65536 /* of a decode block */
 #define ASK_NS UINT64_C(50000000) /* between two pulses */
 #define FIELDS_MAX 6
 

@@ -31,7 +31,8 @@ from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
 
 IDENTITY = {"name": "a", "config": {"training": {"batch_size": 1, "sizes": [1, 2]}}}
 START = Progress(position=0, trigger_state="{}", selection_state="{}")
-DIGEST = "daf9be63722fd7a86480a179eddac23883e67b44ca21809ad7f93976849c2fe7"  # of what `fill` writes; never changes
+# Of what `fill` writes; never changes.
+DIGEST = "daf9be63722fd7a86480a179eddac23883e67b44ca21809ad7f93976849c2fe7"
 
 
 def transition(trigger: int) -> TransitionRow:

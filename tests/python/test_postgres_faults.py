@@ -136,7 +136,7 @@ def test_a_full_disk_is_said_and_what_is_there_stays(cluster, small_disk, tmp_pa
         if first == 0 and layout == "blocks":  # 16 bytes a sample: this much there is room for
             dataset.publish(cluster.conninfo, layout=layout, leaf_samples=2**18)
 
-    with pytest.raises(DatabaseError, match="[Nn]o space left") as caught:
+    with pytest.raises(DatabaseError, match=r"[Nn]o space left") as caught:
         dataset.publish(cluster.conninfo, layout=layout, leaf_samples=2**18)
     assert "disk" in str(caught.value)
 
