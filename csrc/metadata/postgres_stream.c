@@ -81,7 +81,8 @@ guess_pages(mdn_postgres_stream *s, mdn_query *query,
             const mdn_postgres_patience *patience, mdn_error *err)
 {
     const mdn_postgres_part *part = mdn_postgres_part_of(s);
-    uint64_t pages;
+    /* The last table may hold more than its part; the first one does not. */
+    uint64_t like = s->tables->options.part_count > 1 ? 0 : s->part, pages;
     double per_position;
     mdn_status st;
 
@@ -91,11 +92,11 @@ guess_pages(mdn_postgres_stream *s, mdn_query *query,
         || mdn_postgres_server_version(s->pg) < TID_RANGE_VERSION
         || mdn_postgres_tables_known(s->tables, s->part) & MDN_POSTGRES_UNEVEN)
         return MDN_OK;
-    st = mdn_postgres_tables_pages(s->tables, s->pg, s->part, patience, &pages,
+    st = mdn_postgres_tables_pages(s->tables, s->pg, like, patience, &pages,
                                    err);
     if (st != MDN_OK)
         return st;
-    per_position = (double)pages / (double)part->count;
+    per_position = (double)pages / (double)s->tables->options.parts[like].count;
     query->first_page =
         (uint64_t)((double)(s->from - part->first) * per_position);
     query->first_page -= smaller(query->first_page, PAGES_MORE);
@@ -114,7 +115,9 @@ send_query(mdn_postgres_stream *s, const mdn_postgres_patience *patience,
         .table = mdn_postgres_tables_table(s->tables, s->part),
         .first = s->from,
         .last = s->to,
-        .whole = s->from == part->first && s->to == part->first + part->count,
+        .whole = s->from == part->first && s->to == part->first + part->count
+                 && (mdn_postgres_tables_full(s->tables, s->part)
+                     || (!s->ordered && !mdn_postgres_is_gappy(s))),
         .ordered = s->ordered,
         .wanted = s->wanted,
         .filter = s->filtered ? &s->filter : NULL,
@@ -307,6 +310,10 @@ go_on(mdn_postgres_stream *s, mdn_metadata_block *out, mdn_error *err)
         /* What was handed out stays in place until the next fill. */
         sort_from_here(s);
         return MDN_OK;
+    }
+    if (s->behind && !s->cutting) {
+        stop(s); /* nobody asked for what comes now */
+        s->ended = true;
     }
     return s->ended && !s->cutting ? end_query(s, err) : MDN_OK;
 }

@@ -67,6 +67,10 @@ mdn_status mdn_postgres_retry_wait(mdn_postgres_retry *retry, uint32_t retry_ms,
                                    mdn_postgres *pg, const mdn_pulse *pulse,
                                    mdn_status status, mdn_error *err);
 
+/* Whether a table surely holds nothing behind its part.  The last one may: who
+ * reads does not want all that is there, or more has come since. */
+bool mdn_postgres_tables_full(const mdn_postgres_tables *tables, uint64_t part);
+
 /* Count a part as a whole, if that was not done yet: whether all rows that are
  * due are there, and in order. */
 mdn_status mdn_postgres_tables_check(mdn_postgres_tables *tables,

@@ -130,6 +130,16 @@ mdn_postgres_tables_note(mdn_postgres_tables *tables, uint64_t part,
     pthread_mutex_unlock(&tables->lock);
 }
 
+bool
+mdn_postgres_tables_full(const mdn_postgres_tables *tables, uint64_t part)
+{
+    const mdn_postgres_source_options *o = &tables->options;
+
+    /* Tables are filled one after the other, each with as many positions. */
+    return part + 1 < o->part_count
+           || (part > 0 && o->parts[part].count == o->parts[0].count);
+}
+
 mdn_status
 mdn_postgres_tables_check(mdn_postgres_tables *tables, mdn_postgres *pg,
                           uint64_t index, const mdn_postgres_patience *patience,
@@ -145,7 +155,8 @@ mdn_postgres_tables_check(mdn_postgres_tables *tables, mdn_postgres *pg,
 
     if (mdn_postgres_tables_known(tables, index) & MDN_POSTGRES_COUNTED)
         return MDN_OK;
-    if ((st = mdn_query_check(&table, &sql, err)) != MDN_OK)
+    if ((st = mdn_query_check(&table, part->first + part->count, &sql, err))
+        != MDN_OK)
         return st;
     st = mdn_postgres_exec(pg, sql, NULL, 0, patience, &outcome, err);
     free(sql);

@@ -21,6 +21,15 @@ mdn_postgres_is_gappy(const mdn_postgres_stream *s)
     return s->filtered || mdn_postgres_part_of(s)->erased > 0;
 }
 
+bool
+mdn_postgres_is_behind(const mdn_postgres_stream *s, uint64_t position)
+{
+    const mdn_postgres_part *part = mdn_postgres_part_of(s);
+
+    return !mdn_postgres_tables_full(s->tables, s->part)
+           && position >= part->first + part->count;
+}
+
 /* ---- what is wrong with a table ---- */
 
 mdn_status
@@ -107,6 +116,11 @@ take_rows(mdn_postgres_stream *s, mdn_metadata_block *out, mdn_error *err)
 
         /* All before it was read, so that what lies there is known already.
          */
+        if (due == s->to && mdn_postgres_is_behind(s, found)) {
+            hand_out_rows(s, good, out);
+            s->behind = true;
+            return MDN_OK;
+        }
         if (s->ordered || found < due || due >= s->to
             || mdn_postgres_is_gappy(s)) {
             s->position = due;
@@ -162,7 +176,8 @@ check_row(const mdn_postgres_stream *s, mdn_error *err)
     uint64_t first = row_first(s), count = row_count(s), size, bits;
 
     if (first < part->first || first >= s->to || count == 0
-        || count > part->first + part->count - first
+        || (count > part->first + part->count - first
+            && mdn_postgres_tables_full(s->tables, s->part))
         || count > MDN_POSTGRES_BLOCK_MAX)
         return wrong_block(s, first, "does not say positions of its table",
                            err);
@@ -277,6 +292,11 @@ take_block(mdn_postgres_stream *s, mdn_metadata_block *out, mdn_error *err)
 
     if (s->rows->count == 0)
         return MDN_OK;
+    if (mdn_postgres_is_behind(s, row_first(s)) && !s->ordered) {
+        s->behind = s->position == s->to;
+        s->disorder = !s->behind;
+        return MDN_OK;
+    }
     if ((st = check_row(s, err)) != MDN_OK)
         return st;
     if (is_due(s)) {
@@ -296,7 +316,7 @@ mdn_status
 mdn_postgres_take(mdn_postgres_stream *s, mdn_metadata_block *out,
                   mdn_error *err)
 {
-    s->disorder = false;
+    s->disorder = s->behind = false;
     return s->tables->options.blocks ? take_block(s, out, err)
                                      : take_rows(s, out, err);
 }

@@ -42,6 +42,7 @@ typedef struct {
 
     /* Columns of rows; -1: not asked for. */
     int erased_at, keys_at, timestamps_at, labels_at;
+    bool behind;   /* rows behind the last part have come: leave the query */
     bool disorder; /* behind what was taken last */
     /* Of blocks: samples of the row at hand that are still to be cut. */
     bool cutting;
@@ -61,6 +62,10 @@ bool mdn_postgres_is_gappy(const mdn_postgres_stream *s);
 
 /* MDN_CORRUPT: the row of `position` is missing. */
 mdn_status mdn_postgres_missing(const mdn_postgres_stream *s, mdn_error *err);
+
+/* Whether a row of that position is behind all that is wanted: in the table of
+ * the last part, which may hold more. */
+bool mdn_postgres_is_behind(const mdn_postgres_stream *s, uint64_t position);
 
 /* Hand out what is in s->rows.  s->disorder afterwards: from `position` on the
  * table does not lie in order.  s->cutting: cut the rest before filling. */

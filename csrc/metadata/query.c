@@ -180,20 +180,24 @@ mdn_query_pages(const mdn_query_table *table, char **out, mdn_error *err)
 }
 
 mdn_status
-mdn_query_check(const mdn_query_table *table, char **out, mdn_error *err)
+mdn_query_check(const mdn_query_table *table, uint64_t last, char **out,
+                mdn_error *err)
 {
     text t = text_new();
 
     if (table->blocks)
         add(&t,
-            "SELECT coalesce(sum(n), 0) || ' ' || count(*) FILTER (WHERE p <> "
+            "SELECT coalesce(sum(least(n, %" PRIu64
+            " - p)), 0) || ' ' || count(*) FILTER (WHERE p <> "
             "q) FROM (SELECT count AS n, \"first\" AS p, lag(\"first\" + count)"
-            " OVER () AS q FROM %s) AS s",
-            table->name);
+            " OVER () AS q FROM %s WHERE \"first\" < %" PRIu64 ") AS s",
+            last, table->name, last);
     else
         add(&t,
             "SELECT count(*) || ' ' || count(*) FILTER (WHERE p <= q) FROM "
-            "(SELECT \"%s\" AS p, lag(\"%s\") OVER () AS q FROM %s) AS s",
-            table->position, table->position, table->name);
+            "(SELECT \"%s\" AS p, lag(\"%s\") OVER () AS q FROM %s WHERE "
+            "\"%s\" < %" PRIu64 ") AS s",
+            table->position, table->position, table->name, table->position,
+            last);
     return finish(&t, out, err);
 }

@@ -54,10 +54,10 @@ mdn_status mdn_query_count(const mdn_query *query, char **out, mdn_error *err);
 mdn_status mdn_query_pages(const mdn_query_table *table, char **out,
                            mdn_error *err);
 
-/* One row, one column, "count disorder" of a whole table: its rows (in blocks:
- * the samples in them), and how many of them do not lie behind the one before.
- * In blocks that includes gaps between them. */
-mdn_status mdn_query_check(const mdn_query_table *table, char **out,
-                           mdn_error *err);
+/* One row, one column, "count disorder" of a table up to a position: its rows
+ * (in blocks: the samples in them), and how many of them do not lie behind the
+ * one before.  In blocks that includes gaps between them. */
+mdn_status mdn_query_check(const mdn_query_table *table, uint64_t last,
+                           char **out, mdn_error *err);
 
 #endif

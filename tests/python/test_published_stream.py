@@ -312,6 +312,24 @@ def test_parts_are_cut_where_a_run_ends(tmp_path, database, layout):
             samples.parts(wrong)
 
 
+def test_a_source_stays_what_it_is_while_more_is_published(tmp_path, database, layout):
+    path = tmp_path / "d"
+    with modyn.Dataset.create(path, schema={"x": "int8"}) as dataset:
+        for count in (100, 128, 300):  # within a leaf, a full one, several
+            numbers = np.arange(count)
+            dataset.append(
+                {"x": np.zeros(count, np.int8)}, labels=numbers, timestamps=len(dataset) + numbers
+            )
+            dataset.erase([len(dataset) - 1], reason="test")
+            source = published(database, dataset, layout).source()
+            before = len(dataset)
+            for _ in range(2):
+                dataset.append({"x": [1] * 50}, labels=[2] * 50, timestamps=[5000] * 50)
+                dataset.publish(database)
+
+                check_source(source, dataset, np.arange(before))
+
+
 def test_labels_are_not_needed(tmp_path, database, layout):
     with modyn.Dataset.create(tmp_path / "d", schema={"x": "int8"}, labels=False) as dataset:
         dataset.append({"x": np.zeros(300, np.int8)}, timestamps=np.arange(300)[::-1])

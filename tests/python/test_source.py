@@ -198,6 +198,28 @@ def test_a_part_of_a_table_is_found_wherever_it_lies(database_url, rand, fill):
 
 
 @LAYOUTS
+@pytest.mark.parametrize("order", [None, "asc", "desc"])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_the_last_table_may_hold_more(database_url, rand, layout, order, parts):
+    samples = made(rand.numpy, 9 * BLOCK)
+    publish(database_url, samples, 9 * BLOCK // parts, layout=layout)
+    count = 8 * BLOCK + 123
+    if order:
+        column = '"first"' if layout == "blocks" else "key"
+        shuffled(database_url, f"public.leaf_{parts - 1}", f"{column} {order}")
+    leaf = 9 * BLOCK // parts
+    firsts = range(0, count, leaf)
+    wanted = [Part(f"public.leaf_{n}", f, min(leaf, count - f)) for n, f in enumerate(firsts)]
+    source = Source(database_url, wanted, layout=layout)
+
+    for first, last in [(0, count), (5, count - 5), (count - 1, count)]:
+        got = Candidates.from_source(source, first=first, last=last)
+        assert_equal(got, embedded(samples, first, last))
+        low = int(np.median(samples.timestamps))
+        assert_equal(got.where(start=low), embedded(samples, first, last).where(start=low))
+
+
+@LAYOUTS
 @pytest.mark.parametrize("position", [0, BLOCK, 3 * BLOCK - 1])
 def test_a_row_that_is_missing_in_a_part_is_named(database_url, rand, layout, position):
     samples = made(rand.numpy, 4 * BLOCK)
