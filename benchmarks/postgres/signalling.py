@@ -20,7 +20,7 @@ What a training records of a sample each time that it comes (loss, gradient norm
 forgetting) goes in chunks of 65,536 rows to a thread beside the training; here nothing else runs,
 so that the rates are those at which a training would have to wait. The floor is the file in the
 run directory, which is what a run without a server writes. `1 partition` is
-`hash_partition_modulus: 1`; the default cuts the rows of a trigger into 16 by key. Each is one
+the default; `hash_partition_modulus: 16` cuts the rows of a trigger into 16 by key. Each is one
 training: begun, filled, committed, durable. What was written is read back and compared."""
 
 SAMPLES = 2 << 20

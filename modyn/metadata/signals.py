@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from modyn.errors import CorruptError, DatabaseError
 from modyn.metadata.fence import Fence
+from modyn.metadata.modulus import modulus_of
 from modyn.postgres import Connection, Copy, Statement
 from modyn.signals import Recording, Rows, Signals, check_names, dtypes, sorted_signals
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresSignals", "erase", "read"]
 
-MODULUS = 16
 KEYS_AT_ONCE = 2**20  # of erased samples in one transaction
 ATTEMPTS = 5  # at reading, each after the server has answered
 
@@ -74,8 +74,9 @@ class PostgresSignals:
         Which pipeline, and the right to write what belongs to it.
     dataset_uuid : str
         Of the samples.
-    hash_partition_modulus : int
-        Into how many partitions the rows of a trigger are cut; 1 leaves them whole.
+    hash_partition_modulus : int, optional
+        Into how many partitions the rows of a trigger are cut by key. How many rows there will be
+        is not known when the first of them comes, so that it is 1 unless somebody says more.
     unlogged : bool
         Whether to keep the partitions out of the log of the server.  They are then empty after
         a crash of the server, and to read them is an error that says so.
@@ -89,19 +90,15 @@ class PostgresSignals:
         fence: Fence,
         dataset_uuid: str,
         *,
-        hash_partition_modulus: int = MODULUS,
+        hash_partition_modulus: int | None = None,
         unlogged: bool = False,
         retry_seconds: float = 60.0,
     ) -> None:
-        if hash_partition_modulus < 1:
-            raise ValueError(
-                f"hash_partition_modulus must be at least 1, got {hash_partition_modulus}"
-            )
         self._database = database
         self._fence = fence
         self._pipeline = int(fence.pipeline)
         self._dataset_uuid = dataset_uuid
-        self._modulus = hash_partition_modulus
+        self._modulus = modulus_of(hash_partition_modulus, 0)
         self._unlogged = unlogged
         self._retry_seconds = retry_seconds
 

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from modyn.errors import CorruptError
 from modyn.metadata.fence import Fence
+from modyn.metadata.modulus import modulus_of
 from modyn.postgres import Connection, Copy, Statement
 from modyn.trainset import TrainingSet
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Kept", "Trainsets", "read"]
 
 BLOCK_SAMPLES = 16_384  # of a row of trainset_blocks
-MODULUS = 16
 
 # By layout: the table of all pipelines' sets, and what names of partitions begin with.
 _TABLES = {"rows": ("trainset_rows", "trainsets"), "blocks": ("trainset_blocks", "trainset_blocks")}
@@ -104,8 +104,9 @@ class Trainsets:
         Which pipeline, and the right to write what belongs to it.
     layout : {"rows", "blocks"}
         One SQL row per sample, or per 16,384.
-    hash_partition_modulus : int
-        Into how many partitions the rows of a trigger are cut; 1 leaves them whole.
+    hash_partition_modulus : int, optional
+        Into how many partitions the rows of a trigger are cut; 1 leaves them whole. As many as
+        their number asks for if None (modyn/metadata/modulus.py).
     unlogged : bool
         Whether to keep the partitions out of the log of the server.  They are then empty after
         a crash of the server, and only the files in the run directory are left.
@@ -119,14 +120,11 @@ class Trainsets:
         *,
         fence: Fence,
         layout: Literal["rows", "blocks"] = "rows",
-        hash_partition_modulus: int = MODULUS,
+        hash_partition_modulus: int | None = None,
         unlogged: bool = False,
         retry_seconds: float = 60.0,
     ) -> None:
-        if hash_partition_modulus < 1:
-            raise ValueError(
-                f"hash_partition_modulus must be at least 1, got {hash_partition_modulus}"
-            )
+        modulus_of(hash_partition_modulus, 0)  # refuses one below 1
         self._connection = connection
         self._fence = fence
         self._pipeline = int(fence.pipeline)
@@ -151,8 +149,9 @@ class Trainsets:
         copies, after = [], []
         if len(chosen):
             self._make_parents()
-            before += parts.make(self._layout, self._modulus, self._unlogged)
-            frozen = self._layout == "blocks" or self._modulus == 1
+            modulus = modulus_of(self._modulus, len(chosen))
+            before += parts.make(self._layout, modulus, self._unlogged)
+            frozen = self._layout == "blocks" or modulus == 1
             copies.append(parts.copy(self._layout, chosen, frozen=frozen))
             after.append(parts.attach(self._layout))
         after.append(parts.record(chosen, self._layout))

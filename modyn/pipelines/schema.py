@@ -664,7 +664,7 @@ class Metadata(Section):
 
     url: Annotated[str, BeforeValidator(_is_url)]
     layout: Literal["rows", "blocks"] = "rows"
-    hash_partition_modulus: Annotated[int, Field(ge=1, le=1024)] = 16
+    hash_partition_modulus: Annotated[int, Field(ge=1, le=1024)] | None = None
     unlogged: bool = False
     connections: Annotated[int, Field(ge=1, le=64)] = 2
     lease_seconds: Annotated[int | float, Field(ge=1, le=86_400)] = 30.0

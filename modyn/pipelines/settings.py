@@ -385,8 +385,9 @@ class Metadata:
     layout : {"rows", "blocks"}
         One SQL row per sample of a training set, or per 16,384 of them, which is faster to write
         and to read, and of no use to other SQL. A dataset has the layout that it was published in.
-    hash_partition_modulus : int
-        Into how many partitions the rows of a training set are cut; 1 leaves them whole.
+    hash_partition_modulus : int, optional
+        Into how many partitions the rows of a training set, and its signals, are cut; 1 leaves
+        them whole. One for each 4 Mi rows of a training set if None, at most 16.
     unlogged : bool
         Keep training sets and streams out of the log of the server: less to write, and all of it
         gone from the database when the server crashes.
@@ -407,7 +408,7 @@ class Metadata:
 
     url: str
     layout: Literal["rows", "blocks"] = "rows"
-    hash_partition_modulus: int = 16
+    hash_partition_modulus: int | None = None
     unlogged: bool = False
     connections: int = 2
     lease_seconds: float = 30.0
@@ -417,8 +418,9 @@ class Metadata:
     def __post_init__(self) -> None:
         Url.parse(self.url)
         _one_of(("rows", "blocks"), "layout", self.layout)
-        counts = {"connections": self.connections}
-        _at_least(1, hash_partition_modulus=self.hash_partition_modulus, **counts)
+        _at_least(1, connections=self.connections)
+        if self.hash_partition_modulus is not None:
+            _at_least(1, hash_partition_modulus=self.hash_partition_modulus)
         if not 1.0 <= self.lease_seconds < math.inf:
             raise ValueError(f"lease_seconds must be at least 1, got {self.lease_seconds}")
         if not 0.0 <= self.retry_seconds < math.inf:
