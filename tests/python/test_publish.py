@@ -389,8 +389,9 @@ def test_a_server_that_is_killed_loses_nothing(dataset, own_server, own_url, lay
 
     for _ in range(3):
         grow(dataset, 4000)
-        with ThreadPoolExecutor(1) as pool:
-            publishing = pool.submit(dataset.publish, own_url)
+        with Database(own_url) as database, ThreadPoolExecutor(1) as pool:
+            database.check()  # a server that is not there at the first contact is an error
+            publishing = pool.submit(dataset.publish, database)
             time.sleep(random.uniform(0, 0.4))
             kill_server(own_server)
             own_server.start(child=True)  # by this thread, which lives on: the server dies with it
