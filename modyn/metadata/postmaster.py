@@ -135,6 +135,8 @@ class Postmaster:
             os.close(lock)
 
     def _child_of_ours(self, command: list[str], log: IO[bytes], around: dict[str, Any]) -> int:
+        if self._child is not None:  # it serves no more, and may still be on its way out
+            self._child.wait(60)
         # The order to end comes from the kernel, however we end.
         setpriv = shutil.which("setpriv")
         with_us = [setpriv, "--pdeathsig=SIGINT"] if setpriv else []
