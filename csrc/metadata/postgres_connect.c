@@ -210,11 +210,10 @@ start(const mdn_postgres *pg)
 
 /* Take the steps of connecting. */
 static mdn_status
-step_until_connected(mdn_postgres *pg, const mdn_postgres_patience *patience,
-                     mdn_error *err)
+step_until_connected(mdn_postgres *pg, uint64_t end_ns,
+                     const mdn_postgres_patience *patience, mdn_error *err)
 {
     PostgresPollingStatusType wants = PGRES_POLLING_WRITING;
-    uint64_t end_ns = mdn_steady_ns() + pg->connect_ms * MDN_LIBPQ_NS_PER_MS;
 
     while (wants != PGRES_POLLING_OK) {
         short events = wants == PGRES_POLLING_READING ? POLLIN : POLLOUT;
@@ -292,10 +291,30 @@ set_session(mdn_postgres *pg, const mdn_postgres_patience *patience,
     return st;
 }
 
+/* The same until end_ns: who has let us in (a pooler, say) need not answer. */
+static mdn_status
+set_session_until(mdn_postgres *pg, uint64_t end_ns,
+                  const mdn_postgres_patience *patience, mdn_error *err)
+{
+    mdn_postgres_patience brief = {.deadline_ns = end_ns};
+    mdn_status st;
+
+    if (patience != NULL) {
+        brief = *patience;
+        if (brief.deadline_ns == 0 || brief.deadline_ns > end_ns)
+            brief.deadline_ns = end_ns;
+    }
+    st = set_session(pg, &brief, err);
+    if (st == MDN_TIMEOUT)
+        mdn_libpq_set_sqlstate(pg, "08001");
+    return st;
+}
+
 mdn_status
 mdn_postgres_connect(mdn_postgres *pg, const mdn_postgres_patience *patience,
                      mdn_error *err)
 {
+    uint64_t end_ns = mdn_steady_ns() + pg->connect_ms * MDN_LIBPQ_NS_PER_MS;
     mdn_status st;
 
     mdn_postgres_drop(pg);
@@ -310,7 +329,7 @@ mdn_postgres_connect(mdn_postgres *pg, const mdn_postgres_patience *patience,
     PQsetErrorVerbosity(pg->conn, PQERRORS_VERBOSE); /* tells SQLSTATE */
     if (PQstatus(pg->conn) == CONNECTION_BAD)
         return fail_to_connect(pg, err);
-    if ((st = step_until_connected(pg, patience, err)) != MDN_OK)
+    if ((st = step_until_connected(pg, end_ns, patience, err)) != MDN_OK)
         return st;
 
     PQsetErrorVerbosity(pg->conn, PQERRORS_DEFAULT);
@@ -325,7 +344,7 @@ mdn_postgres_connect(mdn_postgres *pg, const mdn_postgres_patience *patience,
     else if (PQsetnonblocking(pg->conn, 1) != 0)
         st = mdn_libpq_fail_lost(pg, NULL, err);
     else
-        st = set_session(pg, patience, err);
+        st = set_session_until(pg, end_ns, patience, err);
     if (st != MDN_OK)
         mdn_postgres_drop(pg);
     return st;

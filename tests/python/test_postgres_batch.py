@@ -493,6 +493,19 @@ def test_a_server_that_takes_nothing_any_more_is_given_up(server, url):
     assert sql(url, "SELECT count(*), count(DISTINCT a) FROM t") == [(1_000_000, 1_000_000)]
 
 
+def test_a_server_that_lets_in_and_then_is_silent_is_no_connection(server, url):
+    with behind_proxy(server, url, "stall@300") as (proxy, conninfo):
+        watchdog = threading.Timer(30, proxy.close)
+        watchdog.start()
+        try:
+            with pytest.raises(TimeoutError):
+                Connection(conninfo, connect_seconds=0.5)
+        finally:
+            watchdog.cancel()
+            watchdog.join()
+        assert proxy.hits == 1
+
+
 def test_a_backend_that_is_terminated_in_the_copy(url, connection):
     """The COPY waits for a lock that nobody has yet, so that it is found in the middle."""
     sql(
