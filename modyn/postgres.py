@@ -187,7 +187,8 @@ class Connection:
         FencedError
             Somebody else has taken the pipeline over.
         DatabaseError
-            The server refused or did not come back; nothing of the batch is stored.
+            The server refused or did not come back. Nothing of the batch is stored, unless the
+            connection was lost around the COMMIT: call again with the same id to find out.
         ValueError
             A column does not fit: a uint64 of 2**63 or more, another number of rows.
         KeyboardInterrupt

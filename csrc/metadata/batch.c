@@ -267,6 +267,8 @@ give_up(const batch *self, mdn_status st, mdn_error *err)
 {
     char where[128];
 
+    if (st != MDN_DATABASE && st != MDN_TIMEOUT)
+        return st; /* what the pulse said, or a value that does not fit */
     if (self->committing && self->work->id == NULL)
         return fail_at("COMMIT was not answered: the outcome is unknown, and "
                        "without a batch id it cannot be found out",

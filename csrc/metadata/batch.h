@@ -56,9 +56,10 @@ typedef struct {
 /* MDN_OK: committed, now (*fresh) or earlier under the same id.  All that may
  * pass by itself (sqlstate.h; a connection that is lost or cannot be made) is
  * done again after 50 ms, 100 ms, ... 2 s, until retry_ms have passed.
- * Otherwise nothing of the batch is there, with one exception:
- * without an id a COMMIT that was not answered cannot be resolved; it is not
- * done again, and the message says that the outcome is unknown.
+ * Otherwise nothing of the batch is there, unless a COMMIT was not answered:
+ * with an id, and a server that did not come back in time, the same id finds
+ * out later; without an id it cannot be resolved, is not done again, and the
+ * message says that the outcome is unknown.
  *
  * MDN_FENCED: somebody took over.  MDN_DATABASE: the server refused, it never
  * came back, or a statement affected another number of rows than it must.

@@ -690,6 +690,31 @@ def test_control_c_ends_the_batch_and_the_next_call_works(url, what):
     assert seconds < 5  # 0.2 is promised; this machine may be busy
 
 
+def test_control_c_in_a_commit_without_an_id_is_control_c(url, connection):
+    sql(
+        url,
+        "CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "PERFORM pg_sleep(60); RETURN NULL; END $$",
+    )
+    sql(
+        url,
+        "CREATE CONSTRAINT TRIGGER hold AFTER INSERT ON t INITIALLY DEFERRED "
+        "FOR EACH ROW EXECUTE FUNCTION hold()",
+    )
+
+    def interrupt_it() -> None:
+        wait_for(url, "query = 'COMMIT' AND state = 'active'")
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt_it)
+    interrupting.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            connection.batch(None, before=[Statement("INSERT INTO t VALUES (1, 1)")])
+    finally:
+        interrupting.join()
+
+
 @pytest.mark.parametrize("what", ["copy", "statement"])
 def test_control_c_is_heard_while_the_server_is_stopped(own_server, what):
     url = own_server.url
