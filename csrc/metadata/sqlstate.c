@@ -29,6 +29,7 @@ mdn_sqlstate_may_pass(const char *sqlstate)
 {
     static const char *const passing[] = {
         "08",    /* connection exception */
+        "25P03", /* the session was ended: idle in a transaction */
         "40001", /* serialization failure */
         "40P01", /* deadlock detected */
         "53300", /* too many connections */
@@ -37,6 +38,7 @@ mdn_sqlstate_may_pass(const char *sqlstate)
         "57P01", /* admin shutdown */
         "57P02", /* crash shutdown */
         "57P03", /* cannot connect now */
+        "57P05", /* the session was ended: idle */
     };
 
     if (strcmp(sqlstate, "08P01") == 0) /* what was sent makes no sense */

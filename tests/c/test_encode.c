@@ -157,6 +157,7 @@ what_may_pass_is_done_again(void)
     CHECK(mdn_sqlstate_may_pass("08006"));
     CHECK(mdn_sqlstate_may_pass("40001"));
     CHECK(mdn_sqlstate_may_pass("57P01"));
+    CHECK(mdn_sqlstate_may_pass("57P05"));
     CHECK(mdn_sqlstate_may_pass("57014"));
     CHECK(!mdn_sqlstate_may_pass("08P01"));
     CHECK(!mdn_sqlstate_may_pass("28P01"));

@@ -506,6 +506,14 @@ def test_a_server_that_lets_in_and_then_is_silent_is_no_connection(server, url):
         assert proxy.hits == 1
 
 
+def test_a_session_that_the_server_ended_as_idle_is_made_again(url):
+    settings = {"idle_session_timeout": "50"}
+    with Connection(url, settings=settings) as connection:
+        time.sleep(0.5)
+        assert connection.batch("b", copies=[rows(10)])
+    assert stored(url) == list(range(10))
+
+
 def test_a_backend_that_is_terminated_in_the_copy(url, connection):
     """The COPY waits for a lock that nobody has yet, so that it is found in the middle."""
     sql(
