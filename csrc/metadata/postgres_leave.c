@@ -59,26 +59,30 @@ start_detached(void *(*run)(void *), void *arg)
     return !failed;
 }
 
-/* Ask the server to stop what it does; wait 50 ms at most until it knows. */
-static void
+/* Ask the server to stop what it does; wait 50 ms at most until it knows.
+ * False if it does not: what comes late would hit the next statement. */
+static bool
 cancel(mdn_postgres *pg)
 {
     cancellation *self = calloc(1, sizeof *self);
     struct timespec ms = {.tv_nsec = 1000000};
+    bool done;
 
     if (self == NULL)
-        return;
+        return false;
     self->cancel = PQgetCancel(pg->conn);
     atomic_init(&self->users, 2);
     atomic_init(&self->done, false);
     if (self->cancel == NULL || !start_detached(run_cancellation, self)) {
         atomic_store(&self->users, 1);
         release_cancellation(self);
-        return;
+        return false;
     }
     for (int i = 0; i < 50 && !atomic_load(&self->done); i++)
         nanosleep(&ms, NULL);
+    done = atomic_load(&self->done);
     release_cancellation(self);
+    return done;
 }
 
 /* Throw away what still comes, for at most 50 ms. */
@@ -92,6 +96,7 @@ drain(mdn_postgres *pg)
     PGresult *result;
 
     pg->limit_ns = 0;
+    pg->heard_ns = mdn_steady_ns(); /* a probe would take longer */
     while (mdn_libpq_next_result(pg, &brief, &result, NULL) == MDN_OK
            && result != NULL) {
         ExecStatusType status = PQresultStatus(result);
@@ -118,26 +123,27 @@ roll_back(mdn_postgres *pg)
         .deadline_ns =
             mdn_steady_ns() + MDN_LIBPQ_SLICE_MS * MDN_LIBPQ_NS_PER_MS,
     };
-    char sqlstate[sizeof pg->sqlstate];
 
-    memcpy(sqlstate, pg->sqlstate, sizeof sqlstate);
     mdn_postgres_exec(pg, "ROLLBACK", NULL, 0, &brief, NULL, NULL);
-    memcpy(pg->sqlstate, sqlstate, sizeof sqlstate);
 }
 
 void
 mdn_postgres_leave(mdn_postgres *pg)
 {
     mdn_postgres_state_t state = mdn_postgres_state(pg);
+    char sqlstate[sizeof pg->sqlstate];
 
+    memcpy(sqlstate, pg->sqlstate, sizeof sqlstate);
     if (state == MDN_POSTGRES_ACTIVE) {
-        if (PQputCopyEnd(pg->conn, "left by the client") <= 0)
-            cancel(pg); /* it was no COPY in */
-        drain(pg);
+        if (PQputCopyEnd(pg->conn, "left by the client") > 0 || cancel(pg))
+            drain(pg); /* it was a COPY in, or is cancelled */
+        else
+            mdn_postgres_drop(pg);
         state = mdn_postgres_state(pg);
     }
     if (state == MDN_POSTGRES_INSIDE || state == MDN_POSTGRES_FAILED)
         roll_back(pg);
     if (mdn_postgres_state(pg) != MDN_POSTGRES_READY)
         mdn_postgres_drop(pg);
+    memcpy(pg->sqlstate, sqlstate, sizeof sqlstate);
 }
