@@ -15,6 +15,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define TID_RANGE_VERSION                                                      \
     140000             /* from which servers read a range of pages             \
@@ -138,8 +139,10 @@ connect(mdn_postgres_stream *s, const mdn_postgres_patience *patience,
 {
     mdn_status st = MDN_OK;
 
-    if (s->pg == NULL)
+    if (s->pg == NULL) {
+        s->pid = getpid();
         st = mdn_postgres_tables_take(s->tables, &s->pg, err);
+    }
     if (st == MDN_OK && mdn_postgres_state(s->pg) != MDN_POSTGRES_READY)
         st = mdn_postgres_connect(s->pg, patience, err);
     return st;
@@ -326,6 +329,8 @@ stream_next(mdn_metadata_stream *stream, mdn_metadata_block *out,
     mdn_status st = MDN_OK;
 
     *out = (mdn_metadata_block){.count = 0};
+    if (s->pg != NULL && s->pid != getpid())
+        give_back(s); /* the parent's: a child begins again from here */
     while (st == MDN_OK && out->count == 0
            && (s->position < s->last || s->active || s->counting))
         st = go_on(s, out, err);

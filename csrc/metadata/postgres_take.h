@@ -28,6 +28,7 @@ typedef struct {
     uint64_t position;
 
     mdn_postgres *pg; /* owned, while reading */
+    pid_t pid;        /* of the process that began to */
     bool active;      /* a query is under way */
     bool ended;       /* and all of it was received */
     bool ordered;     /* by the server */

@@ -60,6 +60,8 @@ uint32_t mdn_pypg_milliseconds(double seconds);
 /* With the GIL.  -1 and an exception: it is closed or cancelled, another call
  * has it, or it is the parent process's. */
 int mdn_pypg_take(mdn_pypg_connection *connection);
+/* -1 and an exception: it is the parent process's. */
+int mdn_pypg_refuse_child(const mdn_pypg_connection *connection);
 void mdn_pypg_give(mdn_pypg_connection *connection);
 
 typedef struct {

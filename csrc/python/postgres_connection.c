@@ -5,14 +5,23 @@
 #include <unistd.h>
 
 int
+mdn_pypg_refuse_child(const mdn_pypg_connection *self)
+{
+    if (self->pid == getpid())
+        return 0;
+    PyErr_Format(PyExc_RuntimeError,
+                 "this connection to Postgres was made by process %ld; "
+                 "after a fork the child needs one of its own",
+                 (long)self->pid);
+    return -1;
+}
+
+int
 mdn_pypg_take(mdn_pypg_connection *self)
 {
-    if (self->pid != getpid())
-        PyErr_Format(PyExc_RuntimeError,
-                     "this connection to Postgres was made by process %ld; "
-                     "after a fork the child needs one of its own",
-                     (long)self->pid);
-    else if (self->pg == NULL || self->closing)
+    if (mdn_pypg_refuse_child(self) < 0)
+        return -1;
+    if (self->pg == NULL || self->closing)
         PyErr_SetString(PyExc_ValueError, "the connection is closed");
     else if (self->taken)
         PyErr_SetString(PyExc_RuntimeError,

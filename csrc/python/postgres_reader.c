@@ -255,7 +255,7 @@ reader_next(PyObject *object)
                         "the reader is in use by another thread");
         return NULL;
     }
-    if (self->connection == NULL)
+    if (self->connection == NULL || mdn_pypg_refuse_child(self->connection) < 0)
         return NULL;
     self->running = true;
     patience.pulse = mdn_pypg_begin(&call, self->connection);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from itertools import pairwise
@@ -193,3 +194,25 @@ def test_other_threads_run_while_a_reader_waits(filled):
 
     assert done.is_set()
     assert counted > 1000
+
+
+def test_a_forked_child_does_not_read_from_its_parents_connection(filled):
+    connection, _ = filled
+    query = "COPY (SELECT generate_series(0, 999999)) TO STDOUT (FORMAT binary)"
+    reader = connection.read(query, "i", block_rows=1000)
+    first = next(reader)[0]
+
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            next(reader)
+        except RuntimeError:
+            status = 0
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    rest = [block[0] for block in reader]
+    assert np.array_equal(np.concatenate([first, *rest]), np.arange(1_000_000))

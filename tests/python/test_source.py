@@ -531,6 +531,31 @@ def test_the_child_of_a_fork_reads_over_connections_of_its_own(database_url, ran
     assert got.tolist() == want.tolist()
 
 
+@pytest.mark.parametrize("layout", ["rows", "blocks"])
+def test_an_open_stream_goes_on_in_parent_and_child_of_a_fork(database_url, rand, layout):
+    samples = made(rand.numpy, 50 * BLOCK)
+    source = publish(database_url, samples, 50 * BLOCK, layout=layout)
+    candidates = Candidates.from_source(source, first=0, last=len(samples), block_count=BLOCK // 2)
+    blocks = candidates.blocks()
+    first = next(blocks).keys
+
+    def goes_on() -> bool:
+        keys = np.concatenate([first, *(block.keys for block in blocks)])
+        return np.array_equal(keys, samples.keys)
+
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            status = 0 if goes_on() else 2
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(pid, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert goes_on()
+
+
 MEMORY = """
 import resource, sys
 from modyn.metadata.source import Part, Source
