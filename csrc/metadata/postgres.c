@@ -163,16 +163,17 @@ all_results(mdn_postgres *pg, const char *sql,
 }
 
 /* Whatever else there is to hear changes nothing any more. */
-static bool
-skip_results(mdn_postgres *pg, const mdn_postgres_patience *patience)
+static mdn_status
+skip_results(mdn_postgres *pg, const mdn_postgres_patience *patience,
+             mdn_error *err)
 {
     PGresult *result;
     mdn_status st;
 
-    while ((st = mdn_libpq_next_result(pg, patience, &result, NULL)) == MDN_OK
+    while ((st = mdn_libpq_next_result(pg, patience, &result, err)) == MDN_OK
            && result != NULL)
         PQclear(result);
-    return st == MDN_OK;
+    return st;
 }
 
 /* Where a statement begins. */
@@ -286,7 +287,7 @@ begin_copy(mdn_postgres *pg, const char *sql, ExecStatusType kind,
 {
     PGresult *result;
     ExecStatusType status;
-    mdn_status st;
+    mdn_status st, skipped = MDN_OK;
 
     if ((st = begin_call(pg, sql, err)) != MDN_OK
         || (st = send_statement(pg, sql, NULL, 0, err)) != MDN_OK
@@ -303,9 +304,11 @@ begin_copy(mdn_postgres *pg, const char *sql, ExecStatusType kind,
              : mdn_fail(err, MDN_INVALID, "not a COPY of this kind: %.100s",
                         sql);
     PQclear(result);
-    if (status != PGRES_FATAL_ERROR || !skip_results(pg, patience))
+    if (status == PGRES_FATAL_ERROR)
+        skipped = skip_results(pg, patience, err);
+    if (status != PGRES_FATAL_ERROR || skipped != MDN_OK)
         mdn_postgres_drop(pg);
-    return st;
+    return skipped != MDN_OK ? skipped : st; /* what the pulse said counts */
 }
 
 mdn_status
