@@ -6,9 +6,12 @@
  *     mdn_postgres_exec(pg, "BEGIN", NULL, 0, &patience, &outcome, err);
  *     mdn_postgres_copy_in(pg, sql, &patience, err);
  *     mdn_postgres_put(pg, bytes, size, &patience, err);     as often as needed
- *     mdn_postgres_copy_end(pg, rows, &patience, err);       only this proves
- * it mdn_postgres_copy_out(pg, sql, &patience, err); mdn_postgres_get(pg, &row,
- * &size, &patience, err);     until size is 0 mdn_postgres_free(pg);
+ *     mdn_postgres_copy_end(pg, rows, &patience, err);   only this proves it
+ *
+ *     mdn_postgres_copy_out(pg, sql, &patience, err);
+ *     mdn_postgres_get(pg, &row, &size, &patience, err);   until size is 0
+ *
+ *     mdn_postgres_free(pg);
  *
  * The files over libpq (see libpq.h) are built into the optional extension
  * modyn._postgres, not into modyn._core.
