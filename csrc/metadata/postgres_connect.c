@@ -164,6 +164,8 @@ fail_to_connect(mdn_postgres *pg, mdn_error *err)
     /* A name that cannot be looked up now was known when we first connected. */
     mdn_libpq_set_sqlstate(pg, said != NULL || pg->server_version != 0 ? "08001"
                                                                        : "");
+    if (PQconnectionNeedsPassword(pg->conn)) /* libpq's words have no code */
+        mdn_libpq_set_sqlstate(pg, "28P01");
     if (said == NULL)
         snprintf(reason, sizeof reason,
                  "no server was reached; check host, port and options of the "

@@ -865,6 +865,13 @@ def test_a_wrong_password_is_final_and_not_repeated(server, guarded):
     assert PASSWORD not in str(caught.value)
 
 
+def test_no_password_is_final_too(server, guarded, monkeypatch):
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    monkeypatch.setenv("PGPASSFILE", os.devnull)
+    with pytest.raises(DatabaseError, match=r"no password .*28P01.*PGPASSWORD"):
+        Connection(f"host={server.socket_folder} user={guarded} dbname=postgres")
+
+
 def test_a_missing_database_is_named(server):
     with pytest.raises(DatabaseError, match=r'"nowhere" does not exist \[SQLSTATE 3D000\]'):
         Connection(server.url_of("nowhere"))
