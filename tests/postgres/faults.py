@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.postgres.cluster import Cluster
+from tests.postgres.cluster import Cluster, patiently
 from tests.postgres.proxy import Fault, Proxy
 from tests.postgres.story import Story, Writing
 
@@ -207,7 +207,7 @@ def run(
             campaign.problems.append(f"{cell}: the writer did not come through: {error!r}")
             met = True
         cluster.wait_until_quiet()
-        found = watcher.end() + story.problems()
+        found = watcher.end() + patiently(story.problems)
         campaign.problems += [f"{cell}: {problem}" for problem in found]
         (campaign.met if met else campaign.late)[cell] += 1
     return campaign
