@@ -22,9 +22,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: runs only with MODYN_LONG=1 (make check-long)")
-    config.addinivalue_line(
-        "markers", "server: needs a Postgres server (has a fixture of it)"
-    )
+    config.addinivalue_line("markers", "server: needs a Postgres server (has a fixture of it)")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m decides
