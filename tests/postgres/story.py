@@ -9,6 +9,7 @@ masked.
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import psycopg
 
 from modyn import postgres
+from modyn.errors import DatabaseError
 
 TABLE = """
 DROP TABLE IF EXISTS faults;
@@ -57,7 +59,15 @@ class Story:
                 self.acknowledged = batch + 1
 
     def connect(self, conninfo: str) -> AbstractContextManager[Any]:
-        return postgres.Connection(conninfo, connect_seconds=5.0, statement_seconds=10.0)
+        """Connect; that is tried once only, so where the fault is then already there, again."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                return postgres.Connection(conninfo, connect_seconds=5.0, statement_seconds=10.0)
+            except (DatabaseError, TimeoutError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
 
     def add(self, connection: Any, batch: int) -> None:
         """Write one batch, once, whatever happens."""
