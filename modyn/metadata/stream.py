@@ -3,7 +3,8 @@
 A run that follows all samples in the order of keys reads the samples themselves: position = key.
 So does a run in time order where timestamps ascend. Any other run has its stream written once, in
 one transaction, when it begins: positions 0, 1, 2, ... in the order of (timestamp, key), or of keys
-that are in an interval of time.
+that are in an interval of time. It follows that to its end, also where erasures leave timestamps
+that ascend.
 
 What is erased later keeps its position, as in a run without a server. What was erased before is
 another matter: the database knows no timestamp of it, so it has no position in a stream that is
@@ -197,10 +198,15 @@ def stream_of(
     if not 0 < count <= published.count:
         raise ValueError(f"count must be from 1 to {published.count}, got {count}")
     ascending = published.is_ascending(count)
-    if start is None and stop is None and (order == "arrival" or ascending):
-        return StreamOf(published.source(count), None, ascending)
     wanted = Wanted(dataset=published.id, sort=order, start=start, stop=stop, samples=count)
-    stream = Writer(published, pipeline_id, wanted, fence).find_or_write()
+    writer = Writer(published, pipeline_id, wanted, fence)
+    if start is None and stop is None and (order == "arrival" or ascending):
+        # A run that follows a stream goes on with it when those that were late are erased.
+        stream = None if order == "arrival" else writer.find()
+        if stream is None:
+            return StreamOf(published.source(count), None, ascending)
+    else:
+        stream = writer.find_or_write()
     if stream.count == 0:
         raise ConfigError(f"dataset {published.uuid}: no samples to follow ({count} published)")
     source = source_of(
@@ -224,6 +230,11 @@ class Writer:
         self._pipeline = pipeline
         self._wanted = wanted
         self._fence = [] if fence is None else [Statement(*fence)]
+
+    def find(self) -> Written | None:
+        """Return the stream if it is there."""
+        found = self._database.run(self._find, read_only=True)
+        return found if found is not None and found.wanted == self._wanted else None
 
     def find_or_write(self) -> Written:
         """Return the stream that is there, or is there now."""
@@ -278,6 +289,7 @@ class Writer:
                 before=[*before, *map(Statement, tables.create_apart()), *statements],
                 copies=copies,
                 after=[*after, Statement(tables.attach()), events],
+                retry_seconds=self._database.retry_seconds,
             )
 
     @property
