@@ -50,12 +50,6 @@ _LEAVES = """
 SELECT leaf, "first", count, erased, min_timestamp, max_timestamp
 FROM modyn.stream_leaves WHERE pipeline = %s ORDER BY leaf
 """
-# Of the samples of a dataset, keys below a number, in an interval of time.
-_COUNT = """
-SELECT count(*) FROM modyn.samples
-WHERE dataset = %s AND key < %s
-  AND ("timestamp" >= %s::bigint) IS NOT FALSE AND ("timestamp" < %s::bigint) IS NOT FALSE
-"""
 _BLOCKS = """
 SELECT "first", count, timestamps, labels, erased FROM modyn.sample_blocks
 WHERE dataset = %s AND "first" >= %s AND "first" < %s ORDER BY "first"
@@ -319,9 +313,6 @@ class Writer:
     def _rows(self) -> tuple[list[Statement], list[Copy], list[Statement]]:
         wanted, tables = self._wanted, self._tables
         interval = (wanted.dataset, wanted.samples, wanted.start, wanted.stop)
-        ((count,),) = self._database.run(
-            lambda cursor: cursor.execute(_COUNT, interval).fetchall(), read_only=True
-        )
         ascending = wanted.sort == "time" or self._published.is_ascending(wanted.samples)
 
         def here(sql: str) -> str:
@@ -331,7 +322,7 @@ class Writer:
         about = text(*self._facts(), "true" if ascending else "false")
         return (
             [
-                *self._leaves(count),
+                *self._leaves(self._most()),
                 Statement("SET LOCAL work_mem = '256MB'"),
                 Statement(insert, text(*interval)),
                 Statement(here(_NEW_STREAM_OF_ROWS), about, 1),
@@ -339,6 +330,15 @@ class Writer:
             ],
             [],
             [],
+        )
+
+    def _most(self) -> int:
+        """Return what the stream has no more positions than; to count them takes a whole scan."""
+        wanted = self._wanted
+        return sum(
+            min(leaf.end, wanted.samples) - leaf.first
+            for leaf in self._published.leaves
+            if leaf.first < wanted.samples and _meets(leaf, wanted)
         )
 
     # Blocks: read, sorted here, and written -----------------------------------------------------
@@ -391,6 +391,15 @@ class Writer:
         if block.labels is not None:
             columns.append(block.labels)
         return [column[right] for column in columns]
+
+
+def _meets(leaf: Leaf, wanted: Wanted) -> bool:
+    """Return whether a leaf may hold a sample of an interval of time."""
+    if leaf.min_timestamp is None or leaf.max_timestamp is None:
+        return False  # all are erased
+    return (wanted.start is None or leaf.max_timestamp >= wanted.start) and (
+        wanted.stop is None or leaf.min_timestamp < wanted.stop
+    )
 
 
 def keys_of(published: Published, pipeline: int, stream: Written) -> Keys:
