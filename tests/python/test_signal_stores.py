@@ -377,6 +377,29 @@ def test_publishing_erasures_removes_rows_of_all_pipelines(place, rand):
     assert in_postgres.erase(place.database, UUID, keys) == 0
 
 
+def test_what_is_committed_while_others_are_erased_is_looked_at_by_its_run(
+    place, rand, monkeypatch
+):
+    some, late = rows_of(rand.numpy, 300, below=1000), rows_of(rand.numpy, 300, below=1000)
+    ours, other = place.store(), place.store(token=1, pipeline=2)
+    record(ours, ONE, some)
+    erased = rand.numpy.random(1000) < 0.3
+    erase = in_postgres.erase
+
+    def erase_and_lose_a_race(*arguments: Any) -> int:
+        removed = erase(*arguments)
+        record(other, ONE, late)
+        return removed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(in_postgres, "erase", erase_and_lose_a_race)
+        ours.erase(erased)
+    other.erase(erased)
+
+    assert shown(ours.read(3)) == expected_of([without(rows, erased) for rows in some])
+    assert shown(other.read(3)) == expected_of([without(rows, erased) for rows in late])
+
+
 def test_a_modulus_below_one_is_refused(place):
     with pytest.raises(ValueError, match="hash_partition_modulus must be at least 1, got 0"):
         place.store(hash_partition_modulus=0)
