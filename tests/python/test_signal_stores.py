@@ -21,7 +21,7 @@ from modyn.metadata import signals as in_postgres
 from modyn.metadata.database import Database
 from modyn.metadata.fence import Fence
 from modyn.metadata.signals import PostgresSignals
-from modyn.pipelines import Training, backend, replay, signals
+from modyn.pipelines import Training, backend, forget, replay, signals
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.signals import HandOff
 from modyn.policies import Selected, Selection
@@ -595,6 +595,19 @@ def test_a_run_in_postgres_decides_by_signals_as_one_in_files(database_url, tmp_
     assert not (tmp_path / "tables" / "signals").exists()
     for trigger in (None, 0, 1, 2, 3):
         assert shown(tables.signals(trigger)) == shown(files.signals(trigger))
+
+
+def test_signals_of_a_pipeline_that_was_forgotten_are_asked_for_in_vain(place, tmp_path):
+    stream = drifting(tmp_path / "stream")
+    stream.publish(place.url)
+    run = pipeline(stream, training=training(), metadata=place.url).replay(tmp_path / "run")
+    forget.forget(place.database, run.name)
+    known = place.sql("SELECT name FROM modyn.pipelines ORDER BY 1")
+
+    with pytest.raises(KeyError, match="there is no pipeline"):
+        run.signals()
+
+    assert place.sql("SELECT name FROM modyn.pipelines ORDER BY 1") == known
 
 
 class Hardest(Selection):
