@@ -91,10 +91,17 @@ lint: setup
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	scripts/check-binding $(BIN)/python
 
-# The last lines are pytest's own summary.
-.PHONY: check-python
+# Tests that need a server wait for it and for each other's processes most of the
+# time, so the others run beside them.  The last lines are pytest's own summary.
+.PHONY: check-python check-python-core check-python-server
 check-python: setup
-	$(BIN)/python -m pytest
+	$(MAKE) -s -j2 --output-sync check-python-core check-python-server
+
+check-python-core:
+	$(BIN)/python -m pytest -m 'not server'
+
+check-python-server:
+	$(BIN)/python -m pytest -m server
 
 .PHONY: check-long
 check-long: setup

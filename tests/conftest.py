@@ -22,9 +22,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "long: runs only with MODYN_LONG=1 (make check-long)")
+    config.addinivalue_line("markers", "server: needs a Postgres server (has a fixture of it)")
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m decides
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if {"_server", "own_server"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.server)
     if os.environ.get("MODYN_LONG"):
         return
     skip = pytest.mark.skip(reason="long campaign: set MODYN_LONG=1")

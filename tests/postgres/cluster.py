@@ -7,15 +7,17 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import psycopg
 
 from modyn.metadata.server import LocalServer
 from tests.python.postgres_server import backends, kill_server, new_database, new_server, sql
 
+T = TypeVar("T")
 READY_SECONDS = 60.0
 BATCHES = """
 CREATE SCHEMA modyn;
@@ -69,10 +71,10 @@ class Cluster:
         return psycopg.conninfo.make_conninfo("", **{**parts, **way})
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
-        return sql(self.conninfo, statement)
+        return patiently(lambda: sql(self.conninfo, statement))
 
     def backends(self) -> list[int]:
-        return backends(self.conninfo)
+        return patiently(lambda: backends(self.conninfo))
 
     def lock(self, table: str, seconds: float) -> threading.Thread:
         """Hold a table for so long, from now on; to be joined."""
@@ -105,21 +107,24 @@ class Cluster:
 
     def wait_until_ready(self) -> None:
         """Wait until connections are taken, as after a server has restarted itself."""
-        deadline = time.monotonic() + READY_SECONDS
-        while True:
-            try:
-                self.sql("SELECT 1")
-                return
-            except psycopg.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
+        self.sql("SELECT 1")
 
     def wait_until_quiet(self) -> None:
         """Wait until nobody else is connected, so that nothing can be committed any more."""
         deadline = time.monotonic() + READY_SECONDS
-        self.wait_until_ready()
         while self.backends():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"still connected: {self.sql('TABLE pg_stat_activity')}")
             time.sleep(0.01)
+
+
+def patiently(work: Callable[[], T]) -> T:
+    """Do it again while the server is away: it notes the end of a session a moment later."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            return work()
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)

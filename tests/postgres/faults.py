@@ -33,7 +33,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from tests.postgres.cluster import Cluster
+from tests.postgres.cluster import Cluster, patiently
 from tests.postgres.proxy import Fault, Proxy
 from tests.postgres.story import Story, Writing
 
@@ -123,22 +123,30 @@ def terminate(cluster: Cluster, rand: random.Random) -> bool:
     return hit > 0
 
 
+def send(pid: int, number: signal.Signals) -> bool:
+    """Send a signal; False to a process that has ended meanwhile."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def pause(cluster: Cluster, rand: random.Random) -> bool:
     pids = cluster.backends()
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    stopped = sum(send(pid, signal.SIGSTOP) for pid in pids)
     time.sleep(rand.uniform(0.1, 0.6))
     for pid in pids:
-        os.kill(pid, signal.SIGCONT)
-    return len(pids) > 0
+        send(pid, signal.SIGCONT)
+    return stopped > 0
 
 
 def kill_backend(cluster: Cluster, rand: random.Random) -> bool:
     pids = cluster.backends()
-    if pids:
-        os.kill(rand.choice(pids), signal.SIGKILL)
+    met = len(pids) > 0 and send(rand.choice(pids), signal.SIGKILL)
+    if met:
         cluster.wait_until_ready()
-    return len(pids) > 0
+    return met
 
 
 def restart(cluster: Cluster, rand: random.Random) -> bool:
@@ -199,7 +207,7 @@ def run(
             campaign.problems.append(f"{cell}: the writer did not come through: {error!r}")
             met = True
         cluster.wait_until_quiet()
-        found = watcher.end() + story.problems()
+        found = watcher.end() + patiently(story.problems)
         campaign.problems += [f"{cell}: {problem}" for problem in found]
         (campaign.met if met else campaign.late)[cell] += 1
     return campaign

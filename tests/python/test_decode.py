@@ -745,12 +745,13 @@ def test_ctrl_c_ends_a_wait(path, processes):
         dataset, range(8), batch_size=4, decode={"n": decoders.sleep_long},
         decode_workers=1, decode_processes=sys.argv[2] == "True",
     )
-    iterator = iter(loader)
+    iterator = None
     try:
+        iterator = iter(loader)  # its workers may be asleep before this thread is back
         next(iterator)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
-        if sys.argv[2] == "True":
+        if sys.argv[2] == "True" and iterator is not None:
             iterator.close()
     """
     with start(script, path, processes) as process:

@@ -413,7 +413,8 @@ def test_an_interrupted_process_ends_and_leaves_a_prefix(dataset, database_url, 
             code, errors = end(process)
 
         assert code in (0, 1, -signal.SIGINT)
-        assert code == 0 or "KeyboardInterrupt" in errors
+        # At its very end an interpreter dies of the signal without a word.
+        assert not errors or "KeyboardInterrupt" in errors
         if sql(database_url, KNOWN) and sql(database_url, "SELECT 1 FROM modyn.datasets"):
             said(database_url, dataset.uuid)
 
