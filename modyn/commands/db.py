@@ -152,7 +152,7 @@ def _print_use(server: LocalServer) -> None:
     # Plain lines, whole: they are there to be copied.
     typer.echo(f"url     {server.url}")
     typer.echo("")
-    typer.echo("In the file of a pipeline, or behind modyn run --metadata:")
+    typer.echo("In the file of a pipeline, or in quotes behind modyn run --metadata:")
     typer.echo(f"    metadata: {server.url}")
 
 

@@ -251,7 +251,11 @@ class Publisher:
                 parts = batch(state, self._dataset.view, job, state.events, late)
                 try:
                     connection.batch(
-                        parts.id, before=parts.before, copies=parts.copies, after=parts.after
+                        parts.id,
+                        before=parts.before,
+                        copies=parts.copies,
+                        after=parts.after,
+                        retry_seconds=self._database.retry_seconds,
                     )
                 except BaseException:
                     stop.set()

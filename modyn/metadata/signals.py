@@ -45,8 +45,8 @@ _FIND = (
     "SELECT model, names, classes, row_count, leaf_count FROM modyn.signal_sets "
     "WHERE pipeline = %s AND trigger = %s"
 )
-_STALE = "SELECT 1 FROM modyn.signal_sets WHERE dataset_uuid = %s AND erased <> %s LIMIT 1"
-_LOOKED = "UPDATE modyn.signal_sets SET erased = %s WHERE dataset_uuid = %s"
+_STALE = "SELECT pipeline, trigger FROM modyn.signal_sets WHERE dataset_uuid = %s AND erased <> %s"
+_LOOKED = "UPDATE modyn.signal_sets SET erased = %s WHERE pipeline = %s AND trigger = %s"
 _SETS = (
     "SELECT pipeline, trigger FROM modyn.signal_sets WHERE dataset_uuid = %s "
     "ORDER BY pipeline, trigger"
@@ -142,11 +142,13 @@ class PostgresSignals:
     def erase(self, erased: npt.NDArray[np.bool_], /) -> int:
         """Remove the rows of erased samples, in all pipelines of the dataset."""
         count = int(np.count_nonzero(erased))
-        if self._database.fetch_one(_STALE, (self._dataset_uuid, count)) is None:
+        stale = self._database.fetch(_STALE, (self._dataset_uuid, count))
+        if not stale:
             return 0
         keys = np.flatnonzero(erased).astype(np.uint64)
         removed = erase(self._database, self._dataset_uuid, keys)
-        self._database.execute(_LOOKED, (count, self._dataset_uuid))
+        looked = [(count, *one) for one in stale]  # what was committed since is left to its run
+        self._database.run(lambda cursor: cursor.executemany(_LOOKED, looked))
         return removed
 
 

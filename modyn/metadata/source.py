@@ -138,7 +138,8 @@ class Source:
         chosen._start, chosen._stop = max(starts, default=None), min(stops, default=None)
         chosen._labels = self._labels
         if labels is not None:
-            chosen._labels = frozenset(labels) & (chosen._labels or frozenset(labels))
+            wanted = frozenset(labels)
+            chosen._labels = wanted if self._labels is None else wanted & self._labels
         among = None if chosen._labels is None else tuple(sorted(chosen._labels))
         chosen._whole = self._whole
         chosen._core = self._whole.where(chosen._start, chosen._stop, among)

@@ -3,7 +3,8 @@
 A run that follows all samples in the order of keys reads the samples themselves: position = key.
 So does a run in time order where timestamps ascend. Any other run has its stream written once, in
 one transaction, when it begins: positions 0, 1, 2, ... in the order of (timestamp, key), or of keys
-that are in an interval of time.
+that are in an interval of time. It follows that to its end, also where erasures leave timestamps
+that ascend.
 
 What is erased later keeps its position, as in a run without a server. What was erased before is
 another matter: the database knows no timestamp of it, so it has no position in a stream that is
@@ -48,12 +49,6 @@ FROM modyn.streams WHERE pipeline = %s
 _LEAVES = """
 SELECT leaf, "first", count, erased, min_timestamp, max_timestamp
 FROM modyn.stream_leaves WHERE pipeline = %s ORDER BY leaf
-"""
-# Of the samples of a dataset, keys below a number, in an interval of time.
-_COUNT = """
-SELECT count(*) FROM modyn.samples
-WHERE dataset = %s AND key < %s
-  AND ("timestamp" >= %s::bigint) IS NOT FALSE AND ("timestamp" < %s::bigint) IS NOT FALSE
 """
 _BLOCKS = """
 SELECT "first", count, timestamps, labels, erased FROM modyn.sample_blocks
@@ -197,10 +192,15 @@ def stream_of(
     if not 0 < count <= published.count:
         raise ValueError(f"count must be from 1 to {published.count}, got {count}")
     ascending = published.is_ascending(count)
-    if start is None and stop is None and (order == "arrival" or ascending):
-        return StreamOf(published.source(count), None, ascending)
     wanted = Wanted(dataset=published.id, sort=order, start=start, stop=stop, samples=count)
-    stream = Writer(published, pipeline_id, wanted, fence).find_or_write()
+    writer = Writer(published, pipeline_id, wanted, fence)
+    if start is None and stop is None and (order == "arrival" or ascending):
+        # A run that follows a stream goes on with it when those that were late are erased.
+        stream = None if order == "arrival" else writer.find()
+        if stream is None:
+            return StreamOf(published.source(count), None, ascending)
+    else:
+        stream = writer.find_or_write()
     if stream.count == 0:
         raise ConfigError(f"dataset {published.uuid}: no samples to follow ({count} published)")
     source = source_of(
@@ -224,6 +224,11 @@ class Writer:
         self._pipeline = pipeline
         self._wanted = wanted
         self._fence = [] if fence is None else [Statement(*fence)]
+
+    def find(self) -> Written | None:
+        """Return the stream if it is there."""
+        found = self._database.run(self._find, read_only=True)
+        return found if found is not None and found.wanted == self._wanted else None
 
     def find_or_write(self) -> Written:
         """Return the stream that is there, or is there now."""
@@ -278,6 +283,7 @@ class Writer:
                 before=[*before, *map(Statement, tables.create_apart()), *statements],
                 copies=copies,
                 after=[*after, Statement(tables.attach()), events],
+                retry_seconds=self._database.retry_seconds,
             )
 
     @property
@@ -307,9 +313,6 @@ class Writer:
     def _rows(self) -> tuple[list[Statement], list[Copy], list[Statement]]:
         wanted, tables = self._wanted, self._tables
         interval = (wanted.dataset, wanted.samples, wanted.start, wanted.stop)
-        ((count,),) = self._database.run(
-            lambda cursor: cursor.execute(_COUNT, interval).fetchall(), read_only=True
-        )
         ascending = wanted.sort == "time" or self._published.is_ascending(wanted.samples)
 
         def here(sql: str) -> str:
@@ -319,7 +322,7 @@ class Writer:
         about = text(*self._facts(), "true" if ascending else "false")
         return (
             [
-                *self._leaves(count),
+                *self._leaves(self._most()),
                 Statement("SET LOCAL work_mem = '256MB'"),
                 Statement(insert, text(*interval)),
                 Statement(here(_NEW_STREAM_OF_ROWS), about, 1),
@@ -327,6 +330,15 @@ class Writer:
             ],
             [],
             [],
+        )
+
+    def _most(self) -> int:
+        """Return what the stream has no more positions than; to count them takes a whole scan."""
+        wanted = self._wanted
+        return sum(
+            min(leaf.end, wanted.samples) - leaf.first
+            for leaf in self._published.leaves
+            if leaf.first < wanted.samples and _meets(leaf, wanted)
         )
 
     # Blocks: read, sorted here, and written -----------------------------------------------------
@@ -379,6 +391,15 @@ class Writer:
         if block.labels is not None:
             columns.append(block.labels)
         return [column[right] for column in columns]
+
+
+def _meets(leaf: Leaf, wanted: Wanted) -> bool:
+    """Return whether a leaf may hold a sample of an interval of time."""
+    if leaf.min_timestamp is None or leaf.max_timestamp is None:
+        return False  # all are erased
+    return (wanted.start is None or leaf.max_timestamp >= wanted.start) and (
+        wanted.stop is None or leaf.min_timestamp < wanted.stop
+    )
 
 
 def keys_of(published: Published, pipeline: int, stream: Written) -> Keys:

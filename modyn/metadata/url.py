@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from modyn.errors import ConfigError
 
@@ -91,12 +90,6 @@ class Url:
         host = said.get("host") or said.get("hostaddr") or "the default host"
         port = f":{said['port']}" if said.get("port") else ""
         return f"{said.get('dbname', 'the default database')} at {host}{port}"
-
-    def of_database(self, name: str) -> Url:
-        """Return the URL of another database of the same server."""
-        said = {**dict(self.parameters), "dbname": name}
-        query = "&".join(f"{key}={quote(value, safe='/')}" for key, value in said.items())
-        return Url.parse(f"postgresql:///?{query}")
 
 
 def _parsed(text: str) -> dict[str, str]:

@@ -6,12 +6,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from modyn.errors import ConfigError, CorruptError
+from modyn.errors import ConfigError, CorruptError, DatabaseError
 from modyn.metadata.database import Database
 from modyn.metadata.published import Published
 from modyn.metadata.signals import PostgresSignals
 from modyn.metadata.stream import stream_of
-from modyn.metadata.trainsets import Trainsets, read
+from modyn.metadata.trainsets import Kept, Trainsets, read
 from modyn.pipelines import rundir
 from modyn.pipelines.lease import Lease
 from modyn.pipelines.ledger import Ledger
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
+
+ATTEMPTS = 5  # at reading a training set, each after the server has answered
 
 
 class Postgres:
@@ -155,7 +157,7 @@ class Postgres:
         path = self.trainsets / f"{digest}.set"
         if path.exists():
             return TrainingSet.open(path)
-        found = read(self._database, self._connection, self._lease.pipeline, trigger)
+        found = self._read(trigger)
         if found is None or found.digest != digest:
             said = "none" if found is None else found.digest
             raise CorruptError(
@@ -163,6 +165,19 @@ class Postgres:
                 f"{trigger} has the training set {digest}; there is {said}"
             )
         return found.write(self.trainsets)
+
+    def _read(self, trigger: int) -> Kept | None:
+        """Read a training set over a connection of its own; again, where that is lost."""
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                with self._database.bulk() as connection:  # which waits for a server that was lost
+                    return read(self._database, connection, self._lease.pipeline, trigger)
+            except DatabaseError as error:
+                if attempts >= ATTEMPTS:
+                    raise
+                log.warning("%s; trying again", error)
 
     def check(self) -> None:
         """Raise if the lease was lost, or may have been."""

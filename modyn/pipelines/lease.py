@@ -13,7 +13,7 @@ What keeps the writes of a stale holder out is not the time but the token (modyn
 
 A process that is killed leaves its lease behind, and the next would wait until it is over.  In the
 same run directory it need not: the directory's lock has passed to it, so the process that left its
-token there is gone.
+token there is gone.  The token says which directory that is: whoever has a copy has another lock.
 """
 
 import logging
@@ -191,7 +191,11 @@ class Lease:
             return token
 
         self._token = self._database.run(take)
-        self._write_note()
+        try:
+            self._write_note()
+        except BaseException:
+            self.release()
+            raise
         self._stop, self._lost = threading.Event(), None
         self._thread = threading.Thread(
             target=self._renew, args=(self._token,), name="modyn lease", daemon=True
@@ -224,7 +228,8 @@ class Lease:
             return
         token, self._token = self._token, None
         self._stop.set()
-        self._thread.join(RELEASE_SECONDS)
+        if self._thread.is_alive():
+            self._thread.join(RELEASE_SECONDS)
 
         def give_back(cursor: "Cursor[Any]") -> None:
             cursor.execute(_RELEASE, (self.pipeline, token))
@@ -238,16 +243,17 @@ class Lease:
 
     def _is_gone(self, state: State) -> bool:
         """Return whether the holder was the process that had this run directory before us."""
+        if self._note is None:
+            return False
         try:
-            return self._note is not None and self._note.read_text() == _noted(
-                self.pipeline, state.token, state.holder
-            )
+            said = self._note.read_text()
         except FileNotFoundError:
             return False
+        return said == _noted(self._note.parent, self.pipeline, state.token, state.holder)
 
     def _write_note(self) -> None:
         if self._note is not None:
-            text = _noted(self.pipeline, self.token, self.holder)
+            text = _noted(self._note.parent, self.pipeline, self.token, self.holder)
             durable.replace(self._note, text.encode())
 
     @contextmanager
@@ -345,5 +351,5 @@ def _state(cursor: "Cursor[Any]", statement: str, pipeline: int) -> State:
     return State(*row)
 
 
-def _noted(pipeline: int, token: int, holder: str | None) -> str:
-    return f"pipeline {pipeline}, token {token}, {holder}\n"
+def _noted(directory: Path, pipeline: int, token: int, holder: str | None) -> str:
+    return f"pipeline {pipeline}, token {token}, {holder}, inode {directory.stat().st_ino}\n"

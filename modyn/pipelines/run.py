@@ -227,7 +227,12 @@ class Run:
         from modyn.metadata.database import Database
 
         with Database(url) as database:
-            return signals.read(database, database.pipeline_id(self.name), trigger, names)
+            found = database.fetch_one(
+                "SELECT id FROM modyn.pipelines WHERE name = %s", [self.name]
+            )
+            if found is None:
+                raise KeyError(f"{self.path}: there is no pipeline {self.name!r} in {url}")
+            return signals.read(database, int(found[0]), trigger, names)
 
     def score(self, metric: str, kind: str = "active", **which: Any) -> float | None:
         """Return the mean of a composite over its windows, each counting as its samples do."""

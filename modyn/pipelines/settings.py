@@ -389,8 +389,9 @@ class Metadata:
         Into how many partitions the rows of a training set, and its signals, are cut; 1 leaves
         them whole. One for each 4 Mi rows of a training set if None, at most 16.
     unlogged : bool
-        Keep training sets and streams out of the log of the server: less to write, and all of it
-        gone from the database when the server crashes.
+        Keep training sets and signals out of the log of the server, and a dataset that `publish`
+        sends for the first time: less to write, and all of it gone from the database when the
+        server crashes.
     connections : int
         How many connections publish, at least 1.
     lease_seconds : float
@@ -416,7 +417,7 @@ class Metadata:
     publish: bool = False
 
     def __post_init__(self) -> None:
-        Url.parse(self.url)
+        object.__setattr__(self, "url", str(Url.parse(self.url)))  # without blanks around it
         _one_of(("rows", "blocks"), "layout", self.layout)
         _at_least(1, connections=self.connections)
         if self.hash_partition_modulus is not None:

@@ -20,6 +20,7 @@ import pytest
 import modyn
 from modyn.errors import BusyError, ConfigError, FencedError
 from modyn.pipelines import Metadata, OffsetEvalStrategy, Run, Training
+from modyn.pipelines.backend_postgres import Postgres
 from modyn.pipelines.replay import Replay
 from modyn.policies import (
     DataAmountTrigger,
@@ -402,6 +403,26 @@ def test_a_run_goes_on_in_another_place(tmp_path, monkeypatch, database, order, 
     assert run.digest() == expected.digest()
     needed = {f"{digest}.set" for digest in run.triggers["digest"][2:]}
     assert needed <= set(trainsets(run.path)) <= set(trainsets(expected.path))
+
+
+def test_training_sets_are_read_where_the_connections_were_ended(tmp_path, monkeypatch, database):
+    data = drifting(tmp_path / "stream", count=COUNT)
+    expected = pipeline(data).replay(tmp_path / "embedded")
+    database.publish(data)
+    with dying(monkeypatch, 1):
+        database.replay(data, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "trainsets")
+    read = Postgres.training_set
+
+    def training_set(self: Postgres, *place: Any) -> TrainingSet:
+        terminate_backends(database.url)
+        return read(self, *place)
+
+    monkeypatch.setattr(Postgres, "training_set", training_set)
+
+    run = database.replay(data, tmp_path / "run")
+
+    assert run.digest() == expected.digest()
 
 
 def test_a_run_outlives_its_connections(tmp_path, database):

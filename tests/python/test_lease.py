@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -214,6 +215,29 @@ def test_in_its_own_directory_the_next_need_not_wait(controllers, tmp_path, data
     assert controllers(directory=elsewhere).heard().startswith("BusyError")
     assert controllers(directory=tmp_path).heard() == "held 2"
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_copy_of_the_directory_takes_nothing_over(controllers, tmp_path, database):
+    here, copy = tmp_path / "here", tmp_path / "copy"
+    here.mkdir()
+    first = controllers(directory=here)
+    assert first.heard() == "held 1"
+    shutil.copytree(here, copy)
+
+    assert controllers(directory=copy).heard().startswith("BusyError")
+
+    assert first.told("check") == "done"
+    assert token(database) == 1
+
+
+def test_a_lease_whose_directory_is_gone_is_given_back(database, tmp_path):
+    number = database.pipeline_id("a")
+
+    with pytest.raises(FileNotFoundError), Lease(database, number, directory=tmp_path / "none"):
+        pass
+
+    with Lease(database, number) as lease:
+        assert lease.token == 2
 
 
 # Who was paused ---------------------------------------------------------------------------------

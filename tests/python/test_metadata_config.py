@@ -99,6 +99,10 @@ def test_the_message_about_a_password_says_what_to_do():
     assert message.startswith("pipeline.yaml: metadata: take the password out of the URL: PGPASS")
 
 
+def test_blanks_around_a_url_are_no_part_of_it():
+    assert Metadata(url=" service=metadata ").url == "service=metadata"
+
+
 def test_where_metadata_lies_is_no_part_of_what_a_run_computes(tmp_path):
     stream = drifting(tmp_path / "stream", count=200)
 

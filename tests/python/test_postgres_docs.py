@@ -85,17 +85,19 @@ def test_the_commands_run(folder):
 
 
 def test_the_roles_suffice(database_url):
-    admin, reading, queries = map(statements, blocks("sql"))
+    admin, joining, reading, queries = map(statements, blocks("sql"))
     trainer = database_url.replace("user=modyn", "user=trainer")
+    alice = database_url.replace("user=modyn", "user=alice")
     reader = database_url.replace("user=modyn", "user=reader")
     try:
         for statement in admin:
             sql(database_url, statement)
         with Database(trainer) as database:
             database.pipeline_id("p")
-            for statement in reading:
+            for statement in [*joining, *reading]:
                 sql(database_url, statement)
-            sql(trainer, "CREATE TABLE modyn.trainset_rows_p1 AS SELECT 1")
+        sql(alice, "CREATE TABLE modyn.trainset_rows_p1 AS SELECT 1")
+        sql(trainer, "ALTER TABLE modyn.trainset_rows_p1 SET LOGGED")
         with Database(reader) as database:
             for statement in queries:
                 database.fetch(statement)
@@ -103,7 +105,7 @@ def test_the_roles_suffice(database_url):
             with pytest.raises(DatabaseError, match="permission denied"):
                 database.pipeline_id("q")
     finally:
-        for role in ("reader", "trainer"):
+        for role in ("reader", "alice", "trainer"):
             if sql(database_url, "SELECT 1 FROM pg_roles WHERE rolname = %s", role):
                 sql(database_url, f"DROP OWNED BY {role} CASCADE")
                 sql(database_url, f"DROP ROLE {role}")

@@ -196,6 +196,24 @@ def test_erasing_keeps_positions(tmp_path, database, layout, rand, order, bounds
     check_source(source, modyn.Dataset.open(path), keys)
 
 
+def test_a_run_keeps_its_stream_when_erasing_leaves_the_rest_ascending(tmp_path, database, layout):
+    path = tmp_path / "d"
+    dataset = modyn.Dataset.create(path, schema={"x": "float32"})
+    times = np.array([0, 1, 9, 2, 3, 4])
+    dataset.append({"x": np.zeros(6, np.float32)}, labels=times % 2, timestamps=times)
+    samples = published(database, dataset, layout)
+    number = database.pipeline_id("p")
+    _, before, _ = stream_of(samples, number, "time", None, None, 6)
+    dataset.erase([2], reason="test")
+    dataset.publish(database)
+    samples.refresh()
+    assert samples.ascending
+
+    _, keys, _ = stream_of(samples, number, "time", None, None, 6)
+
+    assert keys.tolist() == before.tolist() == [0, 1, 3, 4, 5, 2]
+
+
 def test_what_was_erased_before_has_no_position(tmp_path, database, layout, rand):
     path = tmp_path / "d"
     before = drifting(path, order="late")

@@ -21,7 +21,7 @@ from modyn.metadata import signals as in_postgres
 from modyn.metadata.database import Database
 from modyn.metadata.fence import Fence
 from modyn.metadata.signals import PostgresSignals
-from modyn.pipelines import Training, backend, replay, signals
+from modyn.pipelines import Training, backend, forget, replay, signals
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.signals import HandOff
 from modyn.policies import Selected, Selection
@@ -377,6 +377,29 @@ def test_publishing_erasures_removes_rows_of_all_pipelines(place, rand):
     assert in_postgres.erase(place.database, UUID, keys) == 0
 
 
+def test_what_is_committed_while_others_are_erased_is_looked_at_by_its_run(
+    place, rand, monkeypatch
+):
+    some, late = rows_of(rand.numpy, 300, below=1000), rows_of(rand.numpy, 300, below=1000)
+    ours, other = place.store(), place.store(token=1, pipeline=2)
+    record(ours, ONE, some)
+    erased = rand.numpy.random(1000) < 0.3
+    erase = in_postgres.erase
+
+    def erase_and_lose_a_race(*arguments: Any) -> int:
+        removed = erase(*arguments)
+        record(other, ONE, late)
+        return removed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(in_postgres, "erase", erase_and_lose_a_race)
+        ours.erase(erased)
+    other.erase(erased)
+
+    assert shown(ours.read(3)) == expected_of([without(rows, erased) for rows in some])
+    assert shown(other.read(3)) == expected_of([without(rows, erased) for rows in late])
+
+
 def test_a_modulus_below_one_is_refused(place):
     with pytest.raises(ValueError, match="hash_partition_modulus must be at least 1, got 0"):
         place.store(hash_partition_modulus=0)
@@ -572,6 +595,19 @@ def test_a_run_in_postgres_decides_by_signals_as_one_in_files(database_url, tmp_
     assert not (tmp_path / "tables" / "signals").exists()
     for trigger in (None, 0, 1, 2, 3):
         assert shown(tables.signals(trigger)) == shown(files.signals(trigger))
+
+
+def test_signals_of_a_pipeline_that_was_forgotten_are_asked_for_in_vain(place, tmp_path):
+    stream = drifting(tmp_path / "stream")
+    stream.publish(place.url)
+    run = pipeline(stream, training=training(), metadata=place.url).replay(tmp_path / "run")
+    forget.forget(place.database, run.name)
+    known = place.sql("SELECT name FROM modyn.pipelines ORDER BY 1")
+
+    with pytest.raises(KeyError, match="there is no pipeline"):
+        run.signals()
+
+    assert place.sql("SELECT name FROM modyn.pipelines ORDER BY 1") == known
 
 
 class Hardest(Selection):

@@ -129,6 +129,14 @@ def test_a_filter_is_that_of_embedded_candidates(database_url, rand, layout, own
     assert next(iter(twice.blocks())).keys.tolist() == twice.keys.tolist()
 
 
+def test_a_filter_that_keeps_no_label_is_not_widened():
+    source = Source("", [Part("modyn.samples_d1_l0", 0, 5)])
+
+    none = source.where(labels=[0]).where(labels=[1])
+
+    assert none.where(labels=[1])._labels == frozenset()
+
+
 def test_a_filter_of_arrays_and_views_keeps_what_it_says(rand):
     samples = made(rand.numpy, 3000)
     assert samples.labels is not None

@@ -116,15 +116,3 @@ def test_what_is_no_text_is_refused(text):
 )
 def test_messages_name_the_place(text, place):
     assert Url.parse(text).place == place
-
-
-def test_another_database_of_the_server():
-    url = Url.parse("postgresql://me%40corp@h:5433/d?sslmode=require").of_database("a b/c")
-
-    assert dict(url.parameters) == {
-        "user": "me@corp",
-        "host": "h",
-        "port": "5433",
-        "dbname": "a b/c",
-        "sslmode": "require",
-    }
