@@ -46,8 +46,8 @@ typedef struct {
 /* All of them: *out is malloc'd, or NULL with MDN_NOMEM. */
 mdn_status mdn_query_copy(const mdn_query *query, char **out, mdn_error *err);
 
-/* How many rows (in blocks: samples, erased ones too) the query yields; only
- * for rows with a filter.  One row, one column. */
+/* How many samples the query yields; of tables in rows only, since how many of
+ * a block are wanted is known when it is read.  One row, one column. */
 mdn_status mdn_query_count(const mdn_query *query, char **out, mdn_error *err);
 
 /* How many pages a table has.  One row, one column. */

@@ -186,6 +186,19 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+int
+mdn_pypg_add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    int failed;
+
+    if (type == NULL)
+        return -1;
+    failed = PyModule_AddType(module, (PyTypeObject *)type);
+    Py_DECREF(type);
+    return failed;
+}
+
 /* The exceptions are those of modyn._core, so that an error is of one class
  * whichever extension meets it. */
 static int

@@ -92,6 +92,9 @@ void mdn_pypg_work_release(mdn_pypg_work *self);
 /* encode($module, columns, rows, /): for tests. */
 PyObject *mdn_pypg_encode(PyObject *module, PyObject *args);
 
+/* Add a type to the module, which then has the only reference. */
+int mdn_pypg_add_type(PyObject *module, PyType_Spec *spec);
+
 int mdn_pypg_add_connection(PyObject *module, mdn_pypg_state *state);
 int mdn_pypg_add_source(PyObject *module);
 int mdn_pypg_add_reader(PyObject *module);

@@ -399,12 +399,5 @@ static PyType_Spec reader_spec = {
 int
 mdn_pypg_add_reader(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &reader_spec, NULL);
-    int failed;
-
-    if (type == NULL)
-        return -1;
-    failed = PyModule_AddType(module, (PyTypeObject *)type);
-    Py_DECREF(type); /* the module has it */
-    return failed;
+    return mdn_pypg_add_type(module, &reader_spec);
 }

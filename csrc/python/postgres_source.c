@@ -298,12 +298,5 @@ static PyType_Spec source_spec = {
 int
 mdn_pypg_add_source(PyObject *module)
 {
-    PyObject *type = PyType_FromModuleAndSpec(module, &source_spec, NULL);
-    int failed;
-
-    if (type == NULL)
-        return -1;
-    failed = PyModule_AddType(module, (PyTypeObject *)type);
-    Py_DECREF(type); /* the module has it */
-    return failed;
+    return mdn_pypg_add_type(module, &source_spec);
 }

@@ -141,7 +141,7 @@ class Database:
             if not 0 < seconds < 1e6:
                 raise ValueError(f"{name} must be above 0, got {seconds}")
         if not 0 <= retry_seconds < 1e6:
-            raise ValueError(f"retry_seconds must not be negative, got {retry_seconds}")
+            raise ValueError(f"retry_seconds must be at least 0 and below 1e6, got {retry_seconds}")
         _psycopg_error()  # without psycopg it says what to install
         self.url = Url.parse(url)
         self.connect_seconds = connect_seconds

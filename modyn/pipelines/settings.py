@@ -424,8 +424,10 @@ class Metadata:
             _at_least(1, hash_partition_modulus=self.hash_partition_modulus)
         if not 1.0 <= self.lease_seconds < math.inf:
             raise ValueError(f"lease_seconds must be at least 1, got {self.lease_seconds}")
-        if not 0.0 <= self.retry_seconds < math.inf:
-            raise ValueError(f"retry_seconds must not be negative, got {self.retry_seconds}")
+        if not 0.0 <= self.retry_seconds < 1e6:
+            raise ValueError(
+                f"retry_seconds must be at least 0 and below 1e6, got {self.retry_seconds}"
+            )
 
 
 def place(of_file: Metadata | None, given: Metadata | str | None) -> Metadata | None:

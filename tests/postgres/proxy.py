@@ -69,6 +69,10 @@ class Link:
     fault: Fault | None
     reached: Callable[[], None]
     over: threading.Event = field(default_factory=threading.Event)
+    delivered: threading.Event = field(default_factory=threading.Event)  # unless COMMIT is late
+
+    def __post_init__(self) -> None:
+        self.delivered.set()
 
     def run(self) -> None:
         """Carry bytes until either side ends or the fault is there."""
@@ -147,10 +151,13 @@ class Link:
             threading.Event().wait(0.05)  # the answer is on its way to the other thread, or to us
             reset(self.client)
         else:
+            self.delivered.clear()
             reset(self.client)
             threading.Event().wait(LATE_SECONDS)
-            self.server.sendall(data)
+            with contextlib.suppress(OSError):  # the server may be down by then
+                self.server.sendall(data)
             threading.Event().wait(0.05)
+            self.delivered.set()
 
 
 class Proxy:
@@ -184,12 +191,17 @@ class Proxy:
         self.close()
 
     def close(self) -> None:
-        """End all connections, and wait until nothing of the proxy is left."""
+        """End all connections, and wait until nothing of the proxy is left.
+
+        A COMMIT that is late still arrives: a client that was quick does not spare us what is
+        on its way.
+        """
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._acceptor.join()
         for link in self._links:
+            link.delivered.wait(10)
             link.over.set()
             shut(link.client)
             shut(link.server)

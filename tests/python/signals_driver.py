@@ -25,38 +25,14 @@ from modyn.metadata.signals import PostgresSignals
 from modyn.pipelines import Training, backend, replay, signal_files, signals
 from modyn.pipelines.models import ModelStore
 from modyn.signals import SIGNALS, SignalStore
-from tests.python.crash_driver import warm_up
+from tests.python.crash_driver import Steps, warm_up
 from tests.python.streams import pipeline, sgd
 
 TRIGGERS = 2
 
 
-class Killer:
-    """Counts places, and kills the process at one of them."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.at = -1
-
-    def step(self) -> None:
-        if self.count == self.at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        self.count += 1
-
-    def around(self, owner: Any, name: str) -> None:
-        inner = getattr(owner, name)
-
-        def outer(*args: Any, **kwargs: Any) -> Any:
-            self.step()
-            result = inner(*args, **kwargs)
-            self.step()
-            return result
-
-        setattr(owner, name, outer)
-
-
-def watch() -> Killer:
-    killer = Killer()
+def watch() -> Steps:
+    killer = Steps(lambda: os.kill(os.getpid(), signal.SIGKILL))
     for owner in (signal_files.SignalFile, in_postgres.PostgresWriter):
         killer.around(owner, "put")
         killer.around(owner, "commit")
@@ -93,13 +69,13 @@ def run(directory: Path, url: str) -> str:
     return state.hexdigest()[:32]
 
 
-def in_a_process(killer: Killer, at: int, directory: Path, url: str) -> tuple[int, str]:
+def in_a_process(killer: Steps, at: int, directory: Path, url: str) -> tuple[int, str]:
     """Return how a process ended that is killed at a place, and what it says at its end."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
         try:
-            killer.at = at
+            killer.die_at = at
             digest = run(directory, url)
             os.write(writer, f"{killer.count} {digest}".encode())
             os._exit(0)
