@@ -5,19 +5,14 @@ built yet is refused by name; what would be code is refused for ever.  Each sect
 into the frozen record of `settings` (or the policy) that the rest of modyn works with.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     JsonValue,
-    StringConstraints,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -26,127 +21,26 @@ from modyn.metadata.url import Url
 from modyn.models import BUILT_IN
 from modyn.pipelines import metrics, settings, windows
 from modyn.pipelines.build import IMPORT_PATH
-from modyn.pipelines.times import microseconds, timestamp
-from modyn.pipelines.warmup import Warmup
-from modyn.policies.time import seconds_of
+from modyn.pipelines.schema_selection import SelectionStrategy
+from modyn.pipelines.sections import (
+    Code,
+    Config,
+    Count,
+    DatasetId,
+    Device,
+    Duration,
+    Index,
+    Moment,
+    NonEmpty,
+    Section,
+    known,
+    number_or_auto,
+    only,
+    shuffle_kind,
+    tagged,
+)
+from modyn.pipelines.times import timestamp
 from modyn.signals import SIGNALS
-
-INT64_MAX = 2**63 - 1
-
-
-class Section(BaseModel):
-    """A mapping of the file: no other keys, no conversion of types."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    @model_validator(mode="after")
-    def _settings_are_possible(self) -> Any:
-        """Let the record that the section stands for check itself, where the path is known."""
-        self.settings()
-        return self
-
-    def settings(self) -> Any:
-        """Return what this section stands for."""
-        return None
-
-
-def not_supported(what: str, available: str = "") -> PydanticCustomError:
-    """Return the error for what is known and not built yet."""
-    more = f"; available: {available}" if available else ""
-    # Braces would be taken for places to fill in.
-    text = f"{what} is not supported yet{more}".replace("{", "(").replace("}", ")")
-    return PydanticCustomError("not_supported", text)
-
-
-def only(*values: Any) -> AfterValidator:
-    """Accept these values; others are known and not supported yet."""
-
-    def check(value: Any) -> Any:
-        if value not in values:
-            raise not_supported(repr(value), ", ".join(str(v) for v in values))
-        return value
-
-    return AfterValidator(check)
-
-
-def no_code(value: Any) -> Any:
-    """Refuse source text."""
-    if value not in (None, "", []):
-        raise PydanticCustomError(
-            "code",
-            "code in configurations is never executed; store typed fields and labels instead",
-        )
-    return value
-
-
-def known(names: tuple[str, ...], later: tuple[str, ...] = ()) -> AfterValidator:
-    """Accept these names, and suggest the nearest one for others."""
-
-    def check(value: str) -> str:
-        if value in later:
-            raise not_supported(repr(value), ", ".join(names))
-        if value not in names:
-            raise PydanticCustomError("unknown_name", "unknown name", {"names": list(names)})
-        return value
-
-    return AfterValidator(check)
-
-
-def tagged(key: str, later: tuple[str, ...], *available: str) -> BeforeValidator:
-    """Refuse variants that are known and not built yet, before the variant is looked up."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, dict) and value.get(key) in later:
-            raise not_supported(repr(value[key]), ", ".join(available))
-        return value
-
-    return BeforeValidator(check)
-
-
-def _with(check: Callable[[str], Any]) -> AfterValidator:
-    def keep(value: str) -> str:
-        check(value)
-        return value
-
-    return AfterValidator(keep)
-
-
-def _moment(value: Any) -> Any:
-    if isinstance(value, str):
-        microseconds(value)
-    return value
-
-
-def _shuffle(value: Any) -> Any:
-    if not isinstance(value, bool) and value != "partition":
-        raise ValueError(f"should be true, false or 'partition', got {value!r:.60}")
-    return value
-
-
-def number_or_auto(least: int) -> AfterValidator:
-    """Accept an integer of at least this, or the word that leaves the choice to modyn."""
-
-    def check(value: Any) -> Any:
-        is_number = isinstance(value, int) and not isinstance(value, bool)
-        if value != "auto" and not (is_number and least <= value <= INT64_MAX):
-            raise ValueError(f"should be 'auto' or an integer from {least}, got {value!r:.60}")
-        return value
-
-    return AfterValidator(check)
-
-
-T = TypeVar("T")
-Duration = Annotated[str, _with(seconds_of)]
-Moment = Annotated[
-    Annotated[int, Field(ge=-INT64_MAX, le=INT64_MAX)] | str, AfterValidator(_moment)
-]
-DatasetId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
-Device = Annotated[str, _with(settings.check_device)]
-Config = dict[str, JsonValue]
-NonEmpty = Annotated[list[T], Field(min_length=1, max_length=10_000)]
-Count = Annotated[int, Field(ge=1, le=INT64_MAX)]
-Index = Annotated[int, Field(ge=0, le=INT64_MAX)]
-Code = Annotated[JsonValue, AfterValidator(no_code)]
 
 
 class Pipeline(Section):
@@ -176,7 +70,7 @@ class Model(Section):
     """Which model; an import path is only read here, never followed."""
 
     id: Annotated[str, AfterValidator(_model_id)]
-    config: Config = {}
+    config: Config = Field(default_factory=dict)
 
     def settings(self) -> settings.Model:
         return settings.Model(id=self.id, config=self.config)
@@ -186,7 +80,7 @@ class FullModelStrategy(Section):
     """How models are stored: always as safetensors and JSON."""
 
     name: Annotated[str, known(("PyTorchFullModel",), ("BinaryFullModel",))]
-    config: Config = {}
+    config: Config = Field(default_factory=dict)
     zip: Annotated[bool | None, only(None, False)] = None
     zip_algorithm: str = "ZIP_DEFLATED"
 
@@ -212,7 +106,7 @@ class ParamGroup(Section):
     """Some parameters of the model."""
 
     module: str
-    config: Config = {}
+    config: Config = Field(default_factory=dict)
 
     def settings(self) -> settings.ParamGroup:
         return settings.ParamGroup(module=self.module, config=self.config)
@@ -235,7 +129,7 @@ class Criterion(Section):
     """The loss."""
 
     name: Annotated[str, known(settings.CRITERIA)]
-    config: Config = {}
+    config: Config = Field(default_factory=dict)
 
     def settings(self) -> settings.Criterion:
         return settings.Criterion(name=self.name, config=self.config)
@@ -250,7 +144,7 @@ class LrScheduler(Section):
     source: Annotated[str, known(("PyTorch",), ("Custom",))]
     step_every: Literal["epoch", "batch"]
     optimizers: NonEmpty[str]
-    config: Config = {}
+    config: Config = Field(default_factory=dict)
 
     def settings(self) -> settings.LrScheduler:
         return settings.LrScheduler(
@@ -280,7 +174,7 @@ class Training(Section):
 
     batch_size: Count
     use_previous_model: bool
-    shuffle: Annotated[Any, AfterValidator(_shuffle)]
+    shuffle: Annotated[Any, AfterValidator(shuffle_kind)]
     partition_size: Count | None = None
     initial_model: Annotated[Literal["random", "pretrained"], only("random")] = "random"
     gpus: Annotated[int, only(0, 1)] = 1
@@ -301,7 +195,7 @@ class Training(Section):
     initial_model_id: Annotated[int | None, only(None)] = None
     record_loss_every: Index = 0
     lr_scheduler: LrScheduler | None = None
-    signals: list[Annotated[str, known(SIGNALS)]] = []
+    signals: list[Annotated[str, known(SIGNALS)]] = Field(default_factory=list)
 
     def settings(self) -> settings.Training:
         scheduler = self.lr_scheduler
@@ -359,119 +253,6 @@ Trigger = Annotated[
     TimeTrigger | DataAmountTrigger,
     Field(discriminator="id"),
     tagged("id", LATER_TRIGGERS, "TimeTrigger", "DataAmountTrigger"),
-]
-
-
-class Strategy(Section):
-    """What all selection strategies have in common.
-
-    `maximum_keys_in_memory`, `processor_type` and `storage_backend` are accepted: selection runs
-    in bounded memory over the dataset's own columns (see `Training` for partitions).  Weights are
-    used wherever a strategy gives any.
-    """
-
-    maximum_keys_in_memory: Count = 1_000_000
-    processor_type: str | None = None
-    limit: Annotated[int, Field(ge=-1, le=INT64_MAX)] = -1
-    storage_backend: Literal["database", "local"] = "database"
-    uses_weights: bool = False
-    tail_triggers: Index | None
-
-
-class NewDataStrategy(Strategy):
-    """All candidates, or as many as `limit` allows."""
-
-    name: Literal["NewDataStrategy"]
-    limit_reset: Literal["lastX", "sampleUAR"] = "lastX"
-
-    def settings(self) -> policies.Selection:
-        return policies.NewData(
-            tail_triggers=self.tail_triggers, limit=self.limit, limit_reset=self.limit_reset
-        )
-
-
-class Presampling(Section):
-    """Choosing before training."""
-
-    strategy: Annotated[
-        str,
-        known(
-            ("No", "Random", "LabelBalanced"),
-            ("RandomNoReplacement", "TriggerBalanced"),
-        ),
-    ]
-    ratio: Index
-    ratio_max: Count = 100
-    force_column_balancing: bool = False
-    force_required_target_size: bool = False
-
-    @model_validator(mode="after")
-    def _ratio_is_a_share(self) -> Any:
-        if self.ratio > self.ratio_max:
-            raise ValueError(f"ratio must be at most ratio_max {self.ratio_max}, got {self.ratio}")
-        return self
-
-
-class Downsampling(Section):
-    """Choosing during training."""
-
-    strategy: Annotated[
-        str,
-        known(
-            ("No",),
-            (
-                *("Loss", "GradNorm", "Uncertainty", "KcenterGreedy", "GradMatch", "Craig"),
-                *("Submodular", "RHOLoss", "RS2"),
-            ),
-        ),
-    ]
-    ratio: Annotated[int, only(100)] = 100
-    ratio_max: Annotated[int, only(100)] = 100
-    sample_then_batch: bool = False
-    period: Index = 1
-
-
-class CoresetStrategy(Strategy):
-    """Presampling, and downsampling during training."""
-
-    name: Literal["CoresetStrategy"]
-    warmup_triggers: Index = 0
-    presampling_config: Presampling = Presampling(strategy="No", ratio=100)
-    downsampling_config: Downsampling = Downsampling(strategy="No")
-
-    def settings(self) -> policies.Selection:
-        chosen = self._presampling()
-        if self.warmup_triggers == 0:
-            return chosen
-        return Warmup(warmup_triggers=self.warmup_triggers, selection=chosen)
-
-    def _presampling(self) -> policies.Selection:
-        how = self.presampling_config
-        if how.strategy == "No":
-            if self.limit != -1:
-                raise not_supported("a limit with presampling No", "NewDataStrategy, Random")
-            return policies.NewData(tail_triggers=self.tail_triggers)
-        if how.strategy == "Random":
-            return policies.Random(
-                ratio=how.ratio,
-                ratio_max=how.ratio_max,
-                limit=self.limit,
-                tail_triggers=self.tail_triggers,
-            )
-        return policies.LabelBalanced(
-            ratio=how.ratio,
-            ratio_max=how.ratio_max,
-            limit=self.limit,
-            tail_triggers=self.tail_triggers,
-            force_column_balancing=how.force_column_balancing,
-            force_required_target_size=how.force_required_target_size,
-        )
-
-
-SelectionStrategy = Annotated[
-    NewDataStrategy | CoresetStrategy,
-    Field(discriminator="name"),
-    tagged("name", ("FreshnessSamplingStrategy",), "NewDataStrategy", "CoresetStrategy"),
 ]
 
 

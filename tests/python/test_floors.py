@@ -134,6 +134,7 @@ FLOORS = {
     "modyn.formats": 2,
     "modyn.ingest": 2,
     "modyn.export": 2,
+    "modyn.coresets": 2,
     "modyn.keyindex": 2,
     "modyn.loader": 2,
     "modyn.maintenance": 2,
@@ -143,6 +144,7 @@ FLOORS = {
     "modyn.trainset": 2,
     "modyn.policies": 3,
     "modyn.models": 3,
+    "modyn.downsampling": 3,
     "modyn.orchestrator": 4,  # calls policies
     "modyn.pipelines": 5,
     "modyn.report": 6,
@@ -166,6 +168,8 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.loader.source",
     "modyn.loader.staging",
     "modyn.metadata.source",
+    "modyn.sampling.candidates",
+    "modyn.sampling.draws",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.signals", "modyn.policies")
 # What takes long to import, or is an extra, comes in inside the function that needs it.

@@ -1,0 +1,5 @@
+"""On which samples to train, decided while a model is trained."""
+
+from modyn.downsampling.base import Chosen, Context, Downsampler, Pool
+
+__all__ = ["Chosen", "Context", "Downsampler", "Pool"]
