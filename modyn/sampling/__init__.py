@@ -3,5 +3,20 @@
 from modyn.sampling.candidates import Candidates
 from modyn.sampling.draws import balanced, fair_shares, target_size, uniform
 from modyn.sampling.keyset import KeySet
+from modyn.sampling.ranked import newest, top
+from modyn.sampling.sampler import Drawn, Sampler
+from modyn.sampling.weighted import weighted
 
-__all__ = ["Candidates", "KeySet", "balanced", "fair_shares", "target_size", "uniform"]
+__all__ = [
+    "Candidates",
+    "Drawn",
+    "KeySet",
+    "Sampler",
+    "balanced",
+    "fair_shares",
+    "newest",
+    "target_size",
+    "top",
+    "uniform",
+    "weighted",
+]
