@@ -3,7 +3,7 @@
 from modyn.sampling.candidates import Candidates
 from modyn.sampling.draws import balanced, fair_shares, target_size, uniform
 from modyn.sampling.keyset import KeySet
-from modyn.sampling.ranked import newest, top
+from modyn.sampling.ranked import band, newest, top
 from modyn.sampling.sampler import Drawn, Sampler
 from modyn.sampling.weighted import weighted
 
@@ -13,6 +13,7 @@ __all__ = [
     "KeySet",
     "Sampler",
     "balanced",
+    "band",
     "fair_shares",
     "newest",
     "target_size",
