@@ -54,9 +54,9 @@ class Reservoir(Selection):
     >>> for n in (10, 20, 40):
     ...     candidates = Candidates.from_arrays(stream.keys[:n], stream.timestamps[:n])
     ...     print(policy.select(candidates, PlainContext(seed=1)).keys.tolist())
-    [1, 4, 7, 9]
-    [1, 9, 12, 19]
-    [1, 12, 19, 20]
+    [0, 4, 6, 9]
+    [4, 9, 13, 18]
+    [9, 13, 18, 25]
     """
 
     size: int
