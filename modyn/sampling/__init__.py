@@ -2,5 +2,6 @@
 
 from modyn.sampling.candidates import Candidates
 from modyn.sampling.draws import balanced, fair_shares, target_size, uniform
+from modyn.sampling.keyset import KeySet
 
-__all__ = ["Candidates", "balanced", "fair_shares", "target_size", "uniform"]
+__all__ = ["Candidates", "KeySet", "balanced", "fair_shares", "target_size", "uniform"]
