@@ -1,7 +1,7 @@
 """What the model has yet to learn: its loss, less the loss of a model that saw none of this."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.downsampling.base import Downsampler, Pool
 
@@ -55,7 +55,7 @@ class RHOLoss(Downsampler):
     2
     """
 
-    needs: ClassVar[tuple[str, ...]] = ("losses", "irreducible_losses")
+    needs = ("losses", "irreducible_losses")
 
     holdout_set_strategy: Literal["Simple", "Twin"] = "Simple"
     holdout_set_ratio: int
@@ -64,6 +64,7 @@ class RHOLoss(Downsampler):
     il_training: Any = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         share, whole = self.holdout_set_ratio, self.holdout_set_ratio_max
         if self.holdout_set_strategy not in ("Simple", "Twin"):
             raise ValueError(
