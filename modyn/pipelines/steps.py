@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
 from modyn.pipelines.backend import Backend
+from modyn.pipelines.clock import Stopwatch
 from modyn.pipelines.ledger import Progress as Position
 from modyn.pipelines.ledger import TransitionRow, canonical
 from modyn.pipelines.progress import Progress
 from modyn.pipelines.signals import RunSignals
-from modyn.pipelines.train import Stopwatch
 from modyn.policies import PlainContext, Selected, Selection, Trigger
 from modyn.policies.answers import due_after
 from modyn.trainset import TrainingSet

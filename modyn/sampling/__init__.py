@@ -4,4 +4,12 @@ from modyn.sampling.candidates import Candidates, Part
 from modyn.sampling.draws import balanced, fair_shares, target_size, uniform
 from modyn.sampling.keyset import KeySet
 
-__all__ = ["Candidates", "KeySet", "Part", "balanced", "fair_shares", "target_size", "uniform"]
+__all__ = [
+    "Candidates",
+    "KeySet",
+    "Part",
+    "balanced",
+    "fair_shares",
+    "target_size",
+    "uniform",
+]
