@@ -78,6 +78,8 @@ def uniform_of(
 def newest(candidates: "Candidates", count: int) -> npt.NDArray[np.uint64]:
     """Return the `count` newest by (timestamp, key), holding 2 * count and a block at most."""
     keys = np.empty(0, dtype=np.uint64)
+    if count == 0:
+        return keys
     timestamps = np.empty(0, dtype=np.int64)
     oldest = None  # what is older than this is out already
     for block in candidates.blocks():
