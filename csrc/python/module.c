@@ -131,6 +131,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->orchestrator_type);
     Py_VISIT(state->reader_type);
     Py_VISIT(state->keyindex_type);
+    Py_VISIT(state->sampler_type);
     return 0;
 }
 
@@ -157,6 +158,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->orchestrator_type);
     Py_CLEAR(state->reader_type);
     Py_CLEAR(state->keyindex_type);
+    Py_CLEAR(state->sampler_type);
     return 0;
 }
 

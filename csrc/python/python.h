@@ -34,6 +34,7 @@ typedef struct {
     PyTypeObject *orchestrator_type;
     PyTypeObject *reader_type;
     PyTypeObject *keyindex_type;
+    PyTypeObject *sampler_type;
 } mdn_py_state;
 
 /* The state of the module that defined this heap type, or of the module. */
