@@ -33,10 +33,13 @@ def _model_id(value: str) -> str:
     return value
 
 
+ModelId = Annotated[str, AfterValidator(_model_id)]
+
+
 class Model(Section):
     """Which model; an import path is only read here, never followed."""
 
-    id: Annotated[str, AfterValidator(_model_id)]
+    id: ModelId
     config: Config = Field(default_factory=dict)
 
     def settings(self) -> settings.Model:
