@@ -25,7 +25,13 @@ from modyn.pipelines.backend import backend_of
 from modyn.pipelines.build import maker
 from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
-from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, canonical
+from modyn.pipelines.ledger import (
+    DownsamplingRow,
+    EvaluationRow,
+    TrainingRow,
+    TransitionRow,
+    canonical,
+)
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
 from modyn.pipelines.pipeline import described_downsampling
@@ -249,7 +255,8 @@ class Replay:
             with self._clock.stage("store"):
                 self._store.put(recipe, trained)
         facts = self._store.facts(key)
-        self._ledger.train(_training_row(row, key, parent, facts), self._clock.take())
+        trained_row = _training_row(row, key, parent, facts)
+        self._ledger.train(trained_row, self._clock.take(), _downsampling_row(row, facts))
         return key
 
     def _recipe(self, trigger: int, chosen: TrainingSet, parent: str | None) -> Recipe:
@@ -457,6 +464,13 @@ def _identity_of(dataset: Dataset, counts: dict[str, int]) -> dict[str, Any]:
         "timestamp_unit": dataset.timestamp_unit,
         "schema": dict(dataset.schema),
     }
+
+
+def _downsampling_row(row: TransitionRow, facts: Facts) -> DownsamplingRow | None:
+    found = facts.downsampled
+    if found is None:
+        return None
+    return DownsamplingRow(trigger=row.trigger, scored=found.scored, trained=found.trained)
 
 
 def _training_row(
