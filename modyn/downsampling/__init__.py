@@ -5,6 +5,7 @@ from modyn.downsampling.data_diet import EL2N, GraNd
 from modyn.downsampling.forgetting import Forgetting
 from modyn.downsampling.importance import GradNorm, Loss
 from modyn.downsampling.infobatch import InfoBatch
+from modyn.downsampling.rho import RHOLoss
 from modyn.downsampling.rs2 import RS2
 from modyn.downsampling.schedule import Schedule
 from modyn.downsampling.uncertainty import Uncertainty
@@ -22,6 +23,7 @@ __all__ = [
     "GraNd",
     "InfoBatch",
     "Loss",
+    "RHOLoss",
     "RS2",
     "Uncertainty",
     "Uniform",
