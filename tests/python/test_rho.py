@@ -176,6 +176,34 @@ def test_a_noisy_label_is_not_worth_its_loss():
     assert chosen.rows.tolist() == [2, 3]  # plain loss takes 1, whose label nobody would guess
 
 
+def test_noisy_labels_rank_lower_than_by_loss_alone(tmp_path):
+    random = np.random.default_rng(7)
+    x = random.normal(size=(1500, 4)).astype(np.float32)
+    noisy = random.random(1500) < 0.15
+    labels = (x[:, 0] > 0) ^ noisy
+    with modyn.Dataset.create(tmp_path / "noisy", schema={"dense": "float32[4]"}) as dataset:
+        dataset.append({"dense": x}, labels=labels.astype(np.int64), timestamps=np.arange(1500))
+    dataset = modyn.Dataset.open(tmp_path / "noisy")
+    run = place(tmp_path, dataset)
+    longer = replace(TRAINING, epochs_per_trigger=8)
+    rho = completed(RHOLoss(holdout_set_ratio=40, il_training=longer), MODEL, TRAINING, dataset)
+    irreducible = Irreducible(run)
+    plan = irreducible.plan(0, rho, training_set(run.trainsets, np.arange(1500)))
+    # What the model is early on: it learned a little from the rest.
+    slow = replace(TRAINING, epochs_per_trigger=1, optimizers=sgd(lr=0.04))
+    early = completed(RHOLoss(holdout_set_ratio=40, il_training=slow), MODEL, TRAINING, dataset)
+    model = Irreducible(run).plan(0, early, plan.main)
+    Irreducible(run).losses(model, None, Stopwatch())
+
+    loss = losses_by_hand(run, model.keys[0], plan.main.keys)
+    scores = loss - irreducible.losses(plan, None, Stopwatch())(plan.main.keys)
+
+    wrong = noisy[plan.main.keys]
+    by_loss, by_score = (np.argsort(np.argsort(values))[wrong].mean() for values in (loss, scores))
+    assert by_loss > 0.7 * len(plan.main)
+    assert by_score < 0.2 * len(plan.main)
+
+
 # IL models ---------------------------------------------------------------------------------------
 
 
