@@ -4,4 +4,11 @@ from modyn.downsampling.base import Chosen, Context, Downsampler, Pool
 from modyn.downsampling.rho import RHOLoss
 from modyn.downsampling.schedule import Schedule
 
-__all__ = ["Chosen", "Context", "Downsampler", "Pool", "RHOLoss", "Schedule"]
+__all__ = [
+    "Chosen",
+    "Context",
+    "Downsampler",
+    "Pool",
+    "RHOLoss",
+    "Schedule",
+]

@@ -1,7 +1,7 @@
 """A pool of arrays: what the training loop makes, and tests and notebooks by hand."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,22 @@ class ArrayPool:
         given = {n: None if v is None else v[rows] for n, v in self._given.items()}
         history = None if self._history is None else {n: v[rows] for n, v in self._history.items()}
         return ArrayPool(keys=self._keys[rows], history=history, **given)
+
+    @classmethod
+    def joined(cls, pools: "Sequence[ArrayPool]") -> "ArrayPool":
+        """Return one pool of several that have the same."""
+        import torch
+
+        first = pools[0]
+        names = [name for name, value in first._given.items() if value is not None]
+        history = None
+        if first._history is not None:
+            history = {n: np.concatenate([p.history[n] for p in pools]) for n in first._history}
+        return cls(
+            keys=np.concatenate([pool.keys for pool in pools]),
+            history=history,
+            **{name: torch.cat([pool._tensor(name) for pool in pools]) for name in names},
+        )
 
     def only(self, names: Collection[str]) -> "ArrayPool":
         """Return a pool with keys, labels and these needs alone."""
