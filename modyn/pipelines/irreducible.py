@@ -31,20 +31,16 @@ from modyn.downsampling.rho import RHOLoss
 from modyn.loader import Loader
 from modyn.pipelines import durable
 from modyn.pipelines.build import fitted, maker, model_of
+from modyn.pipelines.calls import as_compared, call_model, device_of, one_thread
+from modyn.pipelines.clock import Stopwatch
+from modyn.pipelines.dump_downsampling import bare
 from modyn.pipelines.holdout import contained, split
+from modyn.pipelines.jobs import Job, Watch
 from modyn.pipelines.ledger import canonical
 from modyn.pipelines.models import ModelStore, Recipe
-from modyn.pipelines.settings import NUMERIC, Model, Training, describe
-from modyn.pipelines.train import (
-    Job,
-    Stopwatch,
-    Watch,
-    call_model,
-    device_of,
-    one_thread,
-    train,
-)
-from modyn.pipelines.train import _criterion as criterion_of
+from modyn.pipelines.optimizing import criterion_of
+from modyn.pipelines.settings import Model, Training, describe
+from modyn.pipelines.train import train
 from modyn.trainset import TrainingSet
 
 if TYPE_CHECKING:
@@ -192,7 +188,7 @@ class Irreducible:
         place = self._place
         parts = split(chosen, rho, place.seed, place.trainsets)
         seed = place.seed if rho.il_training.seed is None else rho.il_training.seed
-        model = _bare(describe(rho.il_model))
+        model = bare(describe(rho.il_model))
         parents = self._parents(trigger, rho, model, len(parts.holdouts))
         recipes = tuple(
             Recipe(
@@ -329,7 +325,8 @@ class Irreducible:
         dataset, training = self._place.dataset, self._place.training
         device = device_of(plan.rho.il_training.device, "il_training_config.device")
         model.to(device).eval()
-        each = criterion_of(training, "none").to(device)
+        each, criterion = criterion_of(training, "none"), training.optimization_criterion.name
+        each.to(device)
         for first in range(0, len(plan.main), BLOCK):
             keys = plan.main.keys[first : first + BLOCK]
             keys = keys[~contained(keys, holdout.keys)]
@@ -345,25 +342,16 @@ class Irreducible:
                 for batch in loader:
                     output = call_model(model, batch, tuple(dataset.schema), device)
                     labels = torch.as_tensor(batch.labels).to(device)
-                    if training.optimization_criterion.name in NUMERIC:
-                        output = output.reshape(len(output)) if output.ndim == 2 else output
-                        labels = labels.to(output.dtype)
+                    output, labels = as_compared(output, labels, criterion)
                     losses = each(output, labels).reshape(len(labels), -1).mean(dim=1)
                     yield np.asarray(batch.keys).astype(np.uint64), losses.float().cpu().numpy()
 
 
 def _described(training: Training, seed: int) -> dict[str, Any]:
     """Return what of the settings decides the training of an IL model."""
-    described = _bare(describe(training))
+    described = bare(describe(training))
     found: dict[str, Any] = {**described, "seed": seed, "device": training.device.split(":")[0]}
     return found
-
-
-def _bare(value: Any) -> Any:
-    """Return a description without the names of classes."""
-    if isinstance(value, dict):
-        return {name: _bare(entry) for name, entry in value.items() if name != "class"}
-    return [_bare(entry) for entry in value] if isinstance(value, list) else value
 
 
 def _path(folder: Path, plan: Plan, criterion: Any) -> Path:

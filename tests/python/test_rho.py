@@ -15,10 +15,10 @@ import modyn
 from modyn.downsampling import Context
 from modyn.downsampling.rho import RHOLoss
 from modyn.pipelines import Model, Training
+from modyn.pipelines.clock import Stopwatch
 from modyn.pipelines.holdout import split
 from modyn.pipelines.irreducible import Irreducible, Place, completed
 from modyn.pipelines.models import ModelStore
-from modyn.pipelines.train import Stopwatch
 from modyn.trainset import TrainingSet
 from tests.python.streams import drifting, sgd
 
