@@ -18,6 +18,7 @@ enum {
     MDN_STREAM_PARTITIONS = 6, /* order of partitions; index is the epoch */
     MDN_STREAM_WITHIN = 7,  /* order inside; of the epoch, then the partition */
     MDN_STREAM_WINDOWS = 8, /* order of a window's batches; likewise */
+    MDN_STREAM_GREEDY = 30, /* who is looked at; index is step * 2^32 + draw */
 };
 
 /* Fmix of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words. */
