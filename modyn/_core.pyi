@@ -215,6 +215,25 @@ class CandidateBlocks:
         self,
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]: ...
 
+# Greedy methods over feature vectors (csrc/python/coresets*.c); their face is modyn/coresets.
+
+_Matrix = npt.NDArray[np.float32]
+_Numbers = npt.NDArray[np.float64]
+_Rows = npt.NDArray[np.uint64]
+
+def kcenter(
+    features: _Matrix, embeddings: _Matrix | None, start: _Rows, count: int, threads: int, /
+) -> tuple[_Rows, _Numbers, _Numbers]: ...
+def facility(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    similarity: int,
+    greedy: tuple[int, int, float, float, int],
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers, _Rows, _Rows]: ...
+
 class KeyIndex:
     @classmethod
     def new(cls, /) -> KeyIndex: ...

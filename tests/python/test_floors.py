@@ -157,6 +157,7 @@ FLOORS = {
 # The typed faces of C.
 FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.orchestrator",
+    "modyn.coresets.locations",
     "modyn.ingest.facts",
     "modyn.ingest.readers",
     "modyn.loader.arguments",
