@@ -24,7 +24,7 @@ count_common(const uint64_t *a, const uint64_t *b)
 {
     uint32_t lanes[4] = {0};
 
-    for (int i = 0; i < MDN_BITS_WORDS; i += 4) {
+    for (int i = 0; i < MDN_KEYBITS_WORDS; i += 4) {
         for (int lane = 0; lane < 4; lane++)
             lanes[lane] += bits_of(a[i + lane] & b[i + lane]);
     }
@@ -59,7 +59,7 @@ count_all(const uint64_t *words, uint32_t *runs)
     uint32_t count = 0;
 
     *runs = 0;
-    for (int i = 0; i < MDN_BITS_WORDS; i++) {
+    for (int i = 0; i < MDN_KEYBITS_WORDS; i++) {
         count += bits_of(words[i]);
         *runs += bits_of(words[i] & ~(words[i] << 1 | before));
         before = words[i] >> 63;
@@ -109,25 +109,25 @@ choose(void)
 }
 
 uint32_t
-mdn_bits_common(const uint64_t *a, const uint64_t *b)
+mdn_keybits_common(const uint64_t *a, const uint64_t *b)
 {
     return chosen->common(a, b);
 }
 
 uint32_t
-mdn_bits_within(const uint64_t *words, const uint16_t *pairs, uint32_t runs)
+mdn_keybits_within(const uint64_t *words, const uint16_t *pairs, uint32_t runs)
 {
     return chosen->within(words, pairs, runs);
 }
 
 uint32_t
-mdn_bits_count(const uint64_t *words, uint32_t *runs)
+mdn_keybits_count(const uint64_t *words, uint32_t *runs)
 {
     return chosen->count(words, runs);
 }
 
 void
-mdn_bits_set(uint64_t *words, uint32_t first, uint32_t last)
+mdn_keybits_set(uint64_t *words, uint32_t first, uint32_t last)
 {
     uint32_t from = first / 64, to = last / 64;
 

@@ -7,24 +7,24 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MDN_BITS_WORDS 1024
-#define MDN_BITS_BYTES (MDN_BITS_WORDS * sizeof(uint64_t))
+#define MDN_KEYBITS_WORDS 1024
+#define MDN_KEYBITS_BYTES (MDN_KEYBITS_WORDS * sizeof(uint64_t))
 
 /* How many bits two bitmaps have in common. */
-uint32_t mdn_bits_common(const uint64_t *a, const uint64_t *b);
+uint32_t mdn_keybits_common(const uint64_t *a, const uint64_t *b);
 
 /* How many bits are set within runs: (first, last) pairs, both included. */
-uint32_t mdn_bits_within(const uint64_t *words, const uint16_t *pairs,
-                         uint32_t runs);
+uint32_t mdn_keybits_within(const uint64_t *words, const uint16_t *pairs,
+                            uint32_t runs);
 
 /* How many bits are set, and how many runs they make. */
-uint32_t mdn_bits_count(const uint64_t *words, uint32_t *runs);
+uint32_t mdn_keybits_count(const uint64_t *words, uint32_t *runs);
 
 /* Set the bits first .. last, both included. */
-void mdn_bits_set(uint64_t *words, uint32_t first, uint32_t last);
+void mdn_keybits_set(uint64_t *words, uint32_t first, uint32_t last);
 
 static inline bool
-mdn_bits_has(const uint64_t *words, uint32_t low)
+mdn_keybits_has(const uint64_t *words, uint32_t low)
 {
     return words[low / 64] >> (low % 64) & 1;
 }

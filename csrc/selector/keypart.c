@@ -52,7 +52,7 @@ choose_shape(mdn_part *part, uint32_t count, uint32_t runs)
         return count * sizeof(uint16_t);
     }
     part->kind = MDN_PART_IS_BITMAP;
-    return MDN_BITS_BYTES;
+    return MDN_KEYBITS_BYTES;
 }
 
 /* Put down the bits, or the ends of their runs. */
@@ -62,8 +62,8 @@ write_lows(mdn_part *part, const uint64_t *words)
     uint16_t *lows = lows_of(part);
     uint64_t before = 0; /* the last bit of the word before */
 
-    for (uint32_t i = 0, first = 0, last = 0; i < MDN_BITS_WORDS; i++) {
-        uint64_t behind = i + 1 < MDN_BITS_WORDS ? words[i + 1] << 63 : 0;
+    for (uint32_t i = 0, first = 0, last = 0; i < MDN_KEYBITS_WORDS; i++) {
+        uint64_t behind = i + 1 < MDN_KEYBITS_WORDS ? words[i + 1] << 63 : 0;
         uint64_t starts = words[i], ends = 0;
 
         if (part->kind == MDN_PART_IS_RUNS) {
@@ -84,7 +84,7 @@ mdn_status
 mdn_part_of_bits(uint64_t high, const uint64_t *words, mdn_part *out,
                  mdn_error *err)
 {
-    uint32_t runs, count = mdn_bits_count(words, &runs);
+    uint32_t runs, count = mdn_keybits_count(words, &runs);
     uint64_t size_bytes;
     mdn_status st;
 
@@ -97,7 +97,7 @@ mdn_part_of_bits(uint64_t high, const uint64_t *words, mdn_part *out,
     if ((st = make_data(out, size_bytes, err)) != MDN_OK)
         return st;
     if (out->kind == MDN_PART_IS_BITMAP)
-        memcpy(out->data->words, words, MDN_BITS_BYTES);
+        memcpy(out->data->words, words, MDN_KEYBITS_BYTES);
     else
         write_lows(out, words);
     return MDN_OK;
@@ -157,7 +157,7 @@ mdn_part_of_keys(const uint64_t *keys, uint32_t count, mdn_part *out,
         for (uint32_t i = 0; i < count; i++)
             lows_of(out)[i] = (uint16_t)keys[i];
     } else {
-        memset(out->data->words, 0, MDN_BITS_BYTES);
+        memset(out->data->words, 0, MDN_KEYBITS_BYTES);
         for (uint32_t i = 0; i < count; i++)
             out->data->words[(keys[i] & LOW) / 64] |= UINT64_C(1)
                                                       << (keys[i] % 64);
@@ -196,7 +196,7 @@ mdn_part_size_bytes(const mdn_part *part)
     if (part->kind == MDN_PART_IS_FULL)
         return 0;
     if (part->kind == MDN_PART_IS_BITMAP)
-        return sizeof *part->data + 16 + MDN_BITS_BYTES;
+        return sizeof *part->data + 16 + MDN_KEYBITS_BYTES;
     return sizeof *part->data + 16 + lows * sizeof(uint16_t);
 }
 
@@ -228,7 +228,7 @@ mdn_part_contains(const mdn_part *part, uint16_t low)
 
     switch ((mdn_part_kind)part->kind) {
     case MDN_PART_IS_FULL: return true;
-    case MDN_PART_IS_BITMAP: return mdn_bits_has(part->data->words, low);
+    case MDN_PART_IS_BITMAP: return mdn_keybits_has(part->data->words, low);
     case MDN_PART_IS_ARRAY:
         at = lower_bound(lows_of(part), part->count, low);
         return at < part->count && lows_of(part)[at] == low;
@@ -247,19 +247,19 @@ mdn_part_set(const mdn_part *part, uint64_t *words)
     const uint16_t *lows;
 
     if (part->kind == MDN_PART_IS_FULL) {
-        memset(words, 0xff, MDN_BITS_BYTES);
+        memset(words, 0xff, MDN_KEYBITS_BYTES);
         return;
     }
     lows = lows_of(part);
     if (part->kind == MDN_PART_IS_BITMAP) {
-        for (uint32_t i = 0; i < MDN_BITS_WORDS; i++)
+        for (uint32_t i = 0; i < MDN_KEYBITS_WORDS; i++)
             words[i] |= part->data->words[i];
     } else if (part->kind == MDN_PART_IS_ARRAY) {
         for (uint32_t i = 0; i < part->count; i++)
             words[lows[i] / 64] |= UINT64_C(1) << (lows[i] % 64);
     } else {
         for (uint32_t i = 0; i < part->runs; i++)
-            mdn_bits_set(words, lows[2 * i], lows[2 * i + 1]);
+            mdn_keybits_set(words, lows[2 * i], lows[2 * i + 1]);
     }
 }
 
@@ -272,7 +272,7 @@ array_and_bits(const mdn_part *array, const uint64_t *words)
     uint32_t found = 0;
 
     for (uint32_t i = 0; i < array->count; i++)
-        found += mdn_bits_has(words, lows[i]);
+        found += mdn_keybits_has(words, lows[i]);
     return found;
 }
 
@@ -297,7 +297,7 @@ merge_arrays(const mdn_part *a, const mdn_part *b)
 static uint32_t
 two_arrays(const mdn_part *a, const mdn_part *b)
 {
-    uint64_t marked[MDN_BITS_WORDS];
+    uint64_t marked[MDN_KEYBITS_WORDS];
 
     if (a->count < MERGED || b->count < MERGED)
         return merge_arrays(a, b);
@@ -353,11 +353,11 @@ mdn_part_common(const mdn_part *a, const mdn_part *b)
     if (b->kind == MDN_PART_IS_FULL || a->data == b->data)
         return a->count;
     if (a->kind == MDN_PART_IS_BITMAP)
-        return mdn_bits_common(a->data->words, b->data->words);
+        return mdn_keybits_common(a->data->words, b->data->words);
     if (b->kind == MDN_PART_IS_BITMAP)
         return a->kind == MDN_PART_IS_ARRAY
                    ? array_and_bits(a, b->data->words)
-                   : mdn_bits_within(b->data->words, lows_of(a), a->runs);
+                   : mdn_keybits_within(b->data->words, lows_of(a), a->runs);
     if (b->kind == MDN_PART_IS_ARRAY)
         return two_arrays(a, b);
     return a->kind == MDN_PART_IS_ARRAY ? array_and_runs(a, b) : two_runs(a, b);

@@ -73,7 +73,7 @@ static mdn_status
 join(const mdn_part *a, const mdn_part *b, mdn_part *out, bool *shared,
      mdn_error *err)
 {
-    uint64_t bits[MDN_BITS_WORDS] = {0};
+    uint64_t bits[MDN_KEYBITS_WORDS] = {0};
     uint32_t common = mdn_part_common(a, b);
 
     *shared = common == a->count || common == b->count;
@@ -218,19 +218,19 @@ static bool
 choose(const mdn_part *x, const mdn_part *y, mdn_keyruns_which which,
        uint64_t *bits)
 {
-    uint64_t others[MDN_BITS_WORDS] = {0};
+    uint64_t others[MDN_KEYBITS_WORDS] = {0};
     bool both = which == MDN_KEYRUNS_BOTH;
 
     if (y == NULL && both)
         return false;
     if (y != NULL && !both && y->kind == MDN_PART_IS_FULL)
         return false;
-    memset(bits, 0, MDN_BITS_BYTES);
+    memset(bits, 0, MDN_KEYBITS_BYTES);
     mdn_part_set(x, bits);
     if (y == NULL)
         return true;
     mdn_part_set(y, others);
-    for (uint32_t i = 0; i < MDN_BITS_WORDS; i++)
+    for (uint32_t i = 0; i < MDN_KEYBITS_WORDS; i++)
         bits[i] &= both ? others[i] : ~others[i];
     return true;
 }
@@ -240,7 +240,7 @@ mdn_keyruns_list(const mdn_keyruns *a, const mdn_keyruns *b,
                  mdn_keyruns_which which, uint64_t from, uint64_t *keys,
                  uint64_t room)
 {
-    uint64_t bits[MDN_BITS_WORDS];
+    uint64_t bits[MDN_KEYBITS_WORDS];
     uint64_t found = 0;
 
     for (uint64_t i = place_of(a, from >> 16); i < a->part_count; i++) {
@@ -250,7 +250,7 @@ mdn_keyruns_list(const mdn_keyruns *a, const mdn_keyruns *b,
             y = part_of(b, x->high);
         if (!choose(x, y, which, bits))
             continue;
-        for (uint32_t w = 0; w < MDN_BITS_WORDS; w++) {
+        for (uint32_t w = 0; w < MDN_KEYBITS_WORDS; w++) {
             for (uint64_t word = bits[w]; word != 0; word &= word - 1) {
                 uint64_t key =
                     x->high << 16 | w * 64u | (uint32_t)__builtin_ctzll(word);

@@ -185,7 +185,7 @@ fail:
 /* The part that is being made of ranges. */
 typedef struct {
     uint64_t high;
-    uint64_t bits[MDN_BITS_WORDS];
+    uint64_t bits[MDN_KEYBITS_WORDS];
     bool any;
 } making;
 
@@ -239,7 +239,7 @@ add_range(mdn_keyruns *set, making *now, uint64_t first, uint64_t last,
         } else if (st == MDN_OK) {
             now->high = high;
             now->any = true;
-            mdn_bits_set(now->bits, (uint32_t)from, (uint32_t)to);
+            mdn_keybits_set(now->bits, (uint32_t)from, (uint32_t)to);
         }
         if (high == last >> 16)
             break;
