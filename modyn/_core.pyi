@@ -266,6 +266,13 @@ def fair_shares(
     sizes: npt.NDArray[np.uint64], capacity: int, mode: int, seed: int, /
 ) -> npt.NDArray[np.uint64]: ...
 
+def bits_set(
+    words: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64], put: bool, /
+) -> int: ...
+def bits_get(
+    words: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64], out: npt.NDArray[np.uint8], /
+) -> None: ...
+
 class Orchestrator:
     def __new__(
         cls,

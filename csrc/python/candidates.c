@@ -551,7 +551,7 @@ mdn_py_add_sampling(PyObject *module, mdn_py_state *state)
     if (state->candidates_type == NULL
         || PyModule_AddType(module, state->candidates_type) < 0
         || mdn_py_add_candidate_blocks(module, state) < 0
-        || mdn_py_add_fair_shares(module) < 0)
+        || mdn_py_add_fair_shares(module) < 0 || mdn_py_add_bits(module) < 0)
         return -1;
     return mdn_py_add_trainset(module, state);
 }

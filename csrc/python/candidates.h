@@ -62,4 +62,7 @@ PyObject *mdn_py_candidates_uniform(mdn_py_candidates *self, PyObject *args);
 PyObject *mdn_py_candidates_balanced(mdn_py_candidates *self, PyObject *args);
 int mdn_py_add_fair_shares(PyObject *module);
 
+/* sampling_bits.c: bitmaps over keys. */
+int mdn_py_add_bits(PyObject *module);
+
 #endif

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from modyn import policies
+from modyn.downsampling import Downsampler, Schedule
+from modyn.pipelines.schema_downsampling import Downsampling, No
 from modyn.pipelines.sections import (
     INT64_MAX,
     Count,
@@ -12,7 +14,6 @@ from modyn.pipelines.sections import (
     Section,
     known,
     not_supported,
-    only,
     tagged,
 )
 from modyn.pipelines.warmup import Warmup
@@ -32,6 +33,10 @@ class Strategy(Section):
     storage_backend: Literal["database", "local"] = "database"
     uses_weights: bool = False
     tail_triggers: Index | None
+
+    def downsampling(self) -> Downsampler | Schedule | None:
+        """Return what chooses during training."""
+        return None
 
 
 class NewDataStrategy(Strategy):
@@ -68,38 +73,23 @@ class Presampling(Section):
         return self
 
 
-class Downsampling(Section):
-    """Choosing during training."""
-
-    strategy: Annotated[
-        str,
-        known(
-            ("No",),
-            (
-                *("Loss", "GradNorm", "Uncertainty", "KcenterGreedy", "GradMatch", "Craig"),
-                *("Submodular", "RHOLoss", "RS2"),
-            ),
-        ),
-    ]
-    ratio: Annotated[int, only(100)] = 100
-    ratio_max: Annotated[int, only(100)] = 100
-    sample_then_batch: bool = False
-    period: Index = 1
-
-
 class CoresetStrategy(Strategy):
     """Presampling, and downsampling during training."""
 
     name: Literal["CoresetStrategy"]
     warmup_triggers: Index = 0
     presampling_config: Presampling = Presampling(strategy="No", ratio=100)
-    downsampling_config: Downsampling = Downsampling(strategy="No")
+    downsampling_config: Downsampling = No(strategy="No")
 
     def settings(self) -> policies.Selection:
         chosen = self._presampling()
         if self.warmup_triggers == 0:
             return chosen
         return Warmup(warmup_triggers=self.warmup_triggers, selection=chosen)
+
+    def downsampling(self) -> Downsampler | Schedule | None:
+        """Return what chooses during training."""
+        return self.downsampling_config.settings()
 
     def _presampling(self) -> policies.Selection:
         how = self.presampling_config

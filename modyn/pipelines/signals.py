@@ -31,8 +31,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.dataset import Dataset
-from modyn.pipelines.settings import NUMERIC, Training
-from modyn.pipelines.train import Batch, Observer
+from modyn.pipelines.jobs import Batch, Observer
+from modyn.pipelines.settings import BORDERS, NUMERIC, Training
 from modyn.signals import (
     Recording,
     Rows,
@@ -51,9 +51,6 @@ CHUNK = 65_536  # rows that go to the writer together
 DEPTH = 4  # chunks that wait for it
 WAIT_SECONDS = 0.05  # between two looks at whether the writer is well, and for Ctrl-C
 CLASSES_MAX = 2**24  # predictions travel as float32
-
-# Outputs above this are class 1, where there is one output and the labels are 0 and 1.
-BORDERS = {"BCEWithLogitsLoss": 0.0, "BCELoss": 0.5}
 
 
 def measured(

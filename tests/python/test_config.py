@@ -342,7 +342,7 @@ def test_warm_up_triggers_wrap_the_selection():
         ("tail_triggers: null", "tail_triggers: -1", "tail_triggers: should be greater than or eq"),
         ("ratio: 50", "ratio: 101", "presampling_config: ratio must be at most ratio_max 100, got"),
         ("LabelBalanced", "TriggerBalanced", "'TriggerBalanced' is not supported yet; available"),
-        ("strategy: No", "strategy: Craig", "downsampling_config.strategy: 'Craig' is not support"),
+        ("strategy: No", "strategy: Crag", "downsampling_config: strategy 'Crag' is unknown; "),
         ('["weather"]', '["wether"]', "evaluation: handler 'Matrix' names 'wether'; there are"),
         ("after_pipeline", "manual", "handlers[0].execution_time: 'manual' is not supported yet"),
         ("models: matrix", "models: all", "handlers[0].models: should be 'active', 'matrix', 'tra"),
