@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.dataset import Dataset
+from modyn.downsampling import Downsampler, Schedule
+from modyn.downsampling.base import check_settings
 from modyn.errors import ConfigError
 from modyn.pipelines import dump, rundir, strict_yaml
 from modyn.pipelines.build import fitted, model_of
@@ -52,6 +54,9 @@ class Pipeline:
         Modules from which a model's import path may come.
     text : bytes, optional
         The pipeline.yaml that the pipeline was made from.
+    downsampling : Downsampler or Schedule, optional
+        On which samples of a training set to train, decided while a model is trained; on all if
+        None, and at the first `warmup_triggers` of a selection that has them.
     metadata : str or Metadata, optional
         The database that holds arrivals, candidates, training sets and the ledger: its URL,
         without a password, or `Metadata(url=..., ...)`. The run directory if None. It changes
@@ -73,6 +78,7 @@ class Pipeline:
     allow: Collection[str] = ()
     text: bytes | None = None
     metadata: Metadata | str | None = None
+    downsampling: Downsampler | Schedule | None = None
 
     def __post_init__(self) -> None:
         if self.order not in ("time", "arrival"):
@@ -86,6 +92,8 @@ class Pipeline:
         if isinstance(self.allow, str):
             self.allow = (self.allow,)
         self.metadata = place(None, self.metadata)
+        for downsampler in self._downsamplers():
+            check_downsampling(downsampler, self.training)
         self.model: Model = fitted(model_of(self.model), self.dataset.schema)
         if self.evaluation is not None:
             self.evaluation = _with_data(self.evaluation, self.dataset)
@@ -184,7 +192,7 @@ class Pipeline:
         trigger, selection = _policy(self.trigger, "id"), _policy(self.selection, "name")
         training = describe(self.training)
         training["device"] = self.training.device.split(":")[0]
-        return {
+        described: dict[str, Any] = {
             "pipeline": {
                 "name": self.name,
                 "seed": self.seed_value,
@@ -197,6 +205,26 @@ class Pipeline:
             "selection_strategy": selection,
             "evaluation": _evaluation(self.evaluation),
         }
+        if self.downsampling is not None:  # which came later than the first runs
+            described["downsampling"] = described_downsampling(self.downsampling)
+        return described
+
+    def downsampler_at(self, trigger: int) -> Downsampler | None:
+        """Return what decides on which samples of a trigger's training set to train, if any.
+
+        A schedule counts triggers from the end of the warm-up, in which there is none.
+        """
+        after = trigger - int(getattr(self.selection, "warmup_triggers", 0))
+        if after < 0:
+            return None
+        if isinstance(self.downsampling, Schedule):
+            return self.downsampling.at(after)
+        return self.downsampling
+
+    def _downsamplers(self) -> list[Downsampler]:
+        found = self.downsampling
+        all_of_them = found.downsamplers if isinstance(found, Schedule) else [found]
+        return [downsampler for downsampler in all_of_them if downsampler is not None]
 
     def replay(self, out: str | Path, progress: Progress | None = None) -> Run:
         """Follow the stream to its end, and return what happened.
@@ -265,7 +293,37 @@ def _with_data(evaluation: Evaluation, stream: Dataset) -> Evaluation:
     return replace(evaluation, datasets=tuple(named), handlers=handlers)
 
 
-def _policy(policy: Trigger | Selection, key: str) -> dict[str, Any]:
+def described_downsampling(downsampling: Downsampler | Schedule | None) -> Any:
+    """Return the class and the parameters of what decides while a model is trained."""
+    if isinstance(downsampling, Schedule):
+        return {
+            "downsamplers": [described_downsampling(one) for one in downsampling.downsamplers],
+            "thresholds": list(downsampling.thresholds),
+        }
+    return None if downsampling is None else _policy(downsampling, "strategy")
+
+
+def check_downsampling(downsampler: object, training: Training) -> None:
+    """Refuse a downsampler that cannot work with this training.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Which say why.
+    """
+    if not isinstance(downsampler, Downsampler):
+        raise TypeError(
+            f"downsampling must be a Downsampler or a Schedule, got {downsampler!r:.80}"
+        )
+    check_settings(downsampler)
+    if downsampler.sample_then_batch and training.num_samples_to_pass is not None:
+        raise ValueError(
+            f"{type(downsampler).__name__} with sample_then_batch trains whole epochs: "
+            "num_samples_to_pass is for batch-then-sample"
+        )
+
+
+def _policy(policy: Trigger | Selection | Downsampler, key: str) -> dict[str, Any]:
     """Return a policy's class and its parameters: all attributes that are not state."""
     kind = type(policy)
     built_in = kind.__module__.startswith("modyn.")

@@ -28,7 +28,9 @@ from modyn.pipelines.evaluate import Source, evaluate
 from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, canonical
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
+from modyn.pipelines.pipeline import described_downsampling
 from modyn.pipelines.progress import Checked, Progress
+from modyn.pipelines.samples import ChosenSamples, loader_of
 from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
 from modyn.pipelines.stream import Stream, check_labels
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
 
 BLOCK_COUNT = 65_536  # samples of a block of arrivals
-PREFETCH = 4  # batches; more of small ones, whose workers would sleep and wake all the time
-SMALL_BATCH = 4096
 COMMIT_SECONDS = 1.0  # between commits of evaluations
 
 
@@ -294,14 +294,18 @@ class Replay:
         if described.pop("num_samples_to_pass", None) is not None:
             to_pass = self._pipeline.training.samples_to_pass(trigger)
             described |= {} if to_pass is None else {"num_samples_to_pass": [to_pass]}
+        downsampler = self._pipeline.downsampler_at(trigger)
+        if downsampler is not None:
+            described["downsampling"] = described_downsampling(downsampler)
         return described
 
     def _note_workers(self, job: Job) -> None:
         """Add what the loader's threads did meanwhile to the clock."""
-        if isinstance(job.batches, Loader):
-            waits = job.batches.waits
-            self._clock.add("fill", waits.workers_filling)
-            self._clock.add("room", waits.workers_waiting)
+        for read in (job.batches, job.pool):
+            if isinstance(read, Loader | ChosenSamples):
+                waits = read.waits
+                self._clock.add("fill", waits.workers_filling)
+                self._clock.add("room", waits.workers_waiting)
 
     def _parent(self, trigger: int) -> str | None:
         """Return the model that a trigger's training goes on from: the newest before it."""
@@ -335,30 +339,17 @@ class Replay:
         dataset = self._pipeline.dataset
         seed = recipe.draw(chosen.choice())
         to_pass = training.samples_to_pass(trigger)
-        rows = len(chosen) if to_pass is None else to_pass
-        loader = Loader(
-            dataset,
-            chosen,
-            batch_size=training.batch_size,
-            shuffle="global" if training.shuffle is True else training.shuffle,
-            partition_size=training.partition_size,
-            num_samples_to_pass=to_pass,
-            seed=seed,
-            threads=training.dataloader_workers,
-            num_prefetched_partitions=training.num_prefetched_partitions,
-            parallel_prefetch_requests=training.parallel_prefetch_requests,
-            prefetch=PREFETCH if training.batch_size > SMALL_BATCH else 4 * PREFETCH,
-            drop_last=training.drop_last_batch and rows >= training.batch_size,
-        )
         return Job(
             training=training,
             make_model=self._make_model,
             fields=tuple(dataset.schema),
-            batches=loader,
+            batches=loader_of(dataset, chosen, training, seed=seed, to_pass=to_pass),
             samples=len(chosen),
             to_pass=to_pass,
             seed=seed,
             parent=None if recipe.parent is None else self._load(recipe.parent),
+            downsampling=self._pipeline.downsampler_at(trigger),
+            pool=ChosenSamples(dataset, chosen, training, seed),
         )
 
     # Evaluation ---------------------------------------------------------------------------------
