@@ -18,6 +18,9 @@ enum {
     MDN_STREAM_PARTITIONS = 6, /* order of partitions; index is the epoch */
     MDN_STREAM_WITHIN = 7,  /* order inside; of the epoch, then the partition */
     MDN_STREAM_WINDOWS = 8, /* order of a window's batches; likewise */
+    MDN_STREAM_STEADY = 20, /* seeds of draws that all triggers share */
+    MDN_STREAM_PLACE = 21, /* which sample of a buffer goes; index is the key */
+    MDN_STREAM_ENTER = 22, /* whether a sample enters it; index is the key */
 };
 
 /* Fmix of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words. */
