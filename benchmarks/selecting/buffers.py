@@ -29,9 +29,9 @@ ABOUT = """\
 The 60,000 training digits come in five tasks of two classes each, in an order of classes and of
 digits that the seed draws. After each task GDumb has a buffer of k digits. After the last one a
 perceptron with two hidden layers is trained on it from scratch; shown is percent right of the
-10,000 test digits, all ten classes. The recipe is that of the authors' public code: SGD with momentum 0.9
-and weight decay 1e-6, batches of 16, a cosine from 0.05 to 0.0005 that restarts after 1, 2, 4, ...
-passes, random crops, no cutmix."""
+10,000 test digits, all ten classes. The recipe is that of the authors' public code: SGD with
+momentum 0.9 and weight decay 1e-6, batches of 16, a cosine from 0.05 to 0.0005 that restarts
+after 1, 2, 4, ... passes, random crops, no cutmix."""
 DIFFERENT = """\
 Beside the authors' code: 127 passes instead of 128 (theirs begin with one at a tenth of the
 rate), float32 instead of float16, no clipping of gradients at norm 10, and the buffer comes from
@@ -101,7 +101,7 @@ def pipeline(case: Case, stream: Dataset, test: Dataset, seed: int) -> Pipeline:
         model=Model(id=f"{MODELS}:GDumbMLP", config={"width": case.width}),
         allow=(MODELS,),
         trigger=AfterEach(positions=ends(stream.labels)),
-        selection=policies.GDumb(limit=case.k),
+        selection=policies.GDumb(size=case.k),
         training=ground.training(
             16,
             PASSES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.selecting.methods import PARTS
 from benchmarks.selecting.streams import LATER, Stream
 from modyn import Dataset, Pipeline
 from modyn.pipelines import (
@@ -22,7 +23,6 @@ from modyn.pipelines import (
 )
 from modyn.policies import DataAmountTrigger
 
-PARTS = 6  # of a stream: a trigger after each but the last
 EPOCHS, BATCH, RATE, WIDTH = 4, 128, 0.005, 64
 
 

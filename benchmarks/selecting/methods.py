@@ -15,6 +15,8 @@ from modyn import downsampling, policies
 
 WHOLE = 1000
 ALL: Any = None  # tail_triggers: all samples so far
+PARTS = 6  # of a stream: a trigger after each but the last
+EXACT: dict[str, Any] = {"force_required_target_size": True}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,25 +56,36 @@ def presampling(name: str, class_name: str, **options: Any) -> Method:
     return Method(name=name, kind="presampling", make=make)
 
 
-def buffer(name: str, class_name: str, **options: Any) -> Method:
+def buffer(name: str, class_name: str) -> Method:
     """Return a buffer of the share of half of the stream: what others keep on average."""
 
     def make(share: int, part: int) -> dict[str, Any]:
-        return {
-            "selection": getattr(policies, class_name)(limit=part * 5 * share // WHOLE, **options)
-        }
+        return {"selection": getattr(policies, class_name)(size=part * PARTS // 2 * share // WHOLE)}
 
     return Method(name=name, kind="presampling", make=make)
 
 
-def signalled(name: str, class_name: str, **options: Any) -> Method:
-    """Return a selection by the losses that earlier trainings recorded."""
-    made = presampling(name, class_name, **options).make
+def fresh(share: int, part: int) -> dict[str, Any]:
+    limit = part * PARTS // 2 * share // WHOLE
+    return {"selection": policies.FreshnessSampling(unused_data_ratio=50, limit=limit)}
 
-    def make(share: int, part: int) -> dict[str, Any]:
-        return {**made(share, part), "signals": ("loss",)}
 
-    return Method(name=name, kind="presampling", make=make)
+def stratified(share: int, part: int) -> dict[str, Any]:
+    """Return periods of a quarter of a part."""
+    every = f"{part // 4}s"
+    return presampling("", "TimeStratified", every=every, **EXACT).make(share, part)
+
+
+def hardest(share: int, part: int) -> dict[str, Any]:
+    made = presampling("", "TopBySignal", signal="loss", trainings=PARTS)
+    return {**made.make(share, part), "signals": ("loss",)}
+
+
+def middle(share: int, part: int) -> dict[str, Any]:
+    """Return the middle half of the losses, and all that has none, cut to the size of buffers."""
+    limit = part * PARTS // 2 * share // WHOLE
+    band = policies.QuantileBand(signal="loss", low=0.25, high=0.75, trainings=PARTS, limit=limit)
+    return {"selection": band, "signals": ("loss",)}
 
 
 def downsampler(name: str, class_name: str, **options: Any) -> Method:
@@ -85,34 +98,41 @@ def downsampler(name: str, class_name: str, **options: Any) -> Method:
     return Method(name=name, kind="downsampling", make=make)
 
 
+def rho(share: int, part: int) -> dict[str, Any]:
+    """Return RHO-LOSS with a tenth held out, trained as the model is."""
+    sampler = downsampling.RHOLoss(ratio=share, ratio_max=WHOLE, holdout_set_ratio=10)
+    return {**everything(), "downsampling": sampler}
+
+
 def fewer_epochs(share: int, part: int) -> dict[str, Any]:
     return {**everything(), "passes": share / WHOLE}
 
 
-def no_data(share: int, part: int) -> dict[str, Any]:
+def no_less(share: int, part: int) -> dict[str, Any]:
     return everything()
 
 
 METHODS = [
-    Method(name="all data", kind="baseline", make=no_data, shares=(WHOLE,)),
+    Method(name="all data", kind="baseline", make=no_less, shares=(WHOLE,)),
     Method(name="all data, fewer epochs", kind="baseline", make=fewer_epochs),
     presampling("uniform", "Random"),
-    presampling("without replacement across triggers", "RandomNoReplacement"),
-    presampling("balanced by label", "LabelBalanced", force_required_target_size=True),
-    presampling("balanced by trigger", "TriggerBalanced", force_required_target_size=True),
+    presampling("uniform, not again", "RandomNoReplacement"),
+    presampling("balanced by label", "LabelBalanced", **EXACT),
+    presampling("balanced by trigger", "TriggerBalanced", **EXACT),
+    Method(name="stratified by time", kind="presampling", make=stratified),
     presampling("newest", "MostRecent"),
-    presampling("stratified by time", "TimeStratified"),
-    presampling("weighted by age", "Weighted", weights="timestamp"),
-    presampling("half fresh", "FreshnessSampling", unused_data_ratio=50),
+    presampling("weighted by time", "Weighted", weights="timestamp"),
+    Method(name="half fresh", kind="presampling", make=fresh),
     buffer("reservoir", "Reservoir"),
     buffer("class-balanced reservoir", "ClassBalancedReservoir"),
     buffer("GDumb", "GDumb"),
-    signalled("highest losses before", "TopBySignal"),
-    signalled("middle losses before", "QuantileBand"),
+    Method(name="new, then highest loss", kind="presampling", make=hardest),
+    Method(name="new, and middle losses", kind="presampling", make=middle),
     downsampler("uniform, each batch", "Uniform"),
     downsampler("RS2", "RS2", with_replacement=False),
     downsampler("RS2 with replacement", "RS2", with_replacement=True),
     downsampler("loss", "Loss"),
+    downsampler("loss, whole set", "Loss", sample_then_batch=True),
     downsampler("gradient norm", "GradNorm"),
     downsampler("gradient norm, whole set", "GradNorm", sample_then_batch=True),
     downsampler("least confidence", "Uncertainty", score_metric="LeastConfidence"),
@@ -121,6 +141,7 @@ METHODS = [
     downsampler("EL2N", "EL2N"),
     downsampler("GraNd", "GraNd"),
     downsampler("forgetting", "Forgetting"),
+    Method(name="RHO-LOSS", kind="downsampling", make=rho),
     downsampler("k-center", "KcenterGreedy"),
     downsampler("CRAIG", "Craig"),
     downsampler("GradMatch", "GradMatch"),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from benchmarks.section import Section
 from benchmarks.selecting import cells, ground, streams
 from benchmarks.selecting.comparing import SEEDS, WORKLOAD, Comparison, name_of
-from benchmarks.selecting.methods import METHODS, Method
+from benchmarks.selecting.methods import METHODS, PARTS, Method
 from benchmarks.selecting.site import Site
 
 ABOUT = """\
@@ -51,7 +51,7 @@ def run(site: Site) -> list[str]:
                 cell = cells.Name(WORKLOAD, name, method.name, name_of(share), seed)
                 if cell in site.kept or method.name in skipped:
                     continue
-                given = method.make(share, len(dataset) // ground.PARTS)
+                given = method.make(share, len(dataset) // PARTS)
                 pipeline = ground.over_parts(streams.STREAMS[name], dataset, seed, given)
                 site.warm_up(pipeline, ground.composite)
                 try:
@@ -72,7 +72,7 @@ def measure(site: Site) -> Section:
         id="S4",
         title="All methods on real streams",
         about=ABOUT.format(
-            parts=ground.PARTS, width=ground.WIDTH, epochs=ground.EPOCHS, batch=ground.BATCH
+            parts=PARTS, width=ground.WIDTH, epochs=ground.EPOCHS, batch=ground.BATCH
         ),
         tables=[found.summary(), *found.tables()],
         dots=[found.dots()],
