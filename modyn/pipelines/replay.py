@@ -249,7 +249,7 @@ class Replay:
         key = recipe.key()
         if key not in self._store or not self._signals.ready(row.trigger, key):
             job = self._job(chosen, recipe, row.trigger)
-            with self._signals.recording(row.trigger, key, chosen, job.to_pass) as observer:
+            with self._signals.recording(row.trigger, key, chosen, job) as observer:
                 trained = train(job, self._progress, self._clock, observer)
             self._note_workers(job)
             with self._clock.stage("store"):
