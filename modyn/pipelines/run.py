@@ -5,17 +5,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modyn.dataset import Dataset
 from modyn.errors import ConfigError, DatabaseError
 from modyn.loader import Waits
 from modyn.pipelines import ledger_sqlite, rundir, strict_yaml
 from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
-from modyn.pipelines.ledger import Content, DownsamplingRow, EvaluationRow, TrainingRow, WindowRow
+from modyn.pipelines.ledger import (
+    Content,
+    DownsamplingRow,
+    EvaluationRow,
+    TrainingRow,
+    TransitionRow,
+    WindowRow,
+)
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.table import Table
 from modyn.signals import Signals, of_keys
+
+if TYPE_CHECKING:
+    from modyn.provenance import Provenance
 
 STAGES = (
     *("policy", "select", "write", "load"),
@@ -243,6 +253,35 @@ class Run:
             if found is None:
                 raise KeyError(f"{self.path}: there is no pipeline {self.name!r} in {url}")
             return signals.read(database, int(found[0]), trigger, names)
+
+    @property
+    def transitions(self) -> Sequence[TransitionRow]:
+        """What the ledger says of each trigger, first to last."""
+        return self._content.transitions
+
+    @property
+    def trainings(self) -> Sequence[TrainingRow]:
+        """What the ledger says of each training, first to last."""
+        return self._content.trainings
+
+    @property
+    def dataset_uuid(self) -> str:
+        """The dataset that was followed."""
+        return str(self._content.identity["dataset"]["uuid"])
+
+    def provenance(self, dataset: Dataset | None = None, *, threads: int = 2) -> "Provenance":
+        """Return which model has seen which sample; see `modyn.Provenance`.
+
+        Parameters
+        ----------
+        dataset : Dataset, optional
+            The samples, to know of erasures.
+        threads : int
+            How many threads load.
+        """
+        from modyn.provenance import Provenance
+
+        return Provenance.of([self], dataset, threads=threads)
 
     def score(self, metric: str, kind: str = "active", **which: Any) -> float | None:
         """Return the mean of a composite over its windows, each counting as its samples do."""
