@@ -79,10 +79,13 @@ def test_whoever_keeps_all_trains_as_if_not_there(sampler):
 
 
 def fixed_model() -> nn.Module:
-    """A model whose first weights do not depend on the seed."""
+    """A model whose first weights do not depend on the seed, and losses are very different."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
-        return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+        model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
+        with torch.no_grad():
+            model[2].weight *= 8.0
+        return model
 
 
 def steps(sampler, *, times):
@@ -117,17 +120,16 @@ def z_scores(found, expected):
     "sampler", [Loss(ratio=50), GradNorm(ratio=50, scheme="with_replacement")], ids=repr
 )
 def test_the_expected_step_is_that_of_all_samples(sampler, whole):
-    found = steps(replace(sampler, sample_then_batch=whole), times=150)
+    found = steps(replace(sampler, sample_then_batch=whole), times=120)
 
     assert len(found[0]) == 31
     assert z_scores(found, full_step()).max() < 4.6  # thirty-one numbers, p of all of them 1e-4
 
 
-def test_the_expected_step_of_what_is_kept_without_weights_is_not():
-    found = steps(Uncertainty(score_metric="Margin", ratio=50), times=2)
+def test_the_expected_step_with_upstream_weights_is_not():
+    found = steps(Loss(ratio=50, upstream_weights=True), times=120)
 
-    assert np.array_equal(found[0], found[1])
-    assert np.abs(found[0] - full_step()).max() > 1e-3
+    assert z_scores(found, full_step()).max() > 6
 
 
 # RS2, InfoBatch, Forgetting ---------------------------------------------------------------------
