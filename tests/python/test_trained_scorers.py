@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -78,13 +79,13 @@ def test_whoever_keeps_all_trains_as_if_not_there(sampler):
 # No bias ----------------------------------------------------------------------------------------
 
 
-def fixed_model() -> nn.Module:
-    """A model whose first weights do not depend on the seed, and losses are very different."""
+def fixed_model(scale: float = 8.0) -> nn.Module:
+    """A model whose first weights do not depend on the seed; the losses are very different."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(11)
         model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
         with torch.no_grad():
-            model[2].weight *= 8.0
+            model[2].weight *= scale
         return model
 
 
@@ -152,7 +153,8 @@ def test_rs2_at_half_trains_on_every_sample_once_in_two_epochs():
 
 def test_rs2_trains_as_ordinary_training_does_in_as_many_steps():
     def loss_after(sampler, epochs):
-        job = job_of(made(), sampler, epochs_per_trigger=epochs, make_model=fixed_model)
+        model = partial(fixed_model, scale=1.0)
+        job = job_of(made(), sampler, epochs_per_trigger=epochs, make_model=model)
         return np.mean([train(replace(job, seed=s)).facts.final_loss for s in range(8)])
 
     plain = loss_after(None, 6)
