@@ -70,7 +70,7 @@ class ArrayPool:
             "scores": scores,
         }
         self._history = history
-        for name, value in {**self._given, **(history or {})}.items():
+        for name, value in self._all().items():
             if value is not None and len(value) != len(self._keys):
                 raise ValueError(f"{name} has {len(value)} rows, keys has {len(self._keys)}")
 
@@ -174,13 +174,16 @@ class ArrayPool:
 
     def same(self, other: "ArrayPool") -> bool:
         """Return whether all that this pool has is as another one has it."""
-        mine = {"keys": self._keys, **self._given, **(self._history or {})}
-        theirs = {"keys": other._keys, **other._given, **(other._history or {})}
+        mine, theirs = self._all(), other._all()
         return all(
             np.array_equal(np.asarray(value), np.asarray(theirs[name]), equal_nan=name != "keys")
             for name, value in mine.items()
             if value is not None
         )
+
+    def _all(self) -> dict[str, Any]:
+        history = {f"history {name}": value for name, value in (self._history or {}).items()}
+        return {"keys": self._keys, **self._given, **history}
 
     def _tensor(self, name: str) -> "torch.Tensor":
         import torch

@@ -103,11 +103,11 @@ class BatchThenSample:
                 pool = pool.scored(scored(d, d.score(pool), len(pool)))
             picked = choose(d, pool, d.share(len(batch)), context)
         rows = picked.rows
-        if self._gathering.waiting == 0 and np.array_equal(rows, np.arange(len(batch))):
-            if len(batch) == self._job.training.batch_size or d.ratio == d.ratio_max:
-                yield replace(placed, factors=picked.weights)
-                return
-        yield from self._gathering.add(placed, rows, picked.weights)
+        whole = len(rows) == len(batch) and np.array_equal(rows, np.arange(len(batch)))
+        if whole and self._gathering.waiting == 0 and d.ratio == d.ratio_max:
+            yield replace(placed, factors=picked.weights)
+        else:
+            yield from self._gathering.add(placed, rows, picked.weights)
 
 
 class SampleThenBatch:

@@ -76,6 +76,7 @@ def criterion_of(training: Training, reduction: str) -> "torch.nn.Module":
 
 
 def optimizer_of(settings: Optimizer, model: "torch.nn.Module") -> "torch.optim.Optimizer":
+    """Return an optimizer of the parameters that its groups name."""
     import torch
 
     make = getattr(torch.optim, settings.algorithm)
@@ -111,6 +112,7 @@ def _made(what: str, make: Callable[[], Any]) -> Any:
 
 
 def weights_of(model: "torch.nn.Module") -> Tensors:
+    """Return a copy of a model's state, on the CPU."""
     import torch
 
     weights = {}

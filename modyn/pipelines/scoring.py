@@ -178,5 +178,6 @@ def _last_layers(model: "torch.nn.Module") -> "list[torch.nn.Module]":
     import torch
 
     if hasattr(model, "get_last_layer"):
-        return [model.get_last_layer()]
+        layer: torch.nn.Module = model.get_last_layer()  # type: ignore[operator]
+        return [layer]
     return [layer for layer in model.modules() if isinstance(layer, torch.nn.Linear)]

@@ -5,7 +5,7 @@ by the job, batches come in an order seeded by the job, and PyTorch runs on one 
 the order in which several threads add floats is theirs.  The caller's generator and thread count
 are as before afterwards.  On CUDA the same code runs; its kernels need not be bit-identical.
 
-The loss of a batch is sum(w * l) / sum(w) with the weights w of the selection, and the mean without.
+The loss of a batch is sum(w * l) / sum(w) with the weights w of the selection, the mean without.
 Where a downsampler picked the samples, with factors f, it is sum(f * w * l) / sum(w): a factor of 1
 counts as much as without downsampling, and batches keep their scale; with its option `normalise`
 it is sum(f * w * l) / sum(f * w).

@@ -11,7 +11,7 @@ from modyn.policies.base import Context
 if TYPE_CHECKING:
     from modyn.sampling import Candidates
 
-__all__ = ["Draw", "fractions", "steady_seed", "uniform_of"]
+__all__ = ["Draw", "fractions", "newest", "steady_seed", "uniform_of"]
 
 STREAM_STEADY = 20  # MDN_STREAM_STEADY of csrc/base/random.h
 ROOM = 2**18  # keys that wait for a draw at least
@@ -75,6 +75,22 @@ def uniform_of(
     return draw.keys()
 
 
+def newest(candidates: "Candidates", count: int) -> npt.NDArray[np.uint64]:
+    """Return the `count` newest by (timestamp, key), holding 2 * count and a block at most."""
+    keys = np.empty(0, dtype=np.uint64)
+    timestamps = np.empty(0, dtype=np.int64)
+    oldest = None  # what is older than this is out already
+    for block in candidates.blocks():
+        fresh = slice(None) if oldest is None else block.timestamps >= oldest
+        keys = np.concatenate((keys, block.keys[fresh]))
+        timestamps = np.concatenate((timestamps, block.timestamps[fresh]))
+        if len(keys) > 2 * count:
+            keep = np.lexsort((keys, timestamps))[-count:]
+            keys, timestamps = keys[keep], timestamps[keep]
+            oldest = timestamps[0]
+    return np.sort(keys[np.lexsort((keys, timestamps))[-count:]])
+
+
 def steady_seed(context: Context) -> int:
     """Return a seed of draws that are the same at every trigger of a pipeline.
 
@@ -95,8 +111,7 @@ def fractions(seed: int, stream: int, keys: npt.NDArray[np.uint64]) -> npt.NDArr
     They are the upper 53 bits of the draws of csrc/base/random.h, as C would draw them.
     """
     words = _words(seed, stream, keys)
-    found: npt.NDArray[np.float64] = (words >> np.uint64(11)) * 2.0**-53
-    return found
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def _words(seed: int, stream: int, index: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
