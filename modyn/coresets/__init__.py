@@ -8,21 +8,10 @@ does not depend on the number of threads.
 """
 
 from modyn.coresets.features import Features
-from modyn.coresets.greedy import GREEDY
-from modyn.coresets.greedy import Greedy
-from modyn.coresets.locations import Centers
-from modyn.coresets.locations import Facilities
-from modyn.coresets.locations import craig
-from modyn.coresets.locations import facility_location
-from modyn.coresets.locations import kcenter
-from modyn.coresets.matching import Herd
-from modyn.coresets.matching import Matching
-from modyn.coresets.matching import gradient_match
-from modyn.coresets.matching import herding
-from modyn.coresets.spread import Greedily
-from modyn.coresets.spread import d_optimal
-from modyn.coresets.spread import graph_cut
-from modyn.coresets.spread import log_determinant
+from modyn.coresets.greedy import GREEDY, Greedy
+from modyn.coresets.locations import Centers, Facilities, craig, facility_location, kcenter
+from modyn.coresets.matching import Herd, Matching, gradient_match, herding
+from modyn.coresets.spread import Greedily, d_optimal, graph_cut, log_determinant
 
 __all__ = [
     "GREEDY",

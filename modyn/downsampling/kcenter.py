@@ -31,7 +31,7 @@ class KcenterGreedy(Downsampler):
     --------
     >>> from modyn.downsampling.checks import example_pool
     >>> KcenterGreedy(ratio=10).choose(example_pool(50), 5, Context()).rows.tolist()
-    [3, 13, 16, 22, 45]
+    [4, 9, 11, 15, 16]
     """
 
     needs = ("embeddings",)

@@ -6,7 +6,7 @@ to the lowest key.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,22 +25,10 @@ __all__ = [
     "gradient_needs",
     "gradients_of",
     "greedy_of",
+    "on_the_host",
 ]
 
 APPROXIMATIONS = ("LastLayer", "LastLayerWithEmbedding")
-
-
-class Kernels(Protocol):
-    """What `modyn.coresets` and `modyn.coresets.device` have."""
-
-    craig: Any
-    d_optimal: Any
-    facility_location: Any
-    gradient_match: Any
-    graph_cut: Any
-    herding: Any
-    kcenter: Any
-    log_determinant: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,17 +78,22 @@ def embeddings_of(pool: Pool) -> Vectors:
     return _vectors(pool, pool.embeddings, None)
 
 
+def on_the_host(tensor: "torch.Tensor") -> bool:
+    """Return whether a tensor is for the C kernels."""
+    return tensor.device.type == "cpu"
+
+
 def _vectors(pool: Pool, rows: "torch.Tensor", more: "torch.Tensor | None") -> Vectors:
     from modyn import coresets
 
     order = np.argsort(pool.keys, kind="stable")
     tensors = [None if t is None else t.detach().reshape(len(t), -1).float() for t in (rows, more)]
-    if rows.device.type == "cpu":
+    if on_the_host(rows):
         arrays = [None if t is None else t.numpy()[order] for t in tensors]
         return Vectors(order, Features(arrays[0], arrays[1]), coresets)  # type: ignore[arg-type]
-    from modyn.coresets import device
+    from modyn.coresets import device as elsewhere
 
-    return Vectors(order, device.Tensors(*tensors).part(order), device)
+    return Vectors(order, elsewhere.Tensors(*tensors).part(order), elsewhere)  # type: ignore[arg-type]
 
 
 def greedy_of(how: str, batch: int, context: Context) -> Greedy:
