@@ -169,7 +169,7 @@ def test_torch_finds_what_c_does(rand: Rand, kind: str, name: str, values: str) 
 
 
 def test_the_answers_do_not_depend_on_threads(rand: Rand) -> None:
-    given = Features(some(rand, 9000, 64))
+    given = Features(some(rand, 30_000, 64))
     for name in [*OBJECTIVES, "kcenter", "herding", "gradient_match"]:
         base = run("c", name, given, 12)
         for threads in (2, 5):
