@@ -69,14 +69,17 @@ def shares(scores: npt.ArrayLike, floor: float) -> Floats:
     >>> shares([3.0, 1.0, 0.0, 0.0], floor=0.5).tolist()
     [0.5, 0.25, 0.125, 0.125]
     """
-    found = np.nan_to_num(np.asarray(scores, dtype=np.float64), nan=0.0, posinf=np.inf)
-    if len(found) and found.min() < 0.0:
+    found = np.asarray(scores, dtype=np.float64)
+    if not np.isfinite(found).all():
+        endless = np.isposinf(found)
+        found = endless.astype(np.float64) if endless.any() else np.nan_to_num(found, nan=0.0)
+    if found.min(initial=0.0) < 0.0:
         raise ValueError(f"scores to draw by must be at least 0, got {found.min()}")
     top = found.max(initial=0.0)
     if top == 0.0:
         return np.full(len(found), 1.0 / max(len(found), 1))
-    found = np.isinf(found).astype(np.float64) if np.isinf(top) else found / top
-    mixed: Floats = (1.0 - floor) * (found / found.sum()) + floor / len(found)
+    found = found / top
+    mixed: Floats = (1.0 - floor) / found.sum() * found + floor / len(found)
     return mixed
 
 
@@ -101,6 +104,10 @@ def inclusion(weights: npt.ArrayLike, count: int) -> Floats:
     [0.5, 1.0, 0.5]
     """
     size = np.asarray(weights, dtype=np.float64)
+    total = size.sum()
+    if count * size.max() < total:
+        uncapped: Floats = count / total * size
+        return uncapped
     positive = int(np.count_nonzero(size))
     if positive <= count:
         rest = len(size) - positive
@@ -133,10 +140,11 @@ def systematic(inclusion: Floats, count: int, random: np.random.Generator) -> Ro
     """
     order = random.permutation(len(inclusion))
     ends = np.cumsum(inclusion[order])
-    ends[-1:] = count
-    points = np.floor(np.minimum(ends, count) + random.random())
+    ends[-1] = count
+    passed = np.floor(np.minimum(ends, count) + random.random()).astype(np.int64)
     # 0 or 1, and 2 where rounding made a certain row longer than 1; then another one is left out.
-    held = np.diff(points, prepend=0.0).astype(np.int8)
+    held = passed.astype(np.int8)
+    held[1:] = passed[1:] - passed[:-1]
     return np.sort(order[np.argsort(-held, kind="stable")[:count]])
 
 
