@@ -243,6 +243,26 @@ STB = {"sample_then_batch": True}
             ".il_training_config.checkpointing.activated: True is not supported yet",
         ),
         (
+            {"strategy": "Uncertainty", "ratio": 50, "score_metric": "Margin", "balance": True},
+            ": balance needs sample_then_batch: a batch has too few of each class",
+        ),
+        ({"strategy": "Uncertainty", "ratio": 50}, ".score_metric: this key is required"),
+        (
+            {"strategy": "Uncertainty", "ratio": 50, "score_metric": "Marge"},
+            ".score_metric: should be 'LeastConfidence', 'Entropy' or 'Margin', got 'Marge'",
+        ),
+        ({"strategy": "Loss"}, ".ratio: this key is required"),
+        ({"strategy": "Loss", "ratio": 50, "floor": 1.5}, ": floor must be from 0 to 1, got 1.5"),
+        ({"strategy": "RS2", "ratio": 50}, ".with_replacement: this key is required"),
+        (
+            {"strategy": "RS2", "ratio": 50, "with_replacement": True, "period": 2},
+            ": RS2 chooses anew in every epoch: period must be 1, got 2",
+        ),
+        (
+            {"strategy": "RS2", "ratio": 50, "with_replacement": True, "sample_then_batch": False},
+            ": RS2 chooses from the whole training set: sample_then_batch must be true",
+        ),
+        (
             {"downsampling_list": [RHO, RHO], "downsampling_thresholds": []},
             ": 2 downsamplers need 1 thresholds, got 0",
         ),
