@@ -26,7 +26,13 @@ from modyn.pipelines.build import maker
 from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
 from modyn.pipelines.irreducible import HeldOut, Irreducible, Place
-from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, canonical
+from modyn.pipelines.ledger import (
+    DownsamplingRow,
+    EvaluationRow,
+    TrainingRow,
+    TransitionRow,
+    canonical,
+)
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
 from modyn.pipelines.pipeline import described_downsampling
@@ -255,7 +261,8 @@ class Replay:
             with self._clock.stage("store"):
                 self._store.put(recipe, trained)
         facts = self._store.facts(key)
-        self._ledger.train(_training_row(row, key, parent, facts), self._clock.take())
+        trained_row = _training_row(row, key, parent, facts)
+        self._ledger.train(trained_row, self._clock.take(), _downsampling_row(row, facts))
         return key
 
     def _recipe(
@@ -489,6 +496,13 @@ def _identity_of(dataset: Dataset, counts: dict[str, int]) -> dict[str, Any]:
         "timestamp_unit": dataset.timestamp_unit,
         "schema": dict(dataset.schema),
     }
+
+
+def _downsampling_row(row: TransitionRow, facts: Facts) -> DownsamplingRow | None:
+    found = facts.downsampled
+    if found is None:
+        return None
+    return DownsamplingRow(trigger=row.trigger, scored=found.scored, trained=found.trained)
 
 
 def _training_row(
