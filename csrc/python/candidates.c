@@ -88,22 +88,23 @@ open_arrays(const mdn_py_candidates *self, uint64_t first, uint64_t count,
         self->labels.obj ? labels + first : NULL, count, block_count, out, err);
 }
 
-/* All living samples, before the filter. */
+/* The living samples at these positions, before the filter. */
 static mdn_status
-open_living(const mdn_py_candidates *self, uint64_t block_count,
-            mdn_wanted wanted, const mdn_pulse *pulse,
+open_living(const mdn_py_candidates *self, uint64_t first, uint64_t last,
+            uint64_t block_count, mdn_wanted wanted, const mdn_pulse *pulse,
             mdn_metadata_stream **out, mdn_error *err)
 {
     mdn_metadata_source *source = self->source;
 
     if (source != NULL)
-        return source->open(source, self->first, self->last, block_count,
-                            wanted, pulse, out, err);
+        return source->open(source, first, last, block_count, wanted, pulse,
+                            out, err);
     if (self->view == NULL
         || (wanted == MDN_WANT_KEYS && self->keys.obj && self->gaps == 0))
-        return open_arrays(self, 0, self->living, block_count, out, err);
-    return mdn_metadata_from_view(self->view, self->keys.buf, self->first,
-                                  self->last, block_count, out, err);
+        return open_arrays(self, first - self->first, last - first, block_count,
+                           out, err);
+    return mdn_metadata_from_view(self->view, self->keys.buf, first, last,
+                                  block_count, out, err);
 }
 
 /* What the filter looks at has to be there. */
@@ -120,22 +121,33 @@ wanted_by(const mdn_filter *filter, mdn_wanted wanted)
 }
 
 mdn_status
-mdn_py_candidates_open(const mdn_py_candidates *self, uint64_t block_count,
-                       mdn_wanted wanted, const mdn_pulse *pulse,
-                       mdn_metadata_stream **out, mdn_error *err)
+mdn_py_candidates_open_part(const mdn_py_candidates *self, uint64_t first,
+                            uint64_t last, uint64_t block_count,
+                            mdn_wanted wanted, const mdn_pulse *pulse,
+                            mdn_metadata_stream **out, mdn_error *err)
 {
     mdn_metadata_stream *inner;
     mdn_status st;
 
     if (!self->filtered)
-        return open_living(self, block_count, wanted, pulse, out, err);
-    st = open_living(self, block_count, wanted_by(&self->filter, wanted), pulse,
-                     &inner, err);
+        return open_living(self, first, last, block_count, wanted, pulse, out,
+                           err);
+    st = open_living(self, first, last, block_count,
+                     wanted_by(&self->filter, wanted), pulse, &inner, err);
     if (st != MDN_OK) {
         *out = NULL;
         return st;
     }
-    return mdn_filter_stream(inner, self->first, &self->filter, out, err);
+    return mdn_filter_stream(inner, first, &self->filter, out, err);
+}
+
+mdn_status
+mdn_py_candidates_open(const mdn_py_candidates *self, uint64_t block_count,
+                       mdn_wanted wanted, const mdn_pulse *pulse,
+                       mdn_metadata_stream **out, mdn_error *err)
+{
+    return mdn_py_candidates_open_part(self, self->first, self->last,
+                                       block_count, wanted, pulse, out, err);
 }
 
 mdn_status
@@ -513,10 +525,7 @@ static PyMethodDef candidates_methods[] = {
      mdn_py_columns_doc},
     {"blocks", METHOD(mdn_py_candidates_blocks), METH_VARARGS,
      mdn_py_blocks_doc},
-    {"uniform", METHOD(mdn_py_candidates_uniform), METH_VARARGS,
-     mdn_py_uniform_doc},
-    {"balanced", METHOD(mdn_py_candidates_balanced), METH_VARARGS,
-     mdn_py_balanced_doc},
+    {"total", METHOD(mdn_py_candidates_total), METH_VARARGS, mdn_py_total_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -551,7 +560,8 @@ mdn_py_add_sampling(PyObject *module, mdn_py_state *state)
     if (state->candidates_type == NULL
         || PyModule_AddType(module, state->candidates_type) < 0
         || mdn_py_add_candidate_blocks(module, state) < 0
-        || mdn_py_add_fair_shares(module) < 0 || mdn_py_add_bits(module) < 0)
+        || mdn_py_add_fair_shares(module) < 0 || mdn_py_add_bits(module) < 0
+        || mdn_py_add_sampler(module, state) < 0)
         return -1;
     return mdn_py_add_trainset(module, state);
 }

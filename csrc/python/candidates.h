@@ -37,6 +37,14 @@ mdn_status mdn_py_candidates_open(const mdn_py_candidates *self,
                                   const mdn_pulse *pulse,
                                   mdn_metadata_stream **out, mdn_error *err);
 
+/* Those of them at positions first .. last-1, which lie in its range. */
+mdn_status mdn_py_candidates_open_part(const mdn_py_candidates *self,
+                                       uint64_t first, uint64_t last,
+                                       uint64_t block_count, mdn_wanted wanted,
+                                       const mdn_pulse *pulse,
+                                       mdn_metadata_stream **out,
+                                       mdn_error *err);
+
 /* A stream that has count candidates from number `first` on behind its next
  * *skip samples, and maybe more behind them. */
 mdn_status mdn_py_candidates_open_at(const mdn_py_candidates *self,
@@ -56,11 +64,13 @@ PyObject *mdn_py_candidates_columns(mdn_py_candidates *self, PyObject *args);
 PyObject *mdn_py_candidates_blocks(mdn_py_candidates *self, PyObject *args);
 int mdn_py_add_candidate_blocks(PyObject *module, mdn_py_state *state);
 
-/* sampling.c: the samplers. */
-extern const char mdn_py_uniform_doc[], mdn_py_balanced_doc[];
-PyObject *mdn_py_candidates_uniform(mdn_py_candidates *self, PyObject *args);
-PyObject *mdn_py_candidates_balanced(mdn_py_candidates *self, PyObject *args);
+/* sampling.c: who gets how much. */
 int mdn_py_add_fair_shares(PyObject *module);
+
+/* sampling_sampler.c: _core.Sampler; the methods of candidates that choose. */
+extern const char mdn_py_total_doc[];
+PyObject *mdn_py_candidates_total(mdn_py_candidates *self, PyObject *args);
+int mdn_py_add_sampler(PyObject *module, mdn_py_state *state);
 
 /* sampling_bits.c: bitmaps over keys. */
 int mdn_py_add_bits(PyObject *module);

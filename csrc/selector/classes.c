@@ -27,6 +27,8 @@ find(const mdn_classes *classes, int64_t label)
 uint32_t
 mdn_classes_find(const mdn_classes *classes, int64_t label)
 {
+    if (classes->count == 0)
+        return 0;
     return find(classes, label)->class_plus_one;
 }
 
@@ -89,8 +91,8 @@ grow(mdn_classes *classes, mdn_error *err)
     return MDN_OK;
 }
 
-static mdn_status
-add_class(mdn_classes *classes, int64_t label, mdn_error *err)
+mdn_status
+mdn_classes_add(mdn_classes *classes, int64_t label, mdn_error *err)
 {
     mdn_status st;
 
@@ -107,75 +109,13 @@ add_class(mdn_classes *classes, int64_t label, mdn_error *err)
     return MDN_OK;
 }
 
-static mdn_status
-count_block(mdn_classes *classes, const mdn_metadata_block *block,
-            mdn_error *err)
+void
+mdn_classes_order(const mdn_classes *classes, uint64_t *order,
+                  uint64_t *scratch)
 {
-    mdn_status st;
-
-    if (block->labels == NULL)
-        return mdn_fail(err, MDN_INVALID, "the candidates have no labels");
-    for (uint64_t i = 0; i < block->count; i++) {
-        uint32_t number = mdn_classes_number(classes, block->labels[i]);
-
-        if (number == 0) {
-            if ((st = add_class(classes, block->labels[i], err)) != MDN_OK)
-                return st;
-            number = classes->count;
-        }
-        classes->sizes[number - 1]++;
+    for (uint32_t c = 0; c < classes->count; c++) {
+        scratch[c] = (uint64_t)classes->labels[c] ^ SIGN;
+        order[c] = c;
     }
-    return MDN_OK;
-}
-
-/* Number the classes by label instead of by first appearance. */
-static mdn_status
-order_by_label(mdn_classes *classes, mdn_error *err)
-{
-    uint64_t count = classes->count, bytes = 2 * count * sizeof(uint64_t);
-    uint64_t *sorted = malloc(bytes > 0 ? bytes : 1);
-    uint64_t *sizes;
-
-    if (sorted == NULL)
-        return mdn_fail_nomem(err, bytes);
-    for (uint64_t c = 0; c < count; c++)
-        sorted[c] = (uint64_t)classes->labels[c] ^ SIGN;
-    mdn_sort_words(sorted, count, sorted + count);
-    sizes = sorted + count; /* the scratch of the sort has served */
-    for (uint64_t c = 0; c < count; c++) {
-        classes->labels[c] = (int64_t)(sorted[c] ^ SIGN);
-        sizes[c] =
-            classes->sizes[mdn_classes_find(classes, classes->labels[c]) - 1];
-    }
-    memcpy(classes->sizes, sizes, count * sizeof *sizes);
-    enter_all(classes);
-    free(sorted);
-    return MDN_OK;
-}
-
-mdn_status
-mdn_classes_count(mdn_metadata_stream *stream, mdn_classes *out, mdn_error *err)
-{
-    mdn_metadata_block block;
-    mdn_status st;
-
-    *out = (mdn_classes){0};
-    stream->rewind(stream);
-    if ((st = grow(out, err)) != MDN_OK)
-        goto fail;
-    for (;;) {
-        if ((st = stream->next(stream, &block, err)) != MDN_OK)
-            goto fail;
-        if (block.count == 0)
-            break;
-        if ((st = count_block(out, &block, err)) != MDN_OK)
-            goto fail;
-    }
-    if ((st = order_by_label(out, err)) != MDN_OK)
-        goto fail;
-    return MDN_OK;
-
-fail:
-    mdn_classes_free(out);
-    return st;
+    mdn_sort_pairs(scratch, order, classes->count, scratch + classes->count);
 }

@@ -1,12 +1,9 @@
-/* classes.h - the labels of a metadata stream and how often each occurs.
- *
- * Classes are numbered 0 .. count-1 in ascending order of their labels, so
- * that a number means the same whatever order the labels came in. */
+/* classes.h - different labels, numbered as they come, and how often each did.
+ */
 #ifndef MDN_SELECTOR_CLASSES_H
 #define MDN_SELECTOR_CLASSES_H
 
 #include "base/error.h"
-#include "metadata/stream.h"
 
 #include <stdint.h>
 
@@ -24,7 +21,7 @@ typedef struct {
 typedef struct {
     uint32_t count;
     uint64_t *sizes;       /* owned: samples of each class */
-    int64_t *labels;       /* owned: ascending */
+    int64_t *labels;       /* owned: of each class */
     mdn_class_slot *slots; /* owned: open addressing, at most half full */
     uint64_t slot_mask;    /* a power of two less one */
     uint32_t room;         /* of sizes and labels */
@@ -32,11 +29,17 @@ typedef struct {
     uint32_t direct[MDN_DIRECT];
 } mdn_classes;
 
-/* Read a stream from its start to its end.  MDN_INVALID without labels or with
- * more than MDN_CLASSES_MAX of them.  On failure *out is empty. */
-mdn_status mdn_classes_count(mdn_metadata_stream *stream, mdn_classes *out,
-                             mdn_error *err);
-void mdn_classes_free(mdn_classes *classes); /* leaves it empty */
+/* No class yet: all zeros.  Free leaves it so. */
+void mdn_classes_free(mdn_classes *classes);
+
+/* A label that is none of the classes becomes the next one, of size 0.
+ * MDN_INVALID when there are MDN_CLASSES_MAX. */
+mdn_status mdn_classes_add(mdn_classes *classes, int64_t label, mdn_error *err);
+
+/* order[i] = the class with the i-th smallest label.  scratch: room for
+ * 3 * count words. */
+void mdn_classes_order(const mdn_classes *classes, uint64_t *order,
+                       uint64_t *scratch);
 
 /* The number of a label plus one, by the hash table; 0 if it is none. */
 uint32_t mdn_classes_find(const mdn_classes *classes, int64_t label);

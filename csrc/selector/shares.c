@@ -106,3 +106,13 @@ mdn_shares_fill(const uint64_t *sizes, uint64_t group_count, uint64_t capacity,
                              err);
     return MDN_OK; /* every group gives all it has */
 }
+
+uint64_t
+mdn_shares_level(const uint64_t *sizes, uint64_t group_count, uint64_t capacity)
+{
+    uint64_t left;
+
+    if (fits(sizes, group_count, capacity, UINT64_MAX, &left))
+        return UINT64_MAX;
+    return water_level(sizes, group_count, capacity, &left);
+}

@@ -31,4 +31,10 @@ mdn_status mdn_shares_fill(const uint64_t *sizes, uint64_t group_count,
                            uint64_t capacity, mdn_shares_mode mode,
                            uint64_t seed, uint64_t *shares, mdn_error *err);
 
+/* The level of the first two modes while the groups still grow: no group gives
+ * more than it, or one more with what is left over.  It only falls when groups
+ * grow or are added; UINT64_MAX as long as all samples fit. */
+uint64_t mdn_shares_level(const uint64_t *sizes, uint64_t group_count,
+                          uint64_t capacity);
+
 #endif

@@ -78,11 +78,56 @@ mdn_sort_words(uint64_t *values, uint64_t count, uint64_t *scratch)
         memcpy(values, from, count * sizeof *values);
 }
 
+/* As deal, with a value beside each word. */
+static void
+deal_pairs(const uint64_t *keys, const uint64_t *values, uint64_t count,
+           int shift, uint64_t *to_keys, uint64_t *to_values)
+{
+    uint64_t next[SORT_BUCKETS] = {0};
+    uint64_t sum = 0;
+
+    for (uint64_t i = 0; i < count; i++)
+        next[(keys[i] >> shift) & (SORT_BUCKETS - 1)]++;
+    for (unsigned d = 0; d < SORT_BUCKETS; d++) {
+        uint64_t size = next[d];
+
+        next[d] = sum;
+        sum += size;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t at = next[(keys[i] >> shift) & (SORT_BUCKETS - 1)]++;
+
+        to_keys[at] = keys[i];
+        to_values[at] = values[i];
+    }
+}
+
+void
+mdn_sort_pairs(uint64_t *keys, uint64_t *values, uint64_t count,
+               uint64_t *scratch)
+{
+    uint64_t *from[2] = {keys, values};
+    uint64_t *to[2] = {scratch, scratch + count};
+    int bits = count > 0 ? differing_bits(keys, count) : 0;
+
+    for (int shift = 0; shift < bits; shift += SORT_BITS) {
+        uint64_t *dealt[2] = {to[0], to[1]};
+
+        deal_pairs(from[0], from[1], count, shift, to[0], to[1]);
+        memcpy(to, from, sizeof to);
+        memcpy(from, dealt, sizeof from);
+    }
+    if (from[0] != keys) {
+        memcpy(keys, from[0], count * sizeof *keys);
+        memcpy(values, from[1], count * sizeof *values);
+    }
+}
+
 /* The limit-th smallest value, found digit by digit from the highest one in
  * which the values differ: count how many of the values that begin like the
  * answer have each next digit, and walk to the one that holds it. */
-static uint64_t
-nth_smallest(const uint64_t *values, uint64_t count, uint64_t limit)
+uint64_t
+mdn_sort_nth(const uint64_t *values, uint64_t count, uint64_t limit)
 {
     int bits = differing_bits(values, count);
     uint64_t known = bits == 64 ? 0 : ~UINT64_C(0) << bits;
@@ -115,7 +160,7 @@ mdn_sort_smallest(uint64_t *values, uint64_t count, uint64_t limit)
         insertion_sort(values, count);
         return values[limit - 1];
     }
-    largest = nth_smallest(values, count, limit);
+    largest = mdn_sort_nth(values, count, limit);
     for (uint64_t i = 0; i < count; i++) {
         uint64_t value = values[i];
 

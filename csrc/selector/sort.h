@@ -12,4 +12,12 @@ void mdn_sort_words(uint64_t *values, uint64_t count, uint64_t *scratch);
  * 1 <= limit <= count. */
 uint64_t mdn_sort_smallest(uint64_t *values, uint64_t count, uint64_t limit);
 
+/* The limit-th smallest value; nothing moves.  1 <= limit <= count. */
+uint64_t mdn_sort_nth(const uint64_t *values, uint64_t count, uint64_t limit);
+
+/* Sort ascending by key, and the value beside each key with it; stable.
+ * scratch: room for 2 * count words, overwritten. */
+void mdn_sort_pairs(uint64_t *keys, uint64_t *values, uint64_t count,
+                    uint64_t *scratch);
+
 #endif

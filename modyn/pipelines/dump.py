@@ -7,9 +7,10 @@ callables.  Such a file shows what ran, and does not run.
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from modyn.pipelines import schema_presampling
 from modyn.pipelines.settings import Metadata, describe
 from modyn.pipelines.warmup import Warmup
-from modyn.policies import LabelBalanced, NewData, Random, Selection
+from modyn.policies import FreshnessSampling, NewData, Selection
 
 if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
@@ -42,29 +43,20 @@ def _selection(selection: Selection, described: dict[str, Any]) -> dict[str, Any
         return inner | {"warmup_triggers": selection.warmup_triggers} if inner else described
     if type(selection) is NewData:
         return {**described, "name": "NewDataStrategy"}
+    if type(selection) is FreshnessSampling:
+        return {**described, "name": "FreshnessSamplingStrategy"}
     return _coreset(selection) or described
 
 
 def _coreset(selection: Selection) -> dict[str, Any]:
     """Return a CoresetStrategy, empty where there is none."""
-    if type(selection) is NewData and selection.limit == -1:
-        how: dict[str, Any] = {"strategy": "No", "ratio": 100}
-    elif type(selection) is Random:
-        how = {"strategy": "Random", "ratio": selection.ratio, "ratio_max": selection.ratio_max}
-    elif type(selection) is LabelBalanced:
-        how = {
-            "strategy": "LabelBalanced",
-            "ratio": selection.ratio,
-            "ratio_max": selection.ratio_max,
-            "force_column_balancing": selection.force_column_balancing,
-            "force_required_target_size": selection.force_required_target_size,
-        }
-    else:
+    how = schema_presampling.section(selection)
+    if not how:
         return {}
     return {
         "name": "CoresetStrategy",
         "tail_triggers": selection.tail_triggers,
-        "limit": selection.limit,
+        "limit": getattr(selection, "limit", -1),
         "presampling_config": how,
     }
 

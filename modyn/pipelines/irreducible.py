@@ -31,20 +31,17 @@ from modyn.downsampling.rho import RHOLoss
 from modyn.loader import Loader
 from modyn.pipelines import durable
 from modyn.pipelines.build import fitted, maker, model_of
+from modyn.pipelines.calls import as_compared, call_model, device_of, one_thread
+from modyn.pipelines.clock import Stopwatch
+from modyn.pipelines.dump_downsampling import bare
 from modyn.pipelines.holdout import contained, split
+from modyn.pipelines.jobs import Job, Watch
 from modyn.pipelines.ledger import canonical
 from modyn.pipelines.models import ModelStore, Recipe
-from modyn.pipelines.settings import NUMERIC, Model, Training, describe
-from modyn.pipelines.train import (
-    Job,
-    Stopwatch,
-    Watch,
-    call_model,
-    device_of,
-    one_thread,
-    train,
-)
-from modyn.pipelines.train import _criterion as criterion_of
+from modyn.pipelines.optimizing import criterion_of
+from modyn.pipelines.samples import loader_of
+from modyn.pipelines.settings import Model, Training, describe
+from modyn.pipelines.train import train
 from modyn.trainset import TrainingSet
 
 if TYPE_CHECKING:
@@ -78,7 +75,7 @@ def completed(rho: RHOLoss, model: Model, training: Training, dataset: Dataset) 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class HeldOut:
     """What a trigger with RHO-LOSS takes.
 
     Parameters
@@ -155,8 +152,10 @@ class Place:
         The folder of training sets.
     losses : Path
         The folder of losses.
-    at : callable
-        Returns RHO-LOSS and the training set of an earlier trigger, None where it had none.
+    rho_at : callable
+        Returns the RHO-LOSS of a trigger, None where there is another downsampler or none.
+    chosen_at : callable
+        Returns what an earlier trigger chose and is not erased.
     """
 
     dataset: Dataset
@@ -166,33 +165,51 @@ class Place:
     store: ModelStore
     trainsets: Path
     losses: Path
-    at: Callable[[int], tuple[RHOLoss, TrainingSet] | None]
+    rho_at: Callable[[int], RHOLoss | None]
+    chosen_at: Callable[[int], TrainingSet]
 
 
 class Irreducible:
-    """The IL models of a run, and their losses."""
+    """The IL models of a run, and their losses.
+
+    Parameters
+    ----------
+    place : Place
+        Where they are.
+    """
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._earlier: list[tuple[Recipe, ...]] = []  # by trigger: the newest IL models then
         self._holdouts: dict[str, tuple[Recipe, str, RHOLoss]] = {}  # by the key of the model
 
-    def plan(self, trigger: int, rho: RHOLoss, chosen: TrainingSet) -> Plan:
-        """Return what a trigger takes; trains nothing.
+    def check(self, rho: RHOLoss) -> None:
+        """Find out now what would fail at the first trigger with this RHO-LOSS.
+
+        Raises
+        ------
+        ConfigError
+            When the IL model cannot be made, or its device is not there.
+        """
+        device_of(rho.il_training.device, "il_training_config.device")
+        self._fresh(rho)
+
+    def plan(self, trigger: int, chosen: TrainingSet) -> HeldOut | None:
+        """Return what a trigger takes, None where it has no RHO-LOSS; trains nothing.
 
         Parameters
         ----------
         trigger : int
             Its number.
-        rho : RHOLoss
-            As `completed`.
         chosen : TrainingSet
             What was chosen and is not erased, at least one sample.
         """
-        place = self._place
+        rho, place = self._place.rho_at(trigger), self._place
+        if rho is None:
+            return None
         parts = split(chosen, rho, place.seed, place.trainsets)
         seed = place.seed if rho.il_training.seed is None else rho.il_training.seed
-        model = _bare(describe(rho.il_model))
+        model = bare(describe(rho.il_model))
         parents = self._parents(trigger, rho, model, len(parts.holdouts))
         recipes = tuple(
             Recipe(
@@ -205,11 +222,11 @@ class Irreducible:
             )
             for parent, holdout in zip(parents, parts.holdouts, strict=True)
         )
-        plan = Plan(main=parts.main, holdouts=parts.holdouts, recipes=recipes, rho=rho)
+        plan = HeldOut(main=parts.main, holdouts=parts.holdouts, recipes=recipes, rho=rho)
         self._remember(plan)
         return plan
 
-    def losses(self, plan: Plan, watch: Watch | None, clock: Stopwatch) -> Losses:
+    def losses(self, plan: HeldOut, watch: Watch | None, clock: Stopwatch) -> Losses:
         """Return the irreducible losses of all that a trigger trains on.
 
         Trains what is missing, and scores what was not scored before.
@@ -227,6 +244,13 @@ class Irreducible:
             values = np.memmap(path, dtype="<f4", mode="r", shape=(len(plan.main),))
         return Losses(plan.main.keys, values)
 
+    def _plan_at(self, trigger: int) -> HeldOut | None:
+        """Return what an earlier trigger took."""
+        if self._place.rho_at(trigger) is None:
+            return None
+        chosen = self._place.chosen_at(trigger)
+        return self.plan(trigger, chosen) if len(chosen) else None
+
     # Models -------------------------------------------------------------------------------------
 
     def _parents(
@@ -238,15 +262,14 @@ class Irreducible:
             return fresh
         while len(self._earlier) < trigger:
             known = self._earlier[-1] if self._earlier else ()
-            found = self._place.at(len(self._earlier))
-            plan = None if found is None else self.plan(len(self._earlier), *found)
+            plan = self._plan_at(len(self._earlier))
             self._earlier.append(plan.recipes if plan is not None and plan.recipes else known)
         before = self._earlier[trigger - 1]
         if len(before) != count or any(recipe.model != model for recipe in before):
             return fresh
         return [recipe.key() for recipe in before]
 
-    def _remember(self, plan: Plan) -> None:
+    def _remember(self, plan: HeldOut) -> None:
         for recipe, holdout in zip(plan.recipes, plan.holdouts, strict=True):
             self._holdouts[recipe.key()] = recipe, holdout.digest, plan.rho
 
@@ -271,16 +294,7 @@ class Irreducible:
             training=training,
             make_model=maker(rho.il_model, allow=self._place.allow),
             fields=tuple(dataset.schema),
-            batches=Loader(
-                dataset,
-                holdout,
-                batch_size=training.batch_size,
-                shuffle="global" if training.shuffle is True else training.shuffle,
-                partition_size=training.partition_size,
-                seed=seed,
-                threads=training.dataloader_workers,
-                drop_last=training.drop_last_batch and len(holdout) >= training.batch_size,
-            ),
+            batches=loader_of(dataset, holdout, training, seed=seed),
             samples=len(holdout),
             seed=seed,
             parent=None if parent is None else self._place.store.load(parent),
@@ -288,7 +302,7 @@ class Irreducible:
 
     # Losses -------------------------------------------------------------------------------------
 
-    def _score(self, plan: Plan, path: Path) -> None:
+    def _score(self, plan: HeldOut, path: Path) -> None:
         """Write the file of losses, in place of those of earlier triggers."""
         durable.make_directory(path.parent)
         for old in path.parent.iterdir():
@@ -312,16 +326,19 @@ class Irreducible:
         building.rename(path)
         durable.sync_directory(path.parent)
 
-    def _model(self, rho: RHOLoss, recipe: Recipe) -> "torch.nn.Module":
+    def _fresh(self, rho: RHOLoss) -> "torch.nn.Module":
         import torch
 
         with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay as they are
-            model = maker(rho.il_model, allow=self._place.allow)()
+            return maker(rho.il_model, allow=self._place.allow)()
+
+    def _model(self, rho: RHOLoss, recipe: Recipe) -> "torch.nn.Module":
+        model = self._fresh(rho)
         model.load_state_dict(self._place.store.load(recipe.key()).weights)
         return model
 
     def _outcomes(
-        self, model: "torch.nn.Module", plan: Plan, holdout: TrainingSet
+        self, model: "torch.nn.Module", plan: HeldOut, holdout: TrainingSet
     ) -> Iterator[tuple[Keys, Floats]]:
         """Yield keys, and the losses of a model that did not learn from them."""
         import torch
@@ -329,7 +346,8 @@ class Irreducible:
         dataset, training = self._place.dataset, self._place.training
         device = device_of(plan.rho.il_training.device, "il_training_config.device")
         model.to(device).eval()
-        each = criterion_of(training, "none").to(device)
+        each, criterion = criterion_of(training, "none"), training.optimization_criterion.name
+        each.to(device)
         for first in range(0, len(plan.main), BLOCK):
             keys = plan.main.keys[first : first + BLOCK]
             keys = keys[~contained(keys, holdout.keys)]
@@ -345,28 +363,19 @@ class Irreducible:
                 for batch in loader:
                     output = call_model(model, batch, tuple(dataset.schema), device)
                     labels = torch.as_tensor(batch.labels).to(device)
-                    if training.optimization_criterion.name in NUMERIC:
-                        output = output.reshape(len(output)) if output.ndim == 2 else output
-                        labels = labels.to(output.dtype)
+                    output, labels = as_compared(output, labels, criterion)
                     losses = each(output, labels).reshape(len(labels), -1).mean(dim=1)
                     yield np.asarray(batch.keys).astype(np.uint64), losses.float().cpu().numpy()
 
 
 def _described(training: Training, seed: int) -> dict[str, Any]:
     """Return what of the settings decides the training of an IL model."""
-    described = _bare(describe(training))
+    described = bare(describe(training))
     found: dict[str, Any] = {**described, "seed": seed, "device": training.device.split(":")[0]}
     return found
 
 
-def _bare(value: Any) -> Any:
-    """Return a description without the names of classes."""
-    if isinstance(value, dict):
-        return {name: _bare(entry) for name, entry in value.items() if name != "class"}
-    return [_bare(entry) for entry in value] if isinstance(value, list) else value
-
-
-def _path(folder: Path, plan: Plan, criterion: Any) -> Path:
+def _path(folder: Path, plan: HeldOut, criterion: Any) -> Path:
     text = canonical([plan.keys, plan.main.digest, criterion])
     return folder / f"{hashlib.blake2b(text.encode(), digest_size=32).hexdigest()}.f32"
 

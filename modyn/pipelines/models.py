@@ -176,6 +176,22 @@ class ModelStore:
         """
         return _facts(self._description(key), self.directory / key / DESCRIPTION)
 
+    def recipe(self, key: str) -> Recipe:
+        """Return what decided the training of a stored model.
+
+        Raises
+        ------
+        KeyError
+            When there is no such model.
+        CorruptError
+            When its description is damaged; the key is made of the recipe, and is held against it.
+        """
+        path = self.directory / key / DESCRIPTION
+        try:
+            return Recipe(**self._description(key)["recipe"])
+        except TypeError as error:
+            raise CorruptError(f"{path}: damaged recipe ({error})") from None
+
     def put(self, recipe: Recipe, model: StoredModel) -> str:
         """Store a model and return its key; nothing changes where it is stored already."""
         key = recipe.key()

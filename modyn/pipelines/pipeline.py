@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.dataset import Dataset
-from modyn.downsampling import Downsampler, Schedule
+from modyn.downsampling import Downsampler, RHOLoss, Schedule
 from modyn.downsampling.base import check_settings
 from modyn.errors import ConfigError
 from modyn.pipelines import dump, rundir, strict_yaml
@@ -95,6 +95,7 @@ class Pipeline:
         for downsampler in self._downsamplers():
             check_downsampling(downsampler, self.training)
         self.model: Model = fitted(model_of(self.model), self.dataset.schema)
+        self.downsampling = _completed(self)
         if self.evaluation is not None:
             self.evaluation = _with_data(self.evaluation, self.dataset)
 
@@ -162,6 +163,7 @@ class Pipeline:
             trigger=settings.trigger(stream.timestamp_unit),
             selection=settings.selection,
             training=settings.training,
+            downsampling=settings.downsampling,
             evaluation=evaluation,
             name=settings.name,
             seed=settings.seed,
@@ -220,6 +222,15 @@ class Pipeline:
         if isinstance(self.downsampling, Schedule):
             return self.downsampling.at(after)
         return self.downsampling
+
+    def rho_at(self, trigger: int) -> RHOLoss | None:
+        """Return the RHO-LOSS that decides at a trigger, if it is one."""
+        found = self.downsampler_at(trigger)
+        return found if isinstance(found, RHOLoss) else None
+
+    def rhos(self) -> list[RHOLoss]:
+        """Return every RHO-LOSS that may decide."""
+        return [one for one in self._downsamplers() if isinstance(one, RHOLoss)]
 
     def _downsamplers(self) -> list[Downsampler]:
         found = self.downsampling
@@ -300,7 +311,29 @@ def described_downsampling(downsampling: Downsampler | Schedule | None) -> Any:
             "downsamplers": [described_downsampling(one) for one in downsampling.downsamplers],
             "thresholds": list(downsampling.thresholds),
         }
-    return None if downsampling is None else _policy(downsampling, "strategy")
+    if downsampling is None:
+        return None
+    found = _policy(downsampling, "strategy")
+    if isinstance(downsampling, RHOLoss):
+        training = found["il_training"]
+        found["il_model"] = _plain(found["il_model"])
+        found["il_training"] = _plain({**training, "device": training["device"].split(":")[0]})
+    return found
+
+
+def _completed(pipeline: Pipeline) -> Downsampler | Schedule | None:
+    """Return the downsampling with what RHO-LOSS leaves to the pipeline."""
+    from modyn.pipelines.irreducible import completed
+
+    def one(downsampler: Downsampler | None) -> Downsampler | None:
+        if not isinstance(downsampler, RHOLoss):
+            return downsampler
+        return completed(downsampler, pipeline.model, pipeline.training, pipeline.dataset)
+
+    found = pipeline.downsampling
+    if isinstance(found, Schedule):
+        return replace(found, downsamplers=tuple(one(entry) for entry in found.downsamplers))
+    return one(found)
 
 
 def check_downsampling(downsampler: object, training: Training) -> None:

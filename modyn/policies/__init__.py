@@ -1,14 +1,7 @@
 """When to train, and on what: the policies, and the base classes for your own."""
 
 from modyn.policies.amount import DataAmountTrigger
-from modyn.policies.base import (
-    Context,
-    PlainContext,
-    Selected,
-    Selection,
-    Trigger,
-    seed_of,
-)
+from modyn.policies.base import Context, PlainContext, Selected, Selection, Trigger, seed_of
 from modyn.policies.by_signal import QuantileBand, TopBySignal
 from modyn.policies.class_balanced_reservoir import ClassBalancedReservoir
 from modyn.policies.freshness import FreshnessSampling

@@ -11,14 +11,13 @@ import numpy.typing as npt
 from modyn import _core
 from modyn.sampling.candidates import Candidates, core_of
 from modyn.sampling.numbers import column, number
+from modyn.sampling.sampler import Sampler, mode_of
 
 __all__ = ["balanced", "fair_shares", "target_size", "uniform"]
 
-_LEVEL, _EXACT, _EQUAL = 0, 1, 2  # mdn_shares_mode
-
 
 def uniform(
-    candidates: "Candidates | npt.ArrayLike", count: int, *, seed: int
+    candidates: "Candidates | npt.ArrayLike", count: int, *, seed: int, threads: int = 1
 ) -> npt.NDArray[np.uint64]:
     """Return `count` keys, every set of that size equally likely, or all if there are fewer.
 
@@ -33,6 +32,8 @@ def uniform(
         At least 0.
     seed : int
         0 to 2**64 - 1.
+    threads : int
+        At most that many, at least 1; the choice does not depend on it.
 
     Returns
     -------
@@ -59,7 +60,14 @@ def uniform(
     [736, 908]
     """
     core = core_of(candidates, None)
-    return core.uniform(number("count", count), number("seed", seed))
+    arguments = (number("count", count), number("seed", seed), 0)
+    for merging in (False, True):  # the first is faster, and right unless keys come twice
+        sampler = _core.Sampler.new(0, *arguments, merging)
+        sampler.offer(core, None, 0.0, number("threads", threads))
+        keys, _, repeated = sampler.finish()
+        if not repeated:
+            break
+    return keys
 
 
 def balanced(
@@ -70,6 +78,7 @@ def balanced(
     labels: npt.ArrayLike | None = None,
     force_column_balancing: bool = False,
     force_required_target_size: bool = False,
+    threads: int = 1,
 ) -> npt.NDArray[np.uint64]:
     """Return at most `count` keys, of every label a fair share, chosen uniformly inside it.
 
@@ -90,6 +99,8 @@ def balanced(
         The same number of every label, even if the total shrinks.
     force_required_target_size : bool
         Exactly min(count, n) keys; wins if both are set.
+    threads : int
+        At most that many, at least 1; the choice does not depend on it.
 
     Returns
     -------
@@ -114,9 +125,14 @@ def balanced(
     >>> len(balanced(range(100), 20, labels=labels, seed=7, force_column_balancing=True))
     12
     """
-    mode = _mode(force_column_balancing, force_required_target_size)
-    core = core_of(candidates, labels)
-    return core.balanced(number("count", count), mode, number("seed", seed))
+    sampler = Sampler.balanced(
+        count,
+        seed=seed,
+        force_column_balancing=force_column_balancing,
+        force_required_target_size=force_required_target_size,
+    )
+    sampler.offer(candidates, labels=labels, threads=threads)
+    return sampler.finish().keys
 
 
 def fair_shares(
@@ -165,7 +181,7 @@ def fair_shares(
     >>> sum(fair_shares([50, 50, 50], 100, force_required_target_size=True).tolist())
     100
     """
-    mode = _mode(force_column_balancing, force_required_target_size)
+    mode = mode_of(force_column_balancing, force_required_target_size)
     groups = column("sizes", sizes, np.dtype(np.uint64))
     return _core.fair_shares(groups, number("capacity", capacity), mode, number("seed", seed))
 
@@ -204,9 +220,3 @@ def target_size(n: int, ratio: int, ratio_max: int = 100, limit: int = -1) -> in
         raise ValueError(f"limit must be at least 1, or -1 for none, got {limit}")
     size = n * ratio // ratio_max
     return size if limit == -1 else min(size, limit)
-
-
-def _mode(force_column_balancing: bool, force_required_target_size: bool) -> int:
-    if force_required_target_size:
-        return _EXACT
-    return _EQUAL if force_column_balancing else _LEVEL

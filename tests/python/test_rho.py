@@ -15,10 +15,10 @@ import modyn
 from modyn.downsampling import Context
 from modyn.downsampling.rho import RHOLoss
 from modyn.pipelines import Model, Training
+from modyn.pipelines.clock import Stopwatch
 from modyn.pipelines.holdout import split
 from modyn.pipelines.irreducible import Irreducible, Place, completed
 from modyn.pipelines.models import ModelStore
-from modyn.pipelines.train import Stopwatch
 from modyn.trainset import TrainingSet
 from tests.python.streams import drifting, sgd
 
@@ -31,7 +31,9 @@ def training_set(folder: Path, keys: Any, weighted: bool = False) -> TrainingSet
     return TrainingSet.write(folder, keys, keys + 0.5 if weighted else None)
 
 
-def place(folder: Path, dataset: modyn.Dataset, **changes: Any) -> Place:
+def place(
+    folder: Path, dataset: modyn.Dataset, rho: RHOLoss | None = None, **changes: Any
+) -> Place:
     (folder / "trainsets").mkdir(exist_ok=True)
     settings: dict[str, Any] = {
         "dataset": dataset,
@@ -41,7 +43,8 @@ def place(folder: Path, dataset: modyn.Dataset, **changes: Any) -> Place:
         "store": ModelStore(folder / "models"),
         "trainsets": folder / "trainsets",
         "losses": folder / "irreducible",
-        "at": lambda trigger: None,
+        "rho_at": lambda trigger: rho,
+        "chosen_at": lambda trigger: pytest.fail("nobody asks for earlier triggers"),
         **changes,
     }
     return Place(**settings)
@@ -176,6 +179,35 @@ def test_a_noisy_label_is_not_worth_its_loss():
     assert chosen.rows.tolist() == [2, 3]  # plain loss takes 1, whose label nobody would guess
 
 
+def test_noisy_labels_rank_lower_than_by_loss_alone(tmp_path):
+    random = np.random.default_rng(7)
+    x = random.normal(size=(1500, 4)).astype(np.float32)
+    noisy = random.random(1500) < 0.15
+    labels = (x[:, 0] > 0) ^ noisy
+    with modyn.Dataset.create(tmp_path / "noisy", schema={"dense": "float32[4]"}) as dataset:
+        dataset.append({"dense": x}, labels=labels.astype(np.int64), timestamps=np.arange(1500))
+    dataset = modyn.Dataset.open(tmp_path / "noisy")
+    longer = replace(TRAINING, epochs_per_trigger=8)
+    rho = completed(RHOLoss(holdout_set_ratio=40, il_training=longer), MODEL, TRAINING, dataset)
+    run = place(tmp_path, dataset, rho)
+    irreducible = Irreducible(run)
+    plan = irreducible.plan(0, training_set(run.trainsets, np.arange(1500)))
+    # What the model is early on: it learned a little from the rest.
+    slow = replace(TRAINING, epochs_per_trigger=1, optimizers=sgd(lr=0.04))
+    early = completed(RHOLoss(holdout_set_ratio=40, il_training=slow), MODEL, TRAINING, dataset)
+    learner = Irreducible(place(tmp_path, dataset, early))
+    model = learner.plan(0, plan.main)
+    learner.losses(model, None, Stopwatch())
+
+    loss = losses_by_hand(run, model.keys[0], plan.main.keys)
+    scores = loss - irreducible.losses(plan, None, Stopwatch())(plan.main.keys)
+
+    wrong = noisy[plan.main.keys]
+    by_loss, by_score = (np.argsort(np.argsort(values))[wrong].mean() for values in (loss, scores))
+    assert by_loss > 0.7 * len(plan.main)
+    assert by_score < 0.2 * len(plan.main)
+
+
 # IL models ---------------------------------------------------------------------------------------
 
 
@@ -195,11 +227,11 @@ def losses_by_hand(run: Place, key: str, keys: Any) -> np.ndarray:
 
 def test_irreducible_losses_are_those_of_the_model_of_the_holdout(tmp_path):
     dataset = drifting(tmp_path / "stream")
-    run = place(tmp_path, dataset)
     rho = completed(RHOLoss(holdout_set_ratio=30), MODEL, TRAINING, dataset)
+    run = place(tmp_path, dataset, rho)
     irreducible = Irreducible(run)
 
-    plan = irreducible.plan(0, rho, training_set(run.trainsets, np.arange(200, 500)))
+    plan = irreducible.plan(0, training_set(run.trainsets, np.arange(200, 500)))
     losses = irreducible.losses(plan, None, Stopwatch())
 
     assert len(plan.main) == 210
@@ -212,13 +244,11 @@ def test_irreducible_losses_are_those_of_the_model_of_the_holdout(tmp_path):
 
 def test_a_twin_scores_the_half_that_it_did_not_see(tmp_path):
     dataset = drifting(tmp_path / "stream")
-    run = place(tmp_path, dataset)
     twin = RHOLoss(holdout_set_strategy="Twin", holdout_set_ratio=50)
+    run = place(tmp_path, dataset, completed(twin, MODEL, TRAINING, dataset))
     irreducible = Irreducible(run)
 
-    plan = irreducible.plan(
-        0, completed(twin, MODEL, TRAINING, dataset), training_set(run.trainsets, np.arange(301))
-    )
+    plan = irreducible.plan(0, training_set(run.trainsets, np.arange(301)))
     losses = irreducible.losses(plan, None, Stopwatch())
 
     (one, other), (first, second) = plan.keys, plan.holdouts
@@ -231,11 +261,11 @@ def test_a_twin_scores_the_half_that_it_did_not_see(tmp_path):
 
 def test_without_a_holdout_irreducible_losses_are_0(tmp_path):
     dataset = drifting(tmp_path / "stream")
-    run = place(tmp_path, dataset)
     rho = completed(RHOLoss(holdout_set_ratio=30), MODEL, TRAINING, dataset)
+    run = place(tmp_path, dataset, rho)
     irreducible = Irreducible(run)
 
-    plan = irreducible.plan(0, rho, training_set(run.trainsets, [4, 9, 11]))
+    plan = irreducible.plan(0, training_set(run.trainsets, [4, 9, 11]))
 
     assert plan.keys == []
     assert irreducible.losses(plan, None, Stopwatch())(plan.main.keys).tolist() == [0.0] * 3
@@ -244,8 +274,8 @@ def test_without_a_holdout_irreducible_losses_are_0(tmp_path):
 
 def test_an_il_model_is_trained_once_and_its_losses_are_worked_out_once(tmp_path):
     dataset = drifting(tmp_path / "stream")
-    run = place(tmp_path, dataset)
     rho = completed(RHOLoss(holdout_set_ratio=30), MODEL, TRAINING, dataset)
+    run = place(tmp_path, dataset, rho)
     chosen = training_set(run.trainsets, np.arange(300))
 
     def files() -> dict[str, int]:
@@ -253,11 +283,11 @@ def test_an_il_model_is_trained_once_and_its_losses_are_worked_out_once(tmp_path
             path.name: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()
         }
 
-    plan = Irreducible(run).plan(0, rho, chosen)
+    plan = Irreducible(run).plan(0, chosen)
     first = Irreducible(run).losses(plan, None, Stopwatch())(plan.main.keys)
     before = files()
     other = Irreducible(run)
-    again = other.losses(other.plan(0, rho, chosen), None, Stopwatch())(plan.main.keys)
+    again = other.losses(other.plan(0, chosen), None, Stopwatch())(plan.main.keys)
 
     assert np.array_equal(first, again)
     assert files() == before
@@ -266,10 +296,10 @@ def test_an_il_model_is_trained_once_and_its_losses_are_worked_out_once(tmp_path
 @pytest.mark.parametrize("damage", ["cut", "flip"])
 def test_damaged_losses_are_worked_out_again(tmp_path, damage):
     dataset = drifting(tmp_path / "stream")
-    run = place(tmp_path, dataset)
     rho = completed(RHOLoss(holdout_set_ratio=30), MODEL, TRAINING, dataset)
+    run = place(tmp_path, dataset, rho)
     irreducible = Irreducible(run)
-    plan = irreducible.plan(0, rho, training_set(run.trainsets, np.arange(300)))
+    plan = irreducible.plan(0, training_set(run.trainsets, np.arange(300)))
     expected = irreducible.losses(plan, None, Stopwatch())(plan.main.keys)
 
     (path,) = run.losses.iterdir()
@@ -283,13 +313,13 @@ def test_damaged_losses_are_worked_out_again(tmp_path, damage):
 
 def test_only_the_newest_losses_are_kept(tmp_path):
     dataset = drifting(tmp_path / "stream")
-    run = place(tmp_path, dataset)
     rho = completed(RHOLoss(holdout_set_ratio=30), MODEL, TRAINING, dataset)
+    run = place(tmp_path, dataset, rho)
     irreducible = Irreducible(run)
 
     for trigger, first in enumerate([0, 100, 200]):
         keys = np.arange(first, first + 200)
-        plan = irreducible.plan(trigger, rho, training_set(run.trainsets, keys))
+        plan = irreducible.plan(trigger, training_set(run.trainsets, keys))
         irreducible.losses(plan, None, Stopwatch())
 
     assert [path.stat().st_size for path in run.losses.iterdir()] == [140 * 4 + 32]
@@ -304,15 +334,17 @@ def test_il_models_go_on_from_those_before_where_their_training_says_so(tmp_path
         training_set(tmp_path / "trainsets", np.arange(first, first + 200))
         for first in (0, 100, 200)
     ]
-    # At trigger 1 there is none.
     run = place(
-        tmp_path, dataset, at=lambda trigger: None if trigger == 1 else (rho, sets[trigger])
+        tmp_path,
+        dataset,
+        rho_at=lambda trigger: None if trigger == 1 else rho,
+        chosen_at=lambda trigger: sets[trigger],
     )
 
     one = Irreducible(run)
-    plans = [one.plan(trigger, rho, sets[trigger]) for trigger in (0, 2)]
+    plans = [one.plan(trigger, sets[trigger]) for trigger in (0, 2)]
     late = Irreducible(run)  # after a crash, in a place where no model is
-    plan = late.plan(2, rho, sets[2])
+    plan = late.plan(2, sets[2])
     late.losses(plan, None, Stopwatch())
 
     assert plans[0].recipes[0].parent is None

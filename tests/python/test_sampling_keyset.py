@@ -51,7 +51,7 @@ def test_update_adds_the_keys_of_another():
 def test_keys_out_of_range_are_refused_and_change_nothing():
     keys = KeySet([3])
 
-    with pytest.raises(ValueError, match="up to 2[*][*]40 - 1, got 1099511627776"):
+    with pytest.raises(ValueError, match=r"up to 2[*][*]40 - 1, got 1099511627776"):
         keys.add([5, 2**40])
     with pytest.raises(ValueError, match="keys must be uint64 numbers, got -1"):
         keys.add([5, -1])

@@ -1,0 +1,88 @@
+"""Choosing by rank: the first by a score, and the newest."""
+
+import numpy as np
+import numpy.typing as npt
+
+from modyn.sampling.candidates import Candidates
+from modyn.sampling.sampler import Sampler
+from modyn.sampling.values import Values
+
+__all__ = ["newest", "top"]
+
+
+def top(
+    candidates: "Candidates | npt.ArrayLike",
+    count: int,
+    by: Values,
+    *,
+    largest: bool = True,
+    threads: int = 1,
+) -> npt.NDArray[np.uint64]:
+    """Return the `count` keys with the largest values, or all if there are fewer.
+
+    Of equal values the smaller keys are chosen. Integers are compared as such.
+
+    Parameters
+    ----------
+    candidates : Candidates, or integers >= 0 of shape (n,)
+        Each key once.
+    count : int
+        At least 0.
+    by : numbers of shape (n,), "timestamp", "label", or callable
+        The value of each candidate, in stream order; a column; or a function from a block of
+        candidates (`Arrivals`) to their values. None of them NaN.
+    largest : bool
+        False for the smallest values.
+    threads : int
+        At most that many, at least 1; the choice does not depend on it.
+
+    Returns
+    -------
+    uint64, shape (min(count, n),)
+        Ascending.
+
+    Raises
+    ------
+    ValueError
+        For NaN, for values that are not one for each candidate, for a column that the candidates
+        do not have, and for a key that would be chosen twice.
+
+    Examples
+    --------
+    >>> top([4, 7, 9, 11], 2, by=[0.5, 2.0, 0.5, 0.1]).tolist()
+    [4, 7]
+    >>> top([4, 7, 9, 11], 2, by=lambda block: -block.keys.astype(float)).tolist()
+    [4, 7]
+    """
+    sampler = Sampler.top(count, largest=largest)
+    sampler.offer(candidates, by, threads=threads)
+    return sampler.finish().keys
+
+
+def newest(
+    candidates: "Candidates | npt.ArrayLike", count: int, *, threads: int = 1
+) -> npt.NDArray[np.uint64]:
+    """Return the `count` keys with the largest timestamps; of equal ones the larger keys.
+
+    Parameters
+    ----------
+    candidates : Candidates
+        With timestamps; each key once.
+    count : int
+        At least 0.
+    threads : int
+        At most that many, at least 1; the choice does not depend on it.
+
+    Returns
+    -------
+    uint64, shape (min(count, n),)
+        Ascending.
+
+    Examples
+    --------
+    >>> newest(Candidates.from_arrays([4, 7, 9], timestamps=[10, 20, 10]), 2).tolist()
+    [7, 9]
+    """
+    sampler = Sampler.newest(count)
+    sampler.offer(candidates, threads=threads)
+    return sampler.finish().keys
