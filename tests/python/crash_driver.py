@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import modyn
+from modyn.downsampling import RHOLoss
 from modyn.orchestrator import _Calls
 from modyn.pipelines import OffsetEvalStrategy, Training, durable, models, replay
 from modyn.pipelines.ledger_sqlite import SqliteLedger
@@ -75,6 +76,7 @@ def run(directory: Path, variant: str) -> modyn.Run:
     changes: dict[str, dict[str, Any]] = {
         "fresh": {},
         "previous": {"training": Training(**training, use_previous_model=True)},
+        "rho": {"downsampling": RHOLoss(ratio=50, holdout_set_ratio=30)},
         "late": {
             "order": "arrival",
             "selection": LabelBalanced(ratio=50, tail_triggers=1),
