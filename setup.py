@@ -25,7 +25,7 @@ SHARED = [
 
 # The binding casts functions to void * for slots, which -Wpedantic forbids.
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Wstrict-prototypes"]
-FLAGS = ["-std=c11", "-O3", "-g", "-fvisibility=hidden", "-pthread", *WARNINGS]
+FLAGS = ["-std=c11", "-O3", "-g", "-fno-math-errno", "-fvisibility=hidden", "-pthread", *WARNINGS]
 # POSIX and Linux names (pread, fallocate, madvise) that -std=c11 hides.
 MACROS = [("_GNU_SOURCE", "1")]
 

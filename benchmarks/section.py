@@ -69,6 +69,25 @@ class Curves:
     curves: dict[str, list[tuple[float, float]]]
 
 
+@dataclass(frozen=True)
+class Dot:
+    """A mean and its range, of one of the series of a picture of dots."""
+
+    series: str
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Dots:
+    """A picture of differences from 0: a row for each (group, name), a dot for each series."""
+
+    title: str
+    unit: str
+    rows: list[tuple[str, str, list[Dot]]]
+
+
 @dataclass
 class Section:
     """A workload: what was measured, against what, and what came out."""
@@ -81,6 +100,7 @@ class Section:
     verdicts: list[Verdict] = field(default_factory=list)
     charts: list[Chart] = field(default_factory=list)
     curves: list[Curves] = field(default_factory=list)
+    dots: list[Dots] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # who does not take part, and why
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0  # that measuring took
@@ -89,7 +109,7 @@ class Section:
         from dataclasses import asdict
 
         plain = {name: value for name, value in vars(self).items() if name != "lines"}
-        for name in ("tables", "verdicts", "charts", "curves"):
+        for name in ("tables", "verdicts", "charts", "curves", "dots"):
             plain[name] = [asdict(part) for part in plain[name]]
         return {**plain, "lines": [line.as_json() for line in self.lines]}
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
     from modyn.pipelines.run import Run
     from modyn.pipelines.settings import Evaluation, Training
+    from modyn.provenance import Provenance
 
 __version__ = "0.1.0"
 
@@ -34,6 +35,7 @@ _HOMES = {
     "repair": "modyn.maintenance",
     "Pipeline": "modyn.pipelines.pipeline",
     "Run": "modyn.pipelines.run",
+    "Provenance": "modyn.provenance",
     "Training": "modyn.pipelines.settings",
     "Evaluation": "modyn.pipelines.settings",
 }
@@ -43,6 +45,7 @@ __all__ = [
     "KeyIndex",
     "Loader",
     "Pipeline",
+    "Provenance",
     "Ragged",
     "Run",
     "Training",

@@ -221,6 +221,57 @@ class CandidateBlocks:
         self,
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]: ...
 
+# Greedy methods over feature vectors (csrc/python/coresets*.c); their face is modyn/coresets.
+
+_Matrix = npt.NDArray[np.float32]
+_Numbers = npt.NDArray[np.float64]
+_Rows = npt.NDArray[np.uint64]
+
+def kcenter(
+    features: _Matrix, embeddings: _Matrix | None, start: _Rows, count: int, threads: int, /
+) -> tuple[_Rows, _Numbers, _Numbers]: ...
+def facility(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    similarity: int,
+    greedy: tuple[int, int, float, float, int],
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers, _Rows, _Rows]: ...
+def graph_cut(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    coverage: float,
+    greedy: tuple[int, int, float, float, int],
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers]: ...
+def volume(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    kind: bool,
+    ridge: float,
+    way: int,
+    greedy: tuple[int, int, float, float, int],
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers]: ...
+def herding(
+    features: _Matrix, embeddings: _Matrix | None, count: int, threads: int, /
+) -> tuple[_Rows, _Numbers]: ...
+def match(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    target: _Numbers | None,
+    ridge: float,
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers, _Numbers, _Numbers]: ...
+
 class KeyIndex:
     @classmethod
     def new(cls, /) -> KeyIndex: ...
@@ -239,6 +290,28 @@ class KeyIndex:
         threads: int,
         /,
     ) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    def __len__(self) -> int: ...
+
+class KeyRuns:
+    @classmethod
+    def of_keys(cls, keys: npt.NDArray[np.uint64], threads: int, /) -> KeyRuns: ...
+    @classmethod
+    def of_ranges(
+        cls, firsts: npt.NDArray[np.uint64], lasts: npt.NDArray[np.uint64], /
+    ) -> KeyRuns: ...
+    def union(self, other: KeyRuns, /) -> KeyRuns: ...
+    def common(self, other: KeyRuns, threads: int, /) -> int: ...
+    def contains(self, keys: npt.NDArray[np.uint64], out: npt.NDArray[np.bool_], /) -> None: ...
+    def list(
+        self,
+        other: KeyRuns | None,
+        which: int,
+        first: int,
+        out: npt.NDArray[np.uint64],
+        /,
+    ) -> int: ...
     @property
     def nbytes(self) -> int: ...
     def __len__(self) -> int: ...

@@ -10,6 +10,8 @@
     modyn dataset verify datasets/weather
     modyn audit datasets/weather
     modyn db start metadata/
+    modyn select --dry-run examples/weather/balanced_half.yaml
+    modyn provenance who-saw 4711 runs/weather/
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
 interrupted.  What went wrong is one message on stderr; --debug adds the traceback.
@@ -29,6 +31,8 @@ from modyn.commands.answers import InputError, answers, complain, message
 from modyn.commands.dataset import audit, commands
 from modyn.commands.db import commands as db_commands
 from modyn.commands.ingest import ingest
+from modyn.commands.provenance import commands as provenance_commands
+from modyn.commands.select import select
 
 if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
@@ -49,6 +53,7 @@ app = typer.Typer(
 
 app.add_typer(commands, name="dataset", no_args_is_help=True)
 app.add_typer(db_commands, name="db", no_args_is_help=True)
+app.add_typer(provenance_commands, name="provenance", no_args_is_help=True)
 app.command()(audit)
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
@@ -193,6 +198,7 @@ def ls(
 
 
 app.command()(ingest)
+app.command()(select)
 
 
 # Running -----------------------------------------------------------------------------------------

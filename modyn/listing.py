@@ -25,7 +25,7 @@ UNREADABLE = (OSError, RuntimeError, ValueError, KeyError, CorruptError)
 STAGES = {
     "decide": ("policy", "select", "write"),
     "load": ("load",),
-    "train": ("train",),
+    "train": ("irreducible", "score", "train"),
     "store": ("store",),
     "evaluate": ("evaluate",),
 }

@@ -17,6 +17,7 @@ from modyn import _core
 from modyn.arrivals import Arrivals
 from modyn.policies.answers import due_after, selected
 from modyn.sampling import Candidates
+from modyn.sampling.candidates import living
 
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
@@ -158,6 +159,8 @@ class Orchestrator:
         self._source = source
         self._steps = steps
         self._names = (trigger_name, selection_name)
+        self._tail_triggers = tail_triggers
+        self._starts = list(trigger_starts)
         self._core = _core.Orchestrator(
             self._view,
             order,
@@ -205,9 +208,20 @@ class Orchestrator:
 
     def _candidates(self, transition: Transition) -> Candidates:
         first, last = transition.candidates_first, transition.position
+        tail = transition.trigger if self._tail_triggers is None else self._tail_triggers
+        oldest = max(0, transition.trigger - tail)
+        starts = [(i, self._starts[i]) for i in range(oldest, transition.trigger + 1)]
         if self._source is not None:
-            return Candidates.from_source(self._source, first=first, last=last)
-        return Candidates.from_dataset(self._view, order=self._order, first=first, last=last)
+            return Candidates.from_source(
+                self._source, first=first, last=last, starts=starts, view=self._view
+            )
+        return Candidates.from_dataset(
+            self._view, order=self._order, first=first, last=last, starts=starts
+        )
+
+    def _committed(self, transition: Transition) -> None:
+        """Remember where the next trigger's samples begin."""
+        self._starts[transition.trigger + 1 :] = [transition.position]
 
     def _transition(
         self,
@@ -233,9 +247,7 @@ class Orchestrator:
 
 def _refuse_erased(view: _core.View, keys: npt.NDArray[np.uint64], name: str) -> None:
     """Raise if a policy has chosen, from a memory of its own, what was erased since."""
-    if view.erased_count == 0 or len(keys) == 0 or int(keys.max()) >= view.count:
-        return  # a key that never was is refused by the core
-    wrong = keys[view.erased(0, view.count)[keys]]
+    wrong = keys[~living(view, keys)]  # a key that never was is refused by the core
     if len(wrong):
         raise ValueError(f"{name} selected sample {wrong[0]}, which is erased")
 
@@ -263,7 +275,9 @@ class _Calls:
         return answer.keys, answer.weights
 
     def commit(self, *facts: Any) -> None:
-        self.face._steps.commit(self.face._transition(*facts))
+        transition = self.face._transition(*facts)
+        self.face._steps.commit(transition)
+        self.face._committed(transition)
 
     def advance(self, position: int) -> None:
         self.face._steps.advance(position)

@@ -18,11 +18,15 @@ enum {
     MDN_STREAM_PARTITIONS = 6, /* order of partitions; index is the epoch */
     MDN_STREAM_WITHIN = 7,  /* order inside; of the epoch, then the partition */
     MDN_STREAM_WINDOWS = 8, /* order of a window's batches; likewise */
-    MDN_STREAM_WEIGHTED = 9,  /* weighted sampling; index is the key */
-    MDN_STREAM_AGAIN = 10,    /* with replacement; of the draw before */
-    MDN_STREAM_ORDER = 11,    /* order of keys for systematic sampling */
-    MDN_STREAM_RACE = 12,     /* who stands for its bucket; of that order */
+    MDN_STREAM_WEIGHTED = 9,    /* weighted sampling; index is the key */
+    MDN_STREAM_AGAIN = 10,      /* with replacement; of the draw before */
+    MDN_STREAM_ORDER = 11,      /* order of keys for systematic sampling */
+    MDN_STREAM_RACE = 12,       /* who stands for its bucket; of that order */
     MDN_STREAM_SYSTEMATIC = 13, /* where systematic sampling starts */
+    MDN_STREAM_STEADY = 20,     /* seeds of draws that all triggers share */
+    MDN_STREAM_PLACE = 21, /* which sample of a buffer goes; index is the key */
+    MDN_STREAM_ENTER = 22, /* whether a sample enters it; index is the key */
+    MDN_STREAM_GREEDY = 30, /* who is looked at; index is step * 2^32 + draw */
 };
 
 /* Fmix of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words. */

@@ -96,7 +96,11 @@ module_exec(PyObject *module)
         return -1;
     if (mdn_py_add_sampling(module, state) < 0)
         return -1;
+    if (mdn_py_add_coresets(module) < 0)
+        return -1;
     if (mdn_py_add_keyindex(module, state) < 0)
+        return -1;
+    if (mdn_py_add_keyruns(module, state) < 0)
         return -1;
     if (mdn_py_add_batch(module, state) < 0)
         return -1;
@@ -132,6 +136,7 @@ module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->reader_type);
     Py_VISIT(state->keyindex_type);
     Py_VISIT(state->sampler_type);
+    Py_VISIT(state->keyruns_type);
     return 0;
 }
 
@@ -159,6 +164,7 @@ module_clear(PyObject *module)
     Py_CLEAR(state->reader_type);
     Py_CLEAR(state->keyindex_type);
     Py_CLEAR(state->sampler_type);
+    Py_CLEAR(state->keyruns_type);
     return 0;
 }
 

@@ -35,6 +35,7 @@ typedef struct {
     PyTypeObject *reader_type;
     PyTypeObject *keyindex_type;
     PyTypeObject *sampler_type;
+    PyTypeObject *keyruns_type;
 } mdn_py_state;
 
 /* The state of the module that defined this heap type, or of the module. */
@@ -97,9 +98,11 @@ int mdn_py_add_read_arrays(PyObject *module, mdn_py_state *state);
 int mdn_py_add_read_files(PyObject *module, mdn_py_state *state);
 int mdn_py_add_checks(PyObject *module);
 int mdn_py_add_sampling(PyObject *module, mdn_py_state *state);
+int mdn_py_add_coresets(PyObject *module);
 int mdn_py_add_trainset(PyObject *module,
                         mdn_py_state *state); /* by sampling */
 int mdn_py_add_keyindex(PyObject *module, mdn_py_state *state);
+int mdn_py_add_keyruns(PyObject *module, mdn_py_state *state);
 int mdn_py_add_loader(PyObject *module, mdn_py_state *state);
 int mdn_py_add_batch(PyObject *module, mdn_py_state *state);
 int mdn_py_add_memory(PyObject *module, mdn_py_state *state);

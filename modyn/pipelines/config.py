@@ -13,12 +13,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from modyn.downsampling import Downsampler, Schedule
 from modyn.errors import ConfigError
 from modyn.pipelines import schema, strict_yaml
 from modyn.pipelines.settings import Evaluation, Metadata, Model, Training
 from modyn.policies import Selection, Trigger
 
 VALUE_SHOWN = 60  # characters of a wrong value in a message
+TAGS = ("id", "name", "type", "strategy")  # keys that choose among sections
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,7 @@ class PipelineConfig:
     dataset_id: str
     trigger: Callable[[str], Trigger]
     selection: Selection
+    downsampling: Downsampler | Schedule | None
     training: Training
     evaluation: Evaluation | None
     metadata: Metadata | None
@@ -101,6 +104,7 @@ def parse(text: bytes, *, name: str = "pipeline.yaml") -> PipelineConfig:
         dataset_id=file.data.dataset_id,
         trigger=file.trigger.settings,
         selection=file.selection_strategy.settings(),
+        downsampling=file.selection_strategy.downsampling(),
         training=file.training_settings(),
         evaluation=file.evaluation.settings() if file.evaluation else None,
         metadata=file.metadata.settings() if file.metadata else None,
@@ -163,6 +167,8 @@ def _place(loc: tuple[int | str, ...], values: Any) -> tuple[str, type[BaseModel
         if isinstance(step, str) and len(variants) > 1 and step in variants:
             kind = variants[step]
             continue
+        if isinstance(step, str) and step.startswith("<"):
+            continue
         if isinstance(step, str) and isinstance(values, dict) and (step in values or last):
             section = next(iter(variants.values()), section)
             path += f".{step}" if path else step
@@ -199,7 +205,8 @@ def _variants(kind: Any) -> dict[str, type[BaseModel]]:
             tags = [
                 get_args(field.annotation)[0]
                 for name, field in section.model_fields.items()
-                if name in ("id", "name", "type") and get_origin(field.annotation) is Literal
+                if name in ("id", "name", "type", "strategy")
+                and get_origin(field.annotation) is Literal
             ]
             found[tags[0] if tags else section.__name__] = section
     return found

@@ -7,9 +7,10 @@ callables.  Such a file shows what ran, and does not run.
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from modyn.pipelines import dump_downsampling, schema_presampling
 from modyn.pipelines.settings import Metadata, describe
 from modyn.pipelines.warmup import Warmup
-from modyn.policies import LabelBalanced, NewData, Random, Selection
+from modyn.policies import FreshnessSampling, NewData, Selection
 
 if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
@@ -26,13 +27,23 @@ def values(pipeline: "Pipeline") -> dict[str, Any]:
         "training": training,
         "data": described["data"],
         "trigger": described["trigger"],
-        "selection_strategy": _selection(pipeline.selection, described["selection_strategy"]),
+        "selection_strategy": _strategy(pipeline, described["selection_strategy"]),
     }
     if pipeline.evaluation is not None:
         found["evaluation"] = _evaluation(pipeline.evaluation)
     if isinstance(pipeline.metadata, Metadata):
         found["metadata"] = _metadata(pipeline.metadata)
     return found
+
+
+def _strategy(pipeline: "Pipeline", described: dict[str, Any]) -> dict[str, Any]:
+    """Return the strategy that stands for a selection policy and a downsampler."""
+    chosen = _selection(pipeline.selection, described)
+    if pipeline.downsampling is None:
+        return chosen
+    if type(pipeline.selection) is NewData:  # of which there is a strategy without downsampling
+        chosen = _coreset(pipeline.selection) or chosen
+    return {**chosen, "downsampling_config": dump_downsampling.section(pipeline.downsampling)}
 
 
 def _selection(selection: Selection, described: dict[str, Any]) -> dict[str, Any]:
@@ -42,29 +53,20 @@ def _selection(selection: Selection, described: dict[str, Any]) -> dict[str, Any
         return inner | {"warmup_triggers": selection.warmup_triggers} if inner else described
     if type(selection) is NewData:
         return {**described, "name": "NewDataStrategy"}
+    if type(selection) is FreshnessSampling:
+        return {**described, "name": "FreshnessSamplingStrategy"}
     return _coreset(selection) or described
 
 
 def _coreset(selection: Selection) -> dict[str, Any]:
     """Return a CoresetStrategy, empty where there is none."""
-    if type(selection) is NewData and selection.limit == -1:
-        how: dict[str, Any] = {"strategy": "No", "ratio": 100}
-    elif type(selection) is Random:
-        how = {"strategy": "Random", "ratio": selection.ratio, "ratio_max": selection.ratio_max}
-    elif type(selection) is LabelBalanced:
-        how = {
-            "strategy": "LabelBalanced",
-            "ratio": selection.ratio,
-            "ratio_max": selection.ratio_max,
-            "force_column_balancing": selection.force_column_balancing,
-            "force_required_target_size": selection.force_required_target_size,
-        }
-    else:
+    how = schema_presampling.section(selection)
+    if not how:
         return {}
     return {
         "name": "CoresetStrategy",
         "tail_triggers": selection.tail_triggers,
-        "limit": selection.limit,
+        "limit": getattr(selection, "limit", -1),
         "presampling_config": how,
     }
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.loader import Loader
+from modyn.pipelines.calls import call_model, device_of, one_thread
 from modyn.pipelines.metrics import Counts, Labels, Metric, Part, Scores
-from modyn.pipelines.train import call_model, device_of, one_thread
 from modyn.pipelines.windows import Span, Window
 
 if TYPE_CHECKING:

@@ -4,6 +4,7 @@
     progress      how far the stream was followed, and the policies' state there
     transitions   one row per trigger: where it fell, what was chosen, the state after it
     trainings     one row per trained trigger: the model's content key and facts
+    downsamplings one row per training with downsampling: how many samples it looked at
     windows       the evaluation windows of each handler
     evaluations   one row per (trigger, dataset, window, metric): counts and value
     timings       seconds by trigger and stage, the only wall clock; no part of the digest
@@ -81,6 +82,15 @@ class TrainingRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DownsamplingRow:
+    """A training with downsampling: how many samples went forward only, and were trained on."""
+
+    trigger: int
+    scored: int
+    trained: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class WindowRow:
     """An evaluation window of a handler (by its place in the configuration)."""
 
@@ -128,15 +138,19 @@ class Content:
     evaluations: Sequence[EvaluationRow]
     timings: Sequence[TimingRow]
     digest: str
+    downsamplings: Sequence[DownsamplingRow] = ()
 
 
-Row = TransitionRow | TrainingRow | WindowRow | EvaluationRow | TimingRow
-RowT = TypeVar("RowT", TransitionRow, TrainingRow, WindowRow, EvaluationRow, TimingRow)
+Row = TransitionRow | TrainingRow | DownsamplingRow | WindowRow | EvaluationRow | TimingRow
+RowT = TypeVar(
+    "RowT", TransitionRow, TrainingRow, DownsamplingRow, WindowRow, EvaluationRow, TimingRow
+)
 
 # Tables have a column per field of their rows, in that order, and these primary keys.
 TABLE_OF: dict[type[Row], str] = {
     TransitionRow: "transitions",
     TrainingRow: "trainings",
+    DownsamplingRow: "downsamplings",
     WindowRow: "windows",
     EvaluationRow: "evaluations",
     TimingRow: "timings",
@@ -144,6 +158,7 @@ TABLE_OF: dict[type[Row], str] = {
 KEY_OF: dict[type[Row], tuple[str, ...]] = {
     TransitionRow: ("trigger",),
     TrainingRow: ("trigger",),
+    DownsamplingRow: ("trigger",),
     WindowRow: ("dataset", "handler", "start", "end", "anchor"),
     EvaluationRow: ("trigger", "dataset", "start", "end", "metric"),
     TimingRow: ("trigger", "stage"),
@@ -181,7 +196,12 @@ class Ledger(Protocol):
     def commit(self, row: TransitionRow, seconds: Mapping[str, float]) -> None:
         """Commit a trigger: position, state, choice; all or nothing, and once."""
 
-    def train(self, row: TrainingRow, seconds: Mapping[str, float]) -> None:
+    def train(
+        self,
+        row: TrainingRow,
+        seconds: Mapping[str, float],
+        downsampling: DownsamplingRow | None = None,
+    ) -> None:
         """Commit that a trigger's model is in the store."""
 
     def evaluate(
@@ -220,11 +240,13 @@ def content_of(
     windows: Sequence[WindowRow],
     evaluations: Sequence[EvaluationRow],
     timings: Sequence[TimingRow],
+    downsamplings: Sequence[DownsamplingRow] = (),
 ) -> Content:
     """Return what a ledger says, with its digest.
 
     That is BLAKE2b of 32 bytes over a line per row, canonical JSON of table and values: identity by
-    name, progress, then the tables in the order of the parameters, by primary key.
+    name, progress, then transitions, trainings, windows, evaluations and downsamplings, by primary
+    key.
     """
     state = blake2b(digest_size=32)
 
@@ -235,7 +257,7 @@ def content_of(
         add("identity", name, canonical(identity[name]))
     states = progress.trigger_state, progress.selection_state
     add("progress", 0, progress.position, *states, int(progress.finished))
-    for rows in (transitions, trainings, windows, evaluations):
+    for rows in (transitions, trainings, windows, evaluations, downsamplings):
         for row in sorted(rows, key=_key):
             add(TABLE_OF[type(row)], *(getattr(row, field.name) for field in fields(row)))
     return Content(
@@ -246,6 +268,7 @@ def content_of(
         windows=windows,
         evaluations=evaluations,
         timings=timings,
+        downsamplings=downsamplings,
         digest=state.hexdigest(),
     )
 

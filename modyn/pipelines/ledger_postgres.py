@@ -21,6 +21,7 @@ from modyn.pipelines.ledger import (
     KEY_OF,
     TABLE_OF,
     Content,
+    DownsamplingRow,
     EvaluationRow,
     Progress,
     Row,
@@ -131,9 +132,15 @@ class PostgresLedger:
 
         self._write(write)
 
-    def train(self, row: TrainingRow, seconds: Mapping[str, float]) -> None:
+    def train(
+        self,
+        row: TrainingRow,
+        seconds: Mapping[str, float],
+        downsampling: DownsamplingRow | None = None,
+    ) -> None:
         def write(cursor: "Cursor[Any]") -> None:
             self._insert(cursor, [row])
+            self._insert(cursor, [] if downsampling is None else [downsampling])
             self._add_seconds(cursor, {row.trigger: seconds})
 
         self._write(write)
@@ -258,6 +265,7 @@ def _content(cursor: "Cursor[Any]", pipeline: int) -> Content:
         windows=_rows(cursor, pipeline, WindowRow),
         evaluations=_rows(cursor, pipeline, EvaluationRow),
         timings=_rows(cursor, pipeline, TimingRow),
+        downsamplings=_rows(cursor, pipeline, DownsamplingRow),
     )
 
 

@@ -22,6 +22,7 @@ from modyn.pipelines.ledger import (
     KEY_OF,
     TABLE_OF,
     Content,
+    DownsamplingRow,
     EvaluationRow,
     Progress,
     RowT,
@@ -72,6 +73,13 @@ TABLES = {
         "PRIMARY KEY (trigger, stage)"
     ),
 }
+
+
+# A table that only runs with downsampling have: the others are as they were before there was any.
+DOWNSAMPLINGS = (
+    "trigger INTEGER PRIMARY KEY REFERENCES trainings, "
+    "scored INTEGER NOT NULL, trained INTEGER NOT NULL"
+)
 
 
 class SqliteLedger:
@@ -148,9 +156,18 @@ class SqliteLedger:
             )
             self._put_seconds(row.trigger, seconds)
 
-    def train(self, row: TrainingRow, seconds: Mapping[str, float]) -> None:
+    def train(
+        self,
+        row: TrainingRow,
+        seconds: Mapping[str, float],
+        downsampling: DownsamplingRow | None = None,
+    ) -> None:
         with self._transaction():
             self._insert(row)
+            if downsampling is not None:
+                create = f"CREATE TABLE IF NOT EXISTS downsamplings ({DOWNSAMPLINGS}) STRICT"
+                self._db.execute(create)
+                self._insert(downsampling)
             self._put_seconds(row.trigger, seconds)
 
     def evaluate(
@@ -190,7 +207,12 @@ class SqliteLedger:
                 windows=self._rows(WindowRow),
                 evaluations=self.evaluations(),
                 timings=self._rows(TimingRow),
+                downsamplings=self._rows(DownsamplingRow) if self._has_downsamplings() else (),
             )
+
+    def _has_downsamplings(self) -> bool:
+        select = "SELECT 1 FROM sqlite_master WHERE name = 'downsamplings'"
+        return self._db.execute(select).fetchone() is not None
 
     def close(self) -> None:
         """Close the file; any number of times."""
@@ -223,7 +245,7 @@ class SqliteLedger:
 
     def _insert(
         self,
-        row: TransitionRow | TrainingRow | WindowRow | EvaluationRow,
+        row: TransitionRow | TrainingRow | DownsamplingRow | WindowRow | EvaluationRow,
         how: str = "",
     ) -> None:
         names = _quoted(field.name for field in fields(row))

@@ -80,7 +80,8 @@ class Recipe:
 
         It is a function of the recipe, so that a training found by its key is the one that
         would have been done; but not of which copy of a dataset it is, so that a dataset made
-        once more from the same data gives the same models.
+        once more from the same data gives the same models; and not of downsampling, so that
+        trainings with and without it begin with the same weights and the same order.
 
         Parameters
         ----------
@@ -89,13 +90,29 @@ class Recipe:
         """
         values = {
             "choice": choice,
-            "training": dict(self.training),
+            "training": {k: v for k, v in self.training.items() if k != "downsampling"},
             "model": dict(self.model),
             "seed": self.seed,
         }
         text = canonical(values).encode()
         digest = blake2b(text, digest_size=8, person=b"modyn-seed").digest()
         return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Downsampled:
+    """How many samples a downsampled training looked at, and how many it trained on.
+
+    Parameters
+    ----------
+    scored : int
+        Samples that went forward through the model for their score alone.
+    trained : int
+        Samples that were trained on; in both, each as often as it came.
+    """
+
+    scored: int
+    trained: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +124,15 @@ class Facts:
     samples: int
     final_loss: float | None
     losses: list[tuple[int, float | None]]
+    downsampled: Downsampled | None = None
+
+    def values(self) -> dict[str, Any]:
+        """Return them as plain values."""
+        values: dict[str, Any] = {**vars(self)}
+        del values["downsampled"]
+        if self.downsampled is not None:
+            values["downsampled"] = {**vars(self.downsampled)}
+        return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +176,22 @@ class ModelStore:
         """
         return _facts(self._description(key), self.directory / key / DESCRIPTION)
 
+    def recipe(self, key: str) -> Recipe:
+        """Return what decided the training of a stored model.
+
+        Raises
+        ------
+        KeyError
+            When there is no such model.
+        CorruptError
+            When its description is damaged; the key is made of the recipe, and is held against it.
+        """
+        path = self.directory / key / DESCRIPTION
+        try:
+            return Recipe(**self._description(key)["recipe"])
+        except TypeError as error:
+            raise CorruptError(f"{path}: damaged recipe ({error})") from None
+
     def put(self, recipe: Recipe, model: StoredModel) -> str:
         """Store a model and return its key; nothing changes where it is stored already."""
         key = recipe.key()
@@ -165,7 +207,7 @@ class ModelStore:
         description = {
             "version": VERSION,
             "recipe": recipe.values(),
-            "facts": {**vars(model.facts)},
+            "facts": model.facts.values(),
             "blake2b": checksums,
         }
         durable.write(building / DESCRIPTION, _sealed(description))
@@ -238,9 +280,16 @@ def _facts(description: Mapping[str, Any], path: Path) -> Facts:
             samples=int(facts["samples"]),
             final_loss=_number(facts["final_loss"]),
             losses=losses,
+            downsampled=_downsampled(facts.get("downsampled")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptError(f"{path}: damaged facts ({error!r})") from None
+
+
+def _downsampled(values: Any) -> Downsampled | None:
+    if values is None:
+        return None
+    return Downsampled(scored=int(values["scored"]), trained=int(values["trained"]))
 
 
 def _number(value: float | None) -> float | None:

@@ -4,9 +4,12 @@ import copy
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.dataset import Dataset
+from modyn.downsampling import Downsampler, RHOLoss, Schedule
+from modyn.downsampling.base import check_settings
 from modyn.errors import ConfigError
 from modyn.pipelines import dump, rundir, strict_yaml
 from modyn.pipelines.build import fitted, model_of
@@ -52,6 +55,9 @@ class Pipeline:
         Modules from which a model's import path may come.
     text : bytes, optional
         The pipeline.yaml that the pipeline was made from.
+    downsampling : Downsampler or Schedule, optional
+        On which samples of a training set to train, decided while a model is trained; on all if
+        None, and at the first `warmup_triggers` of a selection that has them.
     metadata : str or Metadata, optional
         The database that holds arrivals, candidates, training sets and the ledger: its URL,
         without a password, or `Metadata(url=..., ...)`. The run directory if None. It changes
@@ -73,6 +79,7 @@ class Pipeline:
     allow: Collection[str] = ()
     text: bytes | None = None
     metadata: Metadata | str | None = None
+    downsampling: Downsampler | Schedule | None = None
 
     def __post_init__(self) -> None:
         if self.order not in ("time", "arrival"):
@@ -86,7 +93,10 @@ class Pipeline:
         if isinstance(self.allow, str):
             self.allow = (self.allow,)
         self.metadata = place(None, self.metadata)
+        for downsampler in self._downsamplers():
+            check_downsampling(downsampler, self.training)
         self.model: Model = fitted(model_of(self.model), self.dataset.schema)
+        self.downsampling = _completed(self)
         if self.evaluation is not None:
             self.evaluation = _with_data(self.evaluation, self.dataset)
 
@@ -154,6 +164,7 @@ class Pipeline:
             trigger=settings.trigger(stream.timestamp_unit),
             selection=settings.selection,
             training=settings.training,
+            downsampling=settings.downsampling,
             evaluation=evaluation,
             name=settings.name,
             seed=settings.seed,
@@ -184,7 +195,7 @@ class Pipeline:
         trigger, selection = _policy(self.trigger, "id"), _policy(self.selection, "name")
         training = describe(self.training)
         training["device"] = self.training.device.split(":")[0]
-        return {
+        described: dict[str, Any] = {
             "pipeline": {
                 "name": self.name,
                 "seed": self.seed_value,
@@ -197,6 +208,35 @@ class Pipeline:
             "selection_strategy": selection,
             "evaluation": _evaluation(self.evaluation),
         }
+        if self.downsampling is not None:  # which came later than the first runs
+            described["downsampling"] = described_downsampling(self.downsampling)
+        return described
+
+    def downsampler_at(self, trigger: int) -> Downsampler | None:
+        """Return what decides on which samples of a trigger's training set to train, if any.
+
+        A schedule counts triggers from the end of the warm-up, in which there is none.
+        """
+        after = trigger - int(getattr(self.selection, "warmup_triggers", 0))
+        if after < 0:
+            return None
+        if isinstance(self.downsampling, Schedule):
+            return self.downsampling.at(after)
+        return self.downsampling
+
+    def rho_at(self, trigger: int) -> RHOLoss | None:
+        """Return the RHO-LOSS that decides at a trigger, if it is one."""
+        found = self.downsampler_at(trigger)
+        return found if isinstance(found, RHOLoss) else None
+
+    def rhos(self) -> list[RHOLoss]:
+        """Return every RHO-LOSS that may decide."""
+        return [one for one in self._downsamplers() if isinstance(one, RHOLoss)]
+
+    def _downsamplers(self) -> list[Downsampler]:
+        found = self.downsampling
+        all_of_them = found.downsamplers if isinstance(found, Schedule) else [found]
+        return [downsampler for downsampler in all_of_them if downsampler is not None]
 
     def replay(self, out: str | Path, progress: Progress | None = None) -> Run:
         """Follow the stream to its end, and return what happened.
@@ -265,7 +305,59 @@ def _with_data(evaluation: Evaluation, stream: Dataset) -> Evaluation:
     return replace(evaluation, datasets=tuple(named), handlers=handlers)
 
 
-def _policy(policy: Trigger | Selection, key: str) -> dict[str, Any]:
+def described_downsampling(downsampling: Downsampler | Schedule | None) -> Any:
+    """Return the class and the parameters of what decides while a model is trained."""
+    if isinstance(downsampling, Schedule):
+        return {
+            "downsamplers": [described_downsampling(one) for one in downsampling.downsamplers],
+            "thresholds": list(downsampling.thresholds),
+        }
+    if downsampling is None:
+        return None
+    found = _policy(downsampling, "strategy")
+    if isinstance(downsampling, RHOLoss):
+        training = found["il_training"]
+        found["il_model"] = _plain(found["il_model"])
+        found["il_training"] = _plain({**training, "device": training["device"].split(":")[0]})
+    return found
+
+
+def _completed(pipeline: Pipeline) -> Downsampler | Schedule | None:
+    """Return the downsampling with what RHO-LOSS leaves to the pipeline."""
+    from modyn.pipelines.irreducible import completed
+
+    def one(downsampler: Downsampler | None) -> Downsampler | None:
+        if not isinstance(downsampler, RHOLoss):
+            return downsampler
+        return completed(downsampler, pipeline.model, pipeline.training, pipeline.dataset)
+
+    found = pipeline.downsampling
+    if isinstance(found, Schedule):
+        return replace(found, downsamplers=tuple(one(entry) for entry in found.downsamplers))
+    return one(found)
+
+
+def check_downsampling(downsampler: object, training: Training) -> None:
+    """Refuse a downsampler that cannot work with this training.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Which say why.
+    """
+    if not isinstance(downsampler, Downsampler):
+        raise TypeError(
+            f"downsampling must be a Downsampler or a Schedule, got {downsampler!r:.80}"
+        )
+    check_settings(downsampler)
+    if downsampler.sample_then_batch and training.num_samples_to_pass is not None:
+        raise ValueError(
+            f"{type(downsampler).__name__} with sample_then_batch trains whole epochs: "
+            "num_samples_to_pass is for batch-then-sample"
+        )
+
+
+def _policy(policy: Trigger | Selection | Downsampler, key: str) -> dict[str, Any]:
     """Return a policy's class and its parameters: all attributes that are not state."""
     kind = type(policy)
     built_in = kind.__module__.startswith("modyn.")
@@ -277,6 +369,9 @@ def _policy(policy: Trigger | Selection, key: str) -> dict[str, Any]:
             continue
         if isinstance(value, Trigger | Selection):
             found[name] = _policy(value, key)
+            continue
+        if isinstance(value, FunctionType):
+            found[name] = f"{value.__module__}:{value.__qualname__}"
             continue
         try:
             found[name] = describe(value)

@@ -25,10 +25,19 @@ from modyn.pipelines.backend import backend_of
 from modyn.pipelines.build import maker
 from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
-from modyn.pipelines.ledger import EvaluationRow, TrainingRow, TransitionRow, canonical
+from modyn.pipelines.irreducible import HeldOut, Irreducible, Place
+from modyn.pipelines.ledger import (
+    DownsamplingRow,
+    EvaluationRow,
+    TrainingRow,
+    TransitionRow,
+    canonical,
+)
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
+from modyn.pipelines.pipeline import described_downsampling
 from modyn.pipelines.progress import Checked, Progress
+from modyn.pipelines.samples import ChosenSamples, loader_of
 from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
 from modyn.pipelines.stream import Stream, check_labels
@@ -42,8 +51,6 @@ if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
 
 BLOCK_COUNT = 65_536  # samples of a block of arrivals
-PREFETCH = 4  # batches; more of small ones, whose workers would sleep and wake all the time
-SMALL_BATCH = 4096
 COMMIT_SECONDS = 1.0  # between commits of evaluations
 
 
@@ -76,6 +83,7 @@ class Replay:
         self._ledger = self._backend.ledger
         self._progress = Checked(progress, self._backend.check)
         self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
+        self._irreducible = Irreducible(self._place())
 
     def __enter__(self) -> Self:
         return self
@@ -163,6 +171,8 @@ class Replay:
         if self._pipeline.evaluation is not None:
             device_of(self._pipeline.evaluation.device, "evaluation.device")
         self._fresh_model()
+        for rho in self._pipeline.rhos():
+            self._irreducible.check(rho)
 
     def _identity(self, counts: dict[str, int]) -> dict[str, Any]:
         evaluation = self._pipeline.evaluation
@@ -239,24 +249,29 @@ class Replay:
             nothing = Facts(epochs=0, batches=0, samples=0, final_loss=None, losses=[])
             self._ledger.train(_training_row(row, None, parent, nothing), {})
             return None
-        recipe = self._recipe(row.trigger, chosen, parent)
+        held = self._irreducible.plan(row.trigger, chosen)
+        recipe = self._recipe(row.trigger, chosen, parent, held)
         key = recipe.key()
         if key not in self._store or not self._signals.ready(row.trigger, key):
-            job = self._job(chosen, recipe, row.trigger)
-            with self._signals.recording(row.trigger, key, chosen, job.to_pass) as observer:
+            job = self._job(chosen, recipe, row.trigger, held)
+            main = chosen if held is None else held.main
+            with self._signals.recording(row.trigger, key, main, job) as observer:
                 trained = train(job, self._progress, self._clock, observer)
             self._note_workers(job)
             with self._clock.stage("store"):
                 self._store.put(recipe, trained)
         facts = self._store.facts(key)
-        self._ledger.train(_training_row(row, key, parent, facts), self._clock.take())
+        trained_row = _training_row(row, key, parent, facts)
+        self._ledger.train(trained_row, self._clock.take(), _downsampling_row(row, facts))
         return key
 
-    def _recipe(self, trigger: int, chosen: TrainingSet, parent: str | None) -> Recipe:
+    def _recipe(
+        self, trigger: int, chosen: TrainingSet, parent: str | None, held: HeldOut | None
+    ) -> Recipe:
         return Recipe(
             parent=parent,
             training_set=chosen.digest,
-            training=self._training_of(trigger),
+            training=self._training_of(trigger, held),
             model=self._description["model"],
             seed=self._pipeline.training_seed,
             dataset=self._pipeline.dataset.uuid,
@@ -277,31 +292,54 @@ class Replay:
 
     def _train_again(self, row: TrainingRow, transition: TransitionRow) -> None:
         chosen = self._living(transition)
-        recipe = self._recipe(row.trigger, chosen, row.parent)
+        held = self._irreducible.plan(row.trigger, chosen)
+        recipe = self._recipe(row.trigger, chosen, row.parent, held)
         if recipe.key() != row.model:
             raise FileNotFoundError(
                 f"{self._store.directory / str(row.model)}: the model is missing, and cannot be "
                 "trained again: samples that it learned from were erased since"
             )
         self._progress.trigger(row.trigger, len(chosen))
-        trained = train(self._job(chosen, recipe, row.trigger), self._progress, self._clock)
+        job = self._job(chosen, recipe, row.trigger, held)
+        trained = train(job, self._progress, self._clock)
         self._store.put(recipe, trained)
 
-    def _training_of(self, trigger: int) -> dict[str, Any]:
+    def _training_of(self, trigger: int, held: HeldOut | None) -> dict[str, Any]:
         """Return what of the settings decides a trigger's training: its own number of samples."""
         described = dict(self._description["training"])
         described.pop("signals", None)  # what is recorded changes nothing that is learned
         if described.pop("num_samples_to_pass", None) is not None:
             to_pass = self._pipeline.training.samples_to_pass(trigger)
             described |= {} if to_pass is None else {"num_samples_to_pass": [to_pass]}
+        downsampler = self._pipeline.downsampler_at(trigger)
+        if downsampler is not None:
+            described["downsampling"] = described_downsampling(downsampler)
+        if held is not None:
+            described["downsampling"]["irreducible"] = held.keys
         return described
+
+    def _place(self) -> Place:
+        """Return where the models of holdouts are, for RHO-LOSS."""
+        pipeline = self._pipeline
+        return Place(
+            dataset=pipeline.dataset,
+            training=pipeline.training,
+            seed=pipeline.training_seed,
+            allow=pipeline.allow,
+            store=self._store,
+            trainsets=self._backend.trainsets,
+            losses=self._directory / rundir.IRREDUCIBLE,
+            rho_at=pipeline.rho_at,
+            chosen_at=lambda trigger: self._living(self._ledger.transitions()[trigger]),
+        )
 
     def _note_workers(self, job: Job) -> None:
         """Add what the loader's threads did meanwhile to the clock."""
-        if isinstance(job.batches, Loader):
-            waits = job.batches.waits
-            self._clock.add("fill", waits.workers_filling)
-            self._clock.add("room", waits.workers_waiting)
+        for read in (job.batches, job.pool):
+            if isinstance(read, Loader | ChosenSamples):
+                waits = read.waits
+                self._clock.add("fill", waits.workers_filling)
+                self._clock.add("room", waits.workers_waiting)
 
     def _parent(self, trigger: int) -> str | None:
         """Return the model that a trigger's training goes on from: the newest before it."""
@@ -330,35 +368,27 @@ class Replay:
             dataset_uuid=chosen.dataset_uuid,
         )
 
-    def _job(self, chosen: TrainingSet, recipe: Recipe, trigger: int) -> Job:
+    def _job(self, chosen: TrainingSet, recipe: Recipe, trigger: int, held: HeldOut | None) -> Job:
         training = self._pipeline.training
+        main, losses = chosen, None
+        if held is not None:
+            main = held.main
+            losses = self._irreducible.losses(held, self._progress, self._clock)
         dataset = self._pipeline.dataset
         seed = recipe.draw(chosen.choice())
         to_pass = training.samples_to_pass(trigger)
-        rows = len(chosen) if to_pass is None else to_pass
-        loader = Loader(
-            dataset,
-            chosen,
-            batch_size=training.batch_size,
-            shuffle="global" if training.shuffle is True else training.shuffle,
-            partition_size=training.partition_size,
-            num_samples_to_pass=to_pass,
-            seed=seed,
-            threads=training.dataloader_workers,
-            num_prefetched_partitions=training.num_prefetched_partitions,
-            parallel_prefetch_requests=training.parallel_prefetch_requests,
-            prefetch=PREFETCH if training.batch_size > SMALL_BATCH else 4 * PREFETCH,
-            drop_last=training.drop_last_batch and rows >= training.batch_size,
-        )
         return Job(
             training=training,
             make_model=self._make_model,
             fields=tuple(dataset.schema),
-            batches=loader,
-            samples=len(chosen),
+            batches=loader_of(dataset, main, training, seed=seed, to_pass=to_pass),
+            samples=len(main),
             to_pass=to_pass,
             seed=seed,
             parent=None if recipe.parent is None else self._load(recipe.parent),
+            downsampling=self._pipeline.downsampler_at(trigger),
+            pool=ChosenSamples(dataset, main, training, seed),
+            irreducible=losses,
         )
 
     # Evaluation ---------------------------------------------------------------------------------
@@ -466,6 +496,13 @@ def _identity_of(dataset: Dataset, counts: dict[str, int]) -> dict[str, Any]:
         "timestamp_unit": dataset.timestamp_unit,
         "schema": dict(dataset.schema),
     }
+
+
+def _downsampling_row(row: TransitionRow, facts: Facts) -> DownsamplingRow | None:
+    found = facts.downsampled
+    if found is None:
+        return None
+    return DownsamplingRow(trigger=row.trigger, scored=found.scored, trained=found.trained)
 
 
 def _training_row(

@@ -5,19 +5,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modyn.dataset import Dataset
 from modyn.errors import ConfigError, DatabaseError
 from modyn.loader import Waits
 from modyn.pipelines import ledger_sqlite, rundir, strict_yaml
 from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
-from modyn.pipelines.ledger import Content, EvaluationRow, TrainingRow, WindowRow
+from modyn.pipelines.ledger import (
+    Content,
+    DownsamplingRow,
+    EvaluationRow,
+    TrainingRow,
+    TransitionRow,
+    WindowRow,
+)
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.table import Table
 from modyn.signals import Signals, of_keys
 
-STAGES = ("policy", "select", "write", "load", "train", "store", "evaluate")
+if TYPE_CHECKING:
+    from modyn.provenance import Provenance
+
+STAGES = (
+    *("policy", "select", "write", "load"),
+    *("irreducible", "score"),  # of downsampling: training what scores, and scoring
+    *("train", "store", "evaluate"),
+)
 WORKERS = ("fill", "room")  # of the loader's threads, beside the stages load and train
 
 
@@ -86,6 +100,7 @@ class Run:
         names = [
             *("trigger", "first", "position", "first_timestamp", "last_timestamp", "candidates"),
             *("samples", "digest", "model", "epochs", "batches", "final_loss"),
+            *("samples_trained", "samples_scored"),
             *(f"seconds_{stage}" for stage in (*STAGES, *WORKERS)),
         ]
         rows = []
@@ -97,6 +112,11 @@ class Run:
                     *(row.last_timestamp, row.candidates, row.samples, row.digest),
                     *((training.model, training.epochs) if training else (None, 0)),
                     *((training.batches, training.final_loss) if training else (0, None)),
+                    *(
+                        (self._samples_passed(training), self._scored(row.trigger))
+                        if training
+                        else (0, 0)
+                    ),
                     *(seconds.get((row.trigger, stage), 0.0) for stage in (*STAGES, *WORKERS)),
                 )
             )
@@ -234,6 +254,35 @@ class Run:
                 raise KeyError(f"{self.path}: there is no pipeline {self.name!r} in {url}")
             return signals.read(database, int(found[0]), trigger, names)
 
+    @property
+    def transitions(self) -> Sequence[TransitionRow]:
+        """What the ledger says of each trigger, first to last."""
+        return self._content.transitions
+
+    @property
+    def trainings(self) -> Sequence[TrainingRow]:
+        """What the ledger says of each training, first to last."""
+        return self._content.trainings
+
+    @property
+    def dataset_uuid(self) -> str:
+        """The dataset that was followed."""
+        return str(self._content.identity["dataset"]["uuid"])
+
+    def provenance(self, dataset: Dataset | None = None, *, threads: int = 2) -> "Provenance":
+        """Return which model has seen which sample; see `modyn.Provenance`.
+
+        Parameters
+        ----------
+        dataset : Dataset, optional
+            The samples, to know of erasures.
+        threads : int
+            How many threads load.
+        """
+        from modyn.provenance import Provenance
+
+        return Provenance.of([self], dataset, threads=threads)
+
     def score(self, metric: str, kind: str = "active", **which: Any) -> float | None:
         """Return the mean of a composite over its windows, each counting as its samples do."""
         table = self.composite(metric, kind, **which)
@@ -246,7 +295,10 @@ class Run:
 
     @cached_property
     def seconds(self) -> dict[str, float]:
-        """Seconds by stage: policy, select, write, load, train, store, evaluate."""
+        """Seconds by stage: policy, select, write, load, train, store, evaluate.
+
+        With downsampling also score, and irreducible, which is what RHO-LOSS takes before.
+        """
         spent = self._spent
         return {stage: seconds for stage, seconds in spent.items() if stage not in WORKERS}
 
@@ -272,7 +324,10 @@ class Run:
 
     @cached_property
     def totals(self) -> dict[str, int]:
-        """How many triggers, trainings, samples seen in training, batches, evaluations."""
+        """How many triggers, trainings, samples seen in training, batches, evaluations.
+
+        `samples_scored` went forward through a model that was not trained on them then.
+        """
         trainings = [row for row in self._content.trainings if row.model is not None]
         return {
             "position": self._content.progress.position,
@@ -280,17 +335,28 @@ class Run:
             "trainings": len(trainings),
             "samples": sum(row.samples for row in trainings),
             "samples_trained": sum(map(self._samples_passed, trainings)),
+            "samples_scored": sum(self._scored(row.trigger) for row in trainings),
             "batches": sum(row.batches for row in trainings),
             "evaluations": len(self._content.evaluations),
         }
 
     def _samples_passed(self, row: TrainingRow) -> int:
         """Return how many samples a training went through, each as often as it came."""
+        if row.trigger in self._downsamplings:
+            return self._downsamplings[row.trigger].trained
         training = self._content.identity["config"]["training"]
         listed = training.get("num_samples_to_pass") or ()
         if row.trigger >= len(listed):
             return row.samples * row.epochs
         return min(int(listed[row.trigger]), row.batches * int(training["batch_size"]))
+
+    def _scored(self, trigger: int) -> int:
+        found = self._downsamplings.get(trigger)
+        return 0 if found is None else found.scored
+
+    @cached_property
+    def _downsamplings(self) -> dict[int, DownsamplingRow]:
+        return {row.trigger: row for row in self._content.downsamplings}
 
     @cached_property
     def _windows(self) -> list[WindowRow]:

@@ -1,19 +1,19 @@
 """The section `selection_strategy` of pipeline.yaml: on which samples to train."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from modyn import policies
+from modyn.downsampling import Downsampler, Schedule
+from modyn.pipelines import schema_presampling as presampling
+from modyn.pipelines.schema_downsampling import Downsampling, No
+from modyn.pipelines.schema_presampling import Presampling
 from modyn.pipelines.sections import (
     INT64_MAX,
     Count,
     Index,
     Section,
-    known,
-    not_supported,
-    only,
-    tagged,
 )
 from modyn.pipelines.warmup import Warmup
 
@@ -33,6 +33,10 @@ class Strategy(Section):
     uses_weights: bool = False
     tail_triggers: Index | None
 
+    def downsampling(self) -> Downsampler | Schedule | None:
+        """Return what chooses during training."""
+        return None
+
 
 class NewDataStrategy(Strategy):
     """All candidates, or as many as `limit` allows."""
@@ -46,45 +50,21 @@ class NewDataStrategy(Strategy):
         )
 
 
-class Presampling(Section):
-    """Choosing before training."""
+class FreshnessSamplingStrategy(Strategy):
+    """A fixed ratio between samples never used and samples used before."""
 
-    strategy: Annotated[
-        str,
-        known(
-            ("No", "Random", "LabelBalanced"),
-            ("RandomNoReplacement", "TriggerBalanced"),
-        ),
-    ]
-    ratio: Index
-    ratio_max: Count = 100
-    force_column_balancing: bool = False
-    force_required_target_size: bool = False
+    name: Literal["FreshnessSamplingStrategy"]
+    unused_data_ratio: int
+    without_unused: Literal["used", "nothing"] = "used"
 
-    @model_validator(mode="after")
-    def _ratio_is_a_share(self) -> Any:
-        if self.ratio > self.ratio_max:
-            raise ValueError(f"ratio must be at most ratio_max {self.ratio_max}, got {self.ratio}")
-        return self
-
-
-class Downsampling(Section):
-    """Choosing during training."""
-
-    strategy: Annotated[
-        str,
-        known(
-            ("No",),
-            (
-                *("Loss", "GradNorm", "Uncertainty", "KcenterGreedy", "GradMatch", "Craig"),
-                *("Submodular", "RHOLoss", "RS2"),
-            ),
-        ),
-    ]
-    ratio: Annotated[int, only(100)] = 100
-    ratio_max: Annotated[int, only(100)] = 100
-    sample_then_batch: bool = False
-    period: Index = 1
+    def settings(self) -> policies.Selection:
+        check_backend(self)
+        return policies.FreshnessSampling(
+            unused_data_ratio=self.unused_data_ratio,
+            limit=self.limit,
+            tail_triggers=self.tail_triggers,
+            without_unused=self.without_unused,
+        )
 
 
 class CoresetStrategy(Strategy):
@@ -92,40 +72,27 @@ class CoresetStrategy(Strategy):
 
     name: Literal["CoresetStrategy"]
     warmup_triggers: Index = 0
-    presampling_config: Presampling = Presampling(strategy="No", ratio=100)
-    downsampling_config: Downsampling = Downsampling(strategy="No")
+    presampling_config: Presampling = presampling.No(strategy="No", ratio=100)
+    downsampling_config: Downsampling = No(strategy="No")
 
     def settings(self) -> policies.Selection:
-        chosen = self._presampling()
+        check_backend(self)
+        chosen = self.presampling_config.policy(self.tail_triggers, self.limit)
         if self.warmup_triggers == 0:
             return chosen
         return Warmup(warmup_triggers=self.warmup_triggers, selection=chosen)
 
-    def _presampling(self) -> policies.Selection:
-        how = self.presampling_config
-        if how.strategy == "No":
-            if self.limit != -1:
-                raise not_supported("a limit with presampling No", "NewDataStrategy, Random")
-            return policies.NewData(tail_triggers=self.tail_triggers)
-        if how.strategy == "Random":
-            return policies.Random(
-                ratio=how.ratio,
-                ratio_max=how.ratio_max,
-                limit=self.limit,
-                tail_triggers=self.tail_triggers,
-            )
-        return policies.LabelBalanced(
-            ratio=how.ratio,
-            ratio_max=how.ratio_max,
-            limit=self.limit,
-            tail_triggers=self.tail_triggers,
-            force_column_balancing=how.force_column_balancing,
-            force_required_target_size=how.force_required_target_size,
-        )
+    def downsampling(self) -> Downsampler | Schedule | None:
+        """Return what chooses during training."""
+        return self.downsampling_config.settings()
+
+
+def check_backend(strategy: Strategy) -> None:
+    """Refuse what is known of new data only."""
+    if strategy.storage_backend == "local":
+        raise ValueError("storage_backend local is for NewDataStrategy; this one needs database")
 
 
 SelectionStrategy = Annotated[
-    NewDataStrategy | CoresetStrategy,
-    Field(discriminator="name"),
-    tagged("name", ("FreshnessSamplingStrategy",), "NewDataStrategy", "CoresetStrategy"),
+    NewDataStrategy | FreshnessSamplingStrategy | CoresetStrategy, Field(discriminator="name")
 ]

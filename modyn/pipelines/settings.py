@@ -51,6 +51,8 @@ NUMERIC = {
     "SmoothL1Loss",
     "HuberLoss",
 }
+# Outputs above this are class 1, where there is one output and the labels are 0 and 1.
+BORDERS = {"BCEWithLogitsLoss": 0.0, "BCELoss": 0.5}
 LR_SCHEDULERS = (
     *(
         "StepLR",

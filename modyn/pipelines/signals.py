@@ -31,8 +31,10 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.dataset import Dataset
-from modyn.pipelines.settings import NUMERIC, Training
-from modyn.pipelines.train import Batch, Observer
+from modyn.pipelines.jobs import Batch, Job, Observer
+from modyn.pipelines.once import Once
+from modyn.pipelines.picked import Picked
+from modyn.pipelines.settings import BORDERS, NUMERIC, Training
 from modyn.signals import (
     Recording,
     Rows,
@@ -51,9 +53,6 @@ CHUNK = 65_536  # rows that go to the writer together
 DEPTH = 4  # chunks that wait for it
 WAIT_SECONDS = 0.05  # between two looks at whether the writer is well, and for Ctrl-C
 CLASSES_MAX = 2**24  # predictions travel as float32
-
-# Outputs above this are class 1, where there is one output and the labels are 0 and 1.
-BORDERS = {"BCEWithLogitsLoss": 0.0, "BCELoss": 0.5}
 
 
 def measured(
@@ -286,7 +285,7 @@ class Recorder:
             raise ValueError(f"signals know {CLASSES_MAX} classes, the model has {output.shape[1]}")
         self._values.append(measured(output, labels, each, self._names, self._border))
         self._keys.append(np.asarray(batch.keys).astype(np.uint64))
-        self._epochs.append(self._epochs_of(count))
+        self._epochs.append(batch.epochs if isinstance(batch, Picked) else self._epochs_of(count))
         self._passed += count
         self._waiting += count
         if self._waiting >= CHUNK:
@@ -360,11 +359,12 @@ class RunSignals:
 
     @contextmanager
     def recording(
-        self, trigger: int, model: str, chosen: TrainingSet, to_pass: int | None
+        self, trigger: int, model: str, chosen: TrainingSet, job: Job
     ) -> Iterator[Observer | None]:
         """Record the training that the block does; its rows are there when the block is over.
 
-        When it fails, there are none.
+        When it fails, there are none.  A sample that a downsampler picked several times in an
+        epoch has one row of it, of the first time.
         """
         if not self.names:
             yield None
@@ -380,9 +380,12 @@ class RunSignals:
         writer = self._store.begin(what)
         if "forgetting" in self.names:
             writer = Counting(writer, chosen.keys)
+        if job.downsampling is not None:
+            writer = Once(writer, chosen.keys)
         thread = HandOff(writer)
         border = BORDERS.get(self._criterion, 0.0) if numeric else None
-        samples = None if to_pass is None else len(chosen)
+        counted = job.to_pass is not None and job.downsampling is None
+        samples = len(chosen) if counted else None
         recorder = Recorder(self.names, thread.put, border=border, samples=samples)
         try:
             yield recorder

@@ -1,6 +1,7 @@
 """What the loop of the orchestrator asks for: answers of policies, and commits to the ledger."""
 
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,12 @@ import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
 from modyn.pipelines.backend import Backend
+from modyn.pipelines.clock import Stopwatch
 from modyn.pipelines.ledger import Progress as Position
 from modyn.pipelines.ledger import TransitionRow, canonical
 from modyn.pipelines.progress import Progress
 from modyn.pipelines.signals import RunSignals
-from modyn.pipelines.train import Stopwatch
-from modyn.policies import PlainContext, Selection, Trigger
+from modyn.policies import PlainContext, Selected, Selection, Trigger
 from modyn.policies.answers import due_after
 from modyn.trainset import TrainingSet
 
@@ -58,6 +59,33 @@ class Recorder:
         return max(last, int(self.timestamps[keys].max()))
 
 
+class TrainingSets(Mapping[int, Selected]):
+    """What the triggers of a run chose, by trigger: read from where it is kept, when asked for."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._digests = [row.digest for row in backend.ledger.transitions()]
+
+    def add(self, trigger: int, digest: str) -> None:
+        """Note what a trigger chose, which is kept by now."""
+        self._digests[trigger:] = [digest]
+
+    def __getitem__(self, trigger: int) -> Selected:
+        if not 0 <= trigger < len(self._digests):
+            raise KeyError(trigger)
+        found = self._backend.training_set(trigger, self._digests[trigger])
+        return Selected(found.keys, found.weights)
+
+    def __contains__(self, trigger: object) -> bool:
+        return isinstance(trigger, int) and 0 <= trigger < len(self._digests)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(len(self._digests)))
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+
 class Steps:
     """What the orchestrator asks for: the policies, and commits to the ledger."""
 
@@ -67,6 +95,7 @@ class Steps:
         self._selection = selection
         self._clock = recorder.clock
         self._selected_at: float | None = None
+        self._training_sets = TrainingSets(recorder.backend)
         self.orchestrator: Orchestrator  # from the start of the loop on
 
     def inform(self, arrivals: Arrivals) -> int | None:
@@ -107,6 +136,7 @@ class Steps:
             selection_state=canonical(self._selection.state_dict()),
         )
         self._recorder.backend.ledger.commit(row, self._clock.take())
+        self._training_sets.add(row.trigger, row.digest)
 
     def advance(self, position: int) -> None:
         """Commit a mere position."""
@@ -120,6 +150,7 @@ class Steps:
             seed=self._recorder.seed,
             timestamp_unit=self._recorder.timestamp_unit,
             recorded=self._recorder.signals if self._recorder.signals.names else None,
+            training_sets=self._training_sets,
         )
 
 

@@ -5,196 +5,53 @@ by the job, batches come in an order seeded by the job, and PyTorch runs on one 
 the order in which several threads add floats is theirs.  The caller's generator and thread count
 are as before afterwards.  On CUDA the same code runs; its kernels need not be bit-identical.
 
-The loss of a batch is sum(w * l) / sum(w) with weights and the mean without.
+The loss of a batch is sum(w * l) / sum(w) with the weights w of the selection, the mean without.
+Where a downsampler picked the samples, with factors f, it is sum(f * w * l) / sum(w): a factor of 1
+counts as much as without downsampling, and batches keep their scale; with its option `normalise`
+it is sum(f * w * l) / sum(f * w).
 """
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from modyn.errors import ConfigError
-from modyn.pipelines.models import Facts, StoredModel, Tensors
-from modyn.pipelines.settings import NUMERIC, LrScheduler, Optimizer, Training
+import numpy as np
+
+from modyn.pipelines.calls import as_compared, call_model, device_of, one_thread
+from modyn.pipelines.clock import Stopwatch
+from modyn.pipelines.downsample import feed_of
+from modyn.pipelines.history import History
+from modyn.pipelines.jobs import Batch, Batches, Job, Observer, Watch
+from modyn.pipelines.models import Downsampled, Facts, StoredModel
+from modyn.pipelines.optimizing import (
+    criterion_of,
+    load_optimizers,
+    optimizer_of,
+    optimizer_tensors,
+    scheduler_of,
+    weights_of,
+)
+from modyn.pipelines.picked import Picked
+from modyn.pipelines.scoring import Scorer
 
 if TYPE_CHECKING:
     import torch
 
-# Optimizers that can take a step in one kernel, which is a quarter off a small model's time; a
-# configuration with `fused: false` or `foreach` has it the other way.
-FUSED = {"Adam", "AdamW", "SGD", "Adagrad"}
+_TINY = 1e-30  # instead of a sum of weights that is 0
 
-
-class Batch(Protocol):
-    """What training reads of a batch; arrays or tensors, one row per sample."""
-
-    @property
-    def keys(self) -> Any: ...
-    @property
-    def labels(self) -> Any: ...
-    @property
-    def weights(self) -> Any: ...
-    def __len__(self) -> int: ...
-    def __getitem__(self, field: str, /) -> Any: ...
-
-
-class Batches(Protocol):
-    """The batches of an epoch, in an order that depends on the epoch's number alone."""
-
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[Batch]: ...
-    def set_epoch(self, epoch: int, /) -> None: ...
-
-
-class Watch(Protocol):
-    """Somebody who looks on."""
-
-    def epoch(self, index: int, epochs: int, /) -> None: ...
-    def batch(self, done: int, total: int, /) -> None: ...
-
-
-class Observer(Protocol):
-    """Somebody who is shown what the model says of each batch, and changes nothing."""
-
-    def epoch(self, index: int, /) -> None: ...
-    def batch(
-        self,
-        batch: Batch,
-        output: "torch.Tensor",
-        labels: "torch.Tensor",
-        each: "torch.nn.Module",
-        /,
-    ) -> None: ...
-
-
-@dataclass(kw_only=True)
-class Stopwatch:
-    """Seconds by stage.
-
-    Examples
-    --------
-    >>> watch = Stopwatch()
-    >>> with watch.stage("train"):
-    ...     pass
-    >>> list(watch.seconds)
-    ['train']
-    """
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes to a stage."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.add(name, time.perf_counter() - start)
-
-    def add(self, name: str, seconds: float) -> None:
-        """Add seconds to a stage."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
-
-    def take(self) -> dict[str, float]:
-        """Return the seconds so far and start at zero."""
-        taken, self.seconds = self.seconds, {}
-        return taken
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """All that decides the outcome of a training.
-
-    Parameters
-    ----------
-    training : Training
-        Settings.
-    make_model : callable
-        Makes a model with fresh weights.
-    fields : tuple of str
-        The fields of a sample; one goes to the model as it is, several go in by name.
-    batches : Batches
-        The training set.
-    samples : int
-        Its size.
-    seed : int
-        Below 2**63.
-    to_pass : int, optional
-        Samples to train on; then `batches` are those of so many, which is one round of them.
-        Whole epochs if None.
-    parent : StoredModel, optional
-        Where to go on from.
-    """
-
-    training: Training
-    make_model: Callable[[], "torch.nn.Module"]
-    fields: tuple[str, ...]
-    batches: Batches
-    samples: int
-    seed: int
-    to_pass: int | None = None
-    parent: StoredModel | None = None
-
-    @property
-    def rounds(self) -> int:
-        """How often all of `batches` are trained on."""
-        return self.training.epochs_per_trigger if self.to_pass is None else 1
-
-    @property
-    def epochs(self) -> int:
-        """How many epochs begin."""
-        if self.to_pass is None:
-            return self.training.epochs_per_trigger
-        return -(-self.to_pass // self.samples)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Run PyTorch's kernels on the calling thread alone, so that sums have one order."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def device_of(name: str, what: str) -> "torch.device":
-    """Return a device.
-
-    Raises
-    ------
-    ConfigError
-        When it is a CUDA device that is not there; `what` names the setting.
-    """
-    import torch
-
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"{what} is {name!r}, but PyTorch sees {torch.cuda.device_count()} CUDA devices here"
-        )
-    return device
-
-
-def call_model(
-    model: "torch.nn.Module",
-    batch: Batch,
-    fields: tuple[str, ...],
-    device: "torch.device",
-) -> "torch.Tensor":
-    """Return the model's output for a batch: one field as it is, several by name."""
-    import torch
-
-    moved = {name: torch.as_tensor(batch[name]).to(device, non_blocking=True) for name in fields}
-    output = model(moved[fields[0]]) if len(fields) == 1 else model(**moved)
-    if not isinstance(output, torch.Tensor) or len(output) != len(batch):
-        raise TypeError(f"the model must return a tensor of {len(batch)} rows, got {output!r:.80}")
-    return output
+__all__ = [
+    "Batch",
+    "Batches",
+    "Job",
+    "Observer",
+    "Stopwatch",
+    "Watch",
+    "call_model",
+    "criterion_of",
+    "device_of",
+    "one_thread",
+    "train",
+]
 
 
 def train(
@@ -225,6 +82,7 @@ class _Loop:
     def __init__(
         self, job: Job, device: "torch.device", clock: Stopwatch, observer: Observer | None
     ) -> None:
+        training = job.training
         self._job = job
         self._observer = observer
         self._device = device
@@ -233,20 +91,54 @@ class _Loop:
         if job.parent is not None:
             self._model.load_state_dict(job.parent.weights)
         self._model.to(device).train()
-        self._criterion = _criterion(job.training, "mean").to(device)
-        self._each = _criterion(job.training, "none").to(device)  # a loss per sample
-        self._optimizers = [_optimizer(o, self._model) for o in job.training.optimizers]
+        self._criterion = criterion_of(training, "mean").to(device)
+        self._each = criterion_of(training, "none").to(device)  # a loss per sample
+        self._optimizers = [optimizer_of(o, self._model) for o in training.optimizers]
         if job.parent is not None and job.parent.optimizer:
-            _load_optimizers(self._optimizers, job.parent.optimizer)
-        self._total = len(job.batches) * job.rounds
-        self._scheduler = self._make_scheduler(job.training.lr_scheduler)
+            load_optimizers(self._optimizers, job.parent.optimizer)
+        self._history = self._make_history()
+        self._scorer = self._make_scorer()
+        self._feed = feed_of(job, clock, self._scorer)
+        self._total = self._feed.total
+        self._scheduler = self._make_scheduler()
         self._done = 0  # batches
-        self._passed = 0  # samples
+        self._trained = 0  # samples, each as often as it came
         self._final_loss: float | None = None  # the mean over the last epoch
         self._losses: list[tuple[int, float | None]] = []
 
+    def _make_history(self) -> History | None:
+        job = self._job
+        if job.downsampling is None or "history" not in job.downsampling.needs:
+            return None
+        if job.pool is None:
+            raise ValueError("a downsampler that needs history needs the training set: Job.pool")
+        return History(job.pool.keys, job.training, self._device)
+
+    def _make_scorer(self) -> Scorer | None:
+        if self._job.downsampling is None:
+            return None
+        return Scorer(
+            job=self._job,
+            model=self._model,
+            each=self._each,
+            device=self._device,
+            history=self._history,
+        )
+
+    def _make_scheduler(self) -> Any:
+        training = self._job.training
+        if training.lr_scheduler is None:
+            return None
+        return scheduler_of(
+            training.lr_scheduler,
+            [optimizer.name for optimizer in training.optimizers],
+            self._optimizers,
+            batches=self._total,
+            epochs=self._job.epochs,
+        )
+
     def run(self, watch: Watch | None) -> StoredModel:
-        for epoch, batches in enumerate(self._epochs()):
+        for epoch, batches in enumerate(self._feed.epochs()):
             if watch is not None:
                 watch.epoch(epoch, self._job.epochs)
             if self._observer is not None:
@@ -258,37 +150,19 @@ class _Loop:
             samples=self._job.samples,
             final_loss=self._final_loss,
             losses=self._losses,
+            downsampled=self._downsampled(),
         )
         keep = self._job.training.use_previous_model
         return StoredModel(
-            weights=_weights(self._model),
-            optimizer=_optimizer_tensors(self._optimizers) if keep else {},
+            weights=weights_of(self._model),
+            optimizer=optimizer_tensors(self._optimizers) if keep else {},
             facts=facts,
         )
 
-    def _epochs(self) -> Iterator[Iterator[Batch]]:
-        """Yield the batches of each epoch.
-
-        Where so many samples are passed there is one round of batches.  A batch with samples of
-        two epochs belongs to the first.
-        """
-        batches: Iterator[Batch] = iter(())
-        for epoch in range(self._job.epochs):
-            if epoch < self._job.rounds:
-                self._job.batches.set_epoch(epoch)
-                batches = iter(self._job.batches)
-            end = math.inf if self._job.to_pass is None else (epoch + 1) * self._job.samples
-            yield self._loaded(batches, end)
-
-    def _loaded(self, batches: Iterator[Batch], end: float) -> Iterator[Batch]:
-        """Yield batches until `end` samples were passed, and clock the wait for each."""
-        while self._passed < end:
-            with self._clock.stage("load"):
-                batch = next(batches, None)
-            if batch is None:
-                return
-            self._passed += len(batch)
-            yield batch
+    def _downsampled(self) -> Downsampled | None:
+        if self._scorer is None:
+            return None
+        return Downsampled(scored=self._scorer.samples, trained=self._trained)
 
     def _epoch(self, batches: Iterator[Batch], watch: Watch | None) -> None:
         """Train on these batches and keep their mean loss."""
@@ -302,6 +176,7 @@ class _Loop:
             seen += len(batch)
             if watch is not None:
                 watch.batch(self._done, self._total)
+        self._trained += seen
         with self._clock.stage("train"):
             if self._scheduler is not None and self._every("epoch") and self._done:
                 self._scheduler.step()
@@ -329,138 +204,37 @@ class _Loop:
 
         output = call_model(self._model, batch, self._job.fields, self._device)
         labels = torch.as_tensor(batch.labels).to(self._device, non_blocking=True)
-        if self._job.training.optimization_criterion.name in NUMERIC:
-            output = output.reshape(len(output)) if output.ndim == 2 else output
-            labels = labels.to(output.dtype)
+        output, labels = as_compared(output, labels, self._job.training.optimization_criterion.name)
         if self._observer is not None:
             self._observer.batch(batch, output.detach(), labels, self._each)
-        if batch.weights is None:
+        if self._history is not None:
+            self._history.note(np.asarray(batch.keys), output.detach(), labels, self._each)
+        factors = batch.factors if isinstance(batch, Picked) else None
+        if batch.weights is None and factors is None:
             loss: torch.Tensor = self._criterion(output, labels)
             return loss
-        losses: torch.Tensor = self._each(output, labels)
-        weights = torch.as_tensor(batch.weights).to(self._device, losses.dtype, non_blocking=True)
-        return (weights * losses.reshape(len(labels), -1).mean(dim=1)).sum() / weights.sum()
+        losses = self._each(output, labels).reshape(len(labels), -1).mean(dim=1)
+        return self._weighted(losses, batch.weights, factors)
+
+    def _weighted(self, losses: "torch.Tensor", weights: Any, factors: Any) -> "torch.Tensor":
+        """Return the loss of a batch of weighted samples."""
+        import torch
+
+        def placed(values: Any) -> torch.Tensor:
+            return torch.as_tensor(values).to(losses.device, losses.dtype, non_blocking=True)
+
+        own = None if weights is None else placed(weights)
+        if factors is None:
+            assert own is not None  # noqa: S101
+            return (own * losses).sum() / own.sum()
+        scaled = placed(factors) if own is None else placed(factors) * own
+        if self._job.downsampling is not None and self._job.downsampling.normalise:
+            return (scaled * losses).sum() / scaled.sum().clamp_min(_TINY)
+        return (scaled * losses).sum() / (len(losses) if own is None else own.sum())
 
     def _every(self, step: str) -> bool:
         scheduler = self._job.training.lr_scheduler
         return scheduler is not None and scheduler.step_every == step
-
-    def _make_scheduler(self, settings: LrScheduler | None) -> Any:
-        import torch
-
-        if settings is None:
-            return None
-        numbers = {
-            "MODYN_NUM_BATCHES": max(self._total, 1),
-            "MODYN_NUM_EPOCHS": self._job.epochs,
-        }
-        names = [optimizer.name for optimizer in self._job.training.optimizers]
-        optimizer = self._optimizers[names.index(settings.optimizers[0])]
-        make = getattr(torch.optim.lr_scheduler, settings.name)
-        config = replaced(settings.config, numbers)
-        return _made(f"training.lr_scheduler {settings.name}", lambda: make(optimizer, **config))
-
-
-def replaced(value: Any, numbers: Mapping[str, int]) -> Any:
-    """Return a configuration with the names in it replaced by numbers, at any depth.
-
-    Examples
-    --------
-    >>> replaced({"total_steps": "MODYN_NUM_BATCHES"}, {"MODYN_NUM_BATCHES": 7})
-    {'total_steps': 7}
-    """
-    if isinstance(value, Mapping):
-        return {key: replaced(entry, numbers) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [replaced(entry, numbers) for entry in value]
-    return numbers.get(value, value) if isinstance(value, str) else value
-
-
-def _criterion(training: Training, reduction: str) -> "torch.nn.Module":
-    """Return the loss of a batch or of each sample; lists in its configuration become tensors."""
-    import torch
-
-    settings = training.optimization_criterion
-    config = {
-        name: torch.tensor(value) if isinstance(value, list | tuple) else value
-        for name, value in settings.config.items()
-    }
-    make = getattr(torch.nn, settings.name)
-    criterion: torch.nn.Module = _made(
-        f"training.optimization_criterion {settings.name}",
-        lambda: make(reduction=reduction, **config),
-    )
-    return criterion
-
-
-def _optimizer(settings: Optimizer, model: "torch.nn.Module") -> "torch.optim.Optimizer":
-    import torch
-
-    make = getattr(torch.optim, settings.algorithm)
-    what = f"training.optimizers {settings.name} ({settings.algorithm})"
-    groups = []
-    for group in settings.param_groups:
-        parameters = _parameters(model, group.module)
-        config = dict(group.config)
-        if settings.algorithm in FUSED and "foreach" not in config:
-            config.setdefault("fused", True)
-        # As arguments the options are checked; in a group torch takes whatever comes.
-        _made(what, lambda: make(parameters, **config))  # noqa: B023 - called at once
-        groups.append({"params": parameters, **config})
-    optimizer: torch.optim.Optimizer = _made(what, lambda: make(groups))
-    return optimizer
-
-
-def _parameters(model: "torch.nn.Module", path: str) -> "list[torch.nn.Parameter]":
-    """Return the parameters below a path such as model.head; only submodules are walked."""
-    try:
-        part = model.get_submodule(path.removeprefix("model").removeprefix("."))
-    except AttributeError as error:
-        raise ConfigError(f"training.optimizers: the model has no module {path}: {error}") from None
-    return list(part.parameters())
-
-
-def _made(what: str, make: Callable[[], Any]) -> Any:
-    """Return what `make` makes; its complaint about an option names the setting."""
-    try:
-        return make()
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"{what}: {error}") from error
-
-
-def _weights(model: "torch.nn.Module") -> Tensors:
-    import torch
-
-    weights = {}
-    for name, value in model.state_dict().items():
-        if not isinstance(value, torch.Tensor):
-            raise TypeError(f"state {name} of the model is no tensor: {type(value).__name__}")
-        weights[name] = value.detach().cpu().clone()
-    return weights
-
-
-def _optimizer_tensors(optimizers: "list[torch.optim.Optimizer]") -> Tensors:
-    """Return the state of all optimizers, named optimizer/parameter/quantity."""
-    import torch
-
-    tensors = {}
-    for i, optimizer in enumerate(optimizers):
-        for parameter, state in optimizer.state_dict()["state"].items():
-            for name, value in state.items():
-                if isinstance(value, torch.Tensor):
-                    tensors[f"{i}/{parameter}/{name}"] = value.detach().cpu().clone()
-    return tensors
-
-
-def _load_optimizers(optimizers: "list[torch.optim.Optimizer]", tensors: Tensors) -> None:
-    """Put moments and step counts back; options stay as the configuration has them."""
-    states: list[dict[int, dict[str, Any]]] = [{} for _ in optimizers]
-    for path, value in tensors.items():
-        i, parameter, name = path.split("/")
-        states[int(i)].setdefault(int(parameter), {})[name] = value.clone()
-    for optimizer, state in zip(optimizers, states, strict=True):
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _finite(value: float) -> float | None:

@@ -1,29 +1,43 @@
 """When to train, and on what: the policies, and the base classes for your own."""
 
 from modyn.policies.amount import DataAmountTrigger
-from modyn.policies.base import (
-    Context,
-    PlainContext,
-    Selected,
-    Selection,
-    Trigger,
-    seed_of,
-)
+from modyn.policies.base import Context, PlainContext, Selected, Selection, Trigger, seed_of
+from modyn.policies.by_signal import QuantileBand, TopBySignal
+from modyn.policies.class_balanced_reservoir import ClassBalancedReservoir
+from modyn.policies.freshness import FreshnessSampling
+from modyn.policies.gdumb import GDumb
 from modyn.policies.label_balanced import LabelBalanced
+from modyn.policies.most_recent import MostRecent
 from modyn.policies.new_data import NewData
 from modyn.policies.random import Random
+from modyn.policies.random_no_replacement import RandomNoReplacement
+from modyn.policies.reservoir import Reservoir
 from modyn.policies.time import TimeTrigger
+from modyn.policies.time_stratified import TimeStratified
+from modyn.policies.trigger_balanced import TriggerBalanced
+from modyn.policies.weighted import Weighted
 
 __all__ = [
+    "ClassBalancedReservoir",
     "Context",
     "DataAmountTrigger",
+    "FreshnessSampling",
+    "GDumb",
     "LabelBalanced",
+    "MostRecent",
     "NewData",
     "PlainContext",
+    "QuantileBand",
     "Random",
+    "RandomNoReplacement",
+    "Reservoir",
     "Selected",
     "Selection",
+    "TimeStratified",
     "TimeTrigger",
+    "TopBySignal",
     "Trigger",
+    "TriggerBalanced",
+    "Weighted",
     "seed_of",
 ]

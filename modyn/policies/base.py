@@ -57,6 +57,23 @@ class Context(Protocol):
             When `training.signals` does not ask for them, or the trigger was not trained yet.
         """
 
+    def training_set(self, trigger: int) -> "Selected":
+        """Return what an earlier trigger chose: keys, ascending, and their weights.
+
+        They lie in a file of the run, so that no policy has to carry in its state what was
+        chosen. Samples that were erased since are still named: see `Candidates.living`.
+
+        Parameters
+        ----------
+        trigger : int
+            From 0; less than `trigger` of the context.
+
+        Raises
+        ------
+        ValueError
+            For a trigger that was not selected for yet.
+        """
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlainContext:
@@ -77,6 +94,13 @@ class PlainContext:
     seed: int = 0
     timestamp_unit: str = "s"
     recorded: Recorded | None = field(default=None, repr=False, compare=False)
+    training_sets: Mapping[int, "Selected"] = field(default_factory=dict, repr=False, compare=False)
+
+    def training_set(self, trigger: int) -> "Selected":
+        """Return what an earlier trigger chose; see `Context`."""
+        if trigger < self.trigger and trigger in self.training_sets:
+            return self.training_sets[trigger]
+        raise ValueError(f"there is no training set of trigger {trigger} at trigger {self.trigger}")
 
     def signals(self, trigger: int | None = None, names: Sequence[str] | None = None) -> Signals:
         """Return what a model said of each sample while it was trained; see `Context`."""
@@ -98,7 +122,10 @@ class PlainContext:
 
 
 class _Policy:
-    """State that travels: all private attributes, whole, as JSON values."""
+    """State that travels: all private attributes, whole, as JSON values.
+
+    Those that begin with `_cached` do not travel: what they hold is made again when it is missing.
+    """
 
     def state_dict(self) -> dict[str, Any]:
         """Return every private attribute (`_name`) as new JSON values.
@@ -113,13 +140,16 @@ class _Policy:
         """
         owner = type(self).__name__
         return {
-            name: encode(getattr(self, name), f"{owner}.{name}") for name in _private_names(self)
+            name: encode(getattr(self, name), f"{owner}.{name}")
+            for name in _private_names(self)
+            if _is_state(name)
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Make the private attributes exactly those of `state`.
 
         Private attributes that `state` does not name are removed: the state travels whole.
+        So is what is cached.
         """
         for name in state:
             if not name.startswith("_"):
@@ -141,6 +171,10 @@ def _private_names(policy: object) -> list[str]:
         names.update([slots] if isinstance(slots, str) else slots)
     own = (name for name in names if name.startswith("_") and not name.startswith("__"))
     return sorted(name for name in own if hasattr(policy, name))
+
+
+def _is_state(name: str) -> bool:
+    return not name.startswith("_cached")
 
 
 class Trigger(_Policy):

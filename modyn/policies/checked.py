@@ -1,6 +1,12 @@
 """The rules that parameters of several policies share."""
 
-__all__ = ["check_integer", "check_limit", "check_ratio", "check_tail_triggers"]
+__all__ = [
+    "check_all_data",
+    "check_integer",
+    "check_limit",
+    "check_ratio",
+    "check_tail_triggers",
+]
 
 
 def check_integer(name: str, value: object, least: int | None = None) -> None:
@@ -41,3 +47,11 @@ def check_ratio(ratio: int, ratio_max: int) -> None:
     check_integer("ratio", ratio)
     if not 0 <= ratio <= ratio_max:
         raise ValueError(f"ratio must be from 0 to ratio_max ({ratio_max}), got {ratio}")
+
+
+def check_all_data(tail_triggers: int | None, why: str) -> None:
+    """Refuse candidates of some triggers only, for policies that look at all data so far."""
+    if tail_triggers is not None:
+        raise ValueError(
+            f"tail_triggers must be None, got {tail_triggers}: {why} is about all data so far"
+        )

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from modyn import sampling
 from modyn.policies.base import Context, Selected, Selection, seed_of
@@ -60,21 +59,5 @@ class NewData(Selection):
         if self.limit == -1 or len(candidates) <= self.limit:
             return Selected(np.sort(candidates.keys))
         if self.tail_triggers is None and self.limit_reset == "lastX":
-            return Selected(_newest(candidates, self.limit))
+            return Selected(sampling.newest(candidates, self.limit))
         return Selected(sampling.uniform(candidates, self.limit, seed=seed_of(context)))
-
-
-def _newest(candidates: "Candidates", count: int) -> npt.NDArray[np.uint64]:
-    """Return the `count` newest by (timestamp, key), holding 2 * count and a block at most."""
-    keys = np.empty(0, dtype=np.uint64)
-    timestamps = np.empty(0, dtype=np.int64)
-    oldest = None  # what is older than this is out already
-    for block in candidates.blocks():
-        fresh = slice(None) if oldest is None else block.timestamps >= oldest
-        keys = np.concatenate((keys, block.keys[fresh]))
-        timestamps = np.concatenate((timestamps, block.timestamps[fresh]))
-        if len(keys) > 2 * count:
-            keep = np.lexsort((keys, timestamps))[-count:]
-            keys, timestamps = keys[keep], timestamps[keep]
-            oldest = timestamps[0]
-    return np.sort(keys[np.lexsort((keys, timestamps))[-count:]])

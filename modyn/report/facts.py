@@ -16,6 +16,8 @@ STAGES = {
     "select": "selection",
     "write": "training set file",
     "load": "waiting for batches",
+    "irreducible": "irreducible losses",
+    "score": "scoring",
     "train": "training",
     "store": "storing models",
     "evaluate": "evaluation",

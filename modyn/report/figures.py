@@ -14,7 +14,17 @@ from modyn.report.page import Figure, label
 
 # Okabe and Ito: told apart with any kind of colour vision, and in print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-STAGE_COLOURS = ("#000000", "#cc79a7", "#e69f00", "#56b4e9", "#0072b2", "#009e73", "#d55e00")
+STAGE_COLOURS = (
+    "#000000",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+    "#8c959f",
+    "#f0e442",
+    "#0072b2",
+    "#009e73",
+    "#d55e00",
+)
 SHADES = [[0, "#f7fbff"], [0.25, "#c6dbef"], [0.5, "#6baed6"], [0.75, "#2171b5"], [1, "#08306b"]]
 GREY, RED = "#8c959f", "#d55e00"
 TICKS = 10  # labels along an axis at most

@@ -8,6 +8,8 @@ from modyn.report import facts, figures
 from modyn.report.facts import ACTIVE, TRAINED, Series
 from modyn.report.page import Cell, Page, Table
 
+OF_DOWNSAMPLING = ("irreducible", "score")  # stages that only such runs have
+
 CONFIG, REPORT = "pipeline.yaml", "report.html"
 
 
@@ -39,6 +41,9 @@ def _head(page: Page, run: Run) -> None:
         (f"{totals['samples_trained']:,}", "samples trained, over all epochs"),
         (duration(sum(run.seconds.values())), "in all stages"),
     ]
+    if totals["samples_scored"]:
+        scored = (f"{totals['samples_scored']:,}", "samples scored, and perhaps not trained on")
+        tiles.insert(2, scored)
     if run.waits.seconds:
         share = _share(run.waits.consumer_waited, run.waits.seconds)
         tiles.append((share, "of training spent waiting for data"))
@@ -112,8 +117,9 @@ def _triggers(page: Page, run: Run) -> None:
 def _stage_table(run: Run) -> Table:
     spent = run.seconds
     total = sum(spent.values())
-    names = [*facts.STAGES.values(), "total"]
-    seconds = [*(spent.get(stage, 0.0) for stage in facts.STAGES), total]
+    stages = [s for s in facts.STAGES if s not in OF_DOWNSAMPLING or spent.get(s, 0.0) > 0.0]
+    names = [*(facts.STAGES[stage] for stage in stages), "total"]
+    seconds = [*(spent.get(stage, 0.0) for stage in stages), total]
     rows = [
         [Cell("seconds"), *(Cell(f"{value:.2f}", number=True) for value in seconds)],
         [Cell("share"), *(Cell(_share(value, total), number=True) for value in seconds)],

@@ -1,9 +1,10 @@
 """What a trigger may choose from: samples in stream order, read in bounded memory."""
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +17,10 @@ if TYPE_CHECKING:
     from modyn.dataset import Dataset
     from modyn.metadata.source import Source
 
-__all__ = ["Candidates", "core_of"]
+__all__ = ["Candidates", "Part", "core_of", "living"]
 
 BLOCK_COUNT = 65_536
+ERASED_COUNT = 2**24  # samples whose erasure is looked up at once
 Columns = tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]
 
 
@@ -42,6 +44,44 @@ class _Filter:
         )
 
 
+class Part(NamedTuple):
+    """The candidates that one trigger brought.
+
+    Parameters
+    ----------
+    trigger : int
+        Its index.
+    candidates : Candidates
+        There may be none.
+    """
+
+    trigger: int
+    candidates: "Candidates"
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Where candidates come from.
+
+    Parameters
+    ----------
+    between : callable
+        Returns the samples at positions first to last - 1, of one trigger.
+    first, last : int
+        The positions of the candidates.
+    starts : sequence of (trigger, position)
+        The triggers that they are of, and where the samples of each begin; never empty.
+    view : View or None
+        Says what is erased.
+    """
+
+    between: Callable[[int, int], "Candidates"]
+    first: int
+    last: int
+    starts: tuple[tuple[int, int], ...]
+    view: _core.View | None = None
+
+
 class Candidates:
     """The samples that a trigger may choose from, in stream order.
 
@@ -59,14 +99,19 @@ class Candidates:
     """
 
     def __init__(
-        self, core: _core.Candidates, block_count: int, *, source: "Source | None" = None
+        self,
+        core: _core.Candidates,
+        block_count: int,
+        place: _Place,
+        *,
+        source: "Source | None" = None,
     ) -> None:
         if block_count < 1:
             raise ValueError(f"block_count must be at least 1, got {block_count}")
         self._core = core
         self._block_count = block_count
+        self._place = place
         self._source = source
-        self._range = (0, len(core))  # of a source, before its filter
         self._whole, self._filter = core, _Filter()
 
     @classmethod
@@ -78,6 +123,7 @@ class Candidates:
         first: int,
         last: int,
         block_count: int = BLOCK_COUNT,
+        starts: Sequence[tuple[int, int]] = (),
     ) -> "Candidates":
         """Return the samples at positions first to last - 1 of a dataset's stream.
 
@@ -91,19 +137,36 @@ class Candidates:
             0 <= first <= last <= number of samples.
         block_count : int
             Samples of a block of `blocks`, at least 1.
+        starts : sequence of (trigger, position)
+            Of which triggers they are, ascending, and where the samples of each begin: the first
+            at `first`. By default all are of trigger 0.
 
         Raises
         ------
         ValueError
-            For positions out of range.
+            For positions out of range, and starts that contradict them.
         """
         view = dataset if isinstance(dataset, _core.View) else dataset.view
         first, last = number("first", first), number("last", last)
-        return cls(_core.Candidates.from_view(view, order, first, last), block_count)
+        core = _core.Candidates.from_view(view, order, first, last)
+
+        def between(first: int, last: int) -> Candidates:
+            return cls.from_dataset(
+                view, order=order, first=first, last=last, block_count=block_count
+            )
+
+        return cls(core, block_count, _place(between, first, last, starts, view))
 
     @classmethod
     def from_source(
-        cls, source: "Source", *, first: int, last: int, block_count: int = BLOCK_COUNT
+        cls,
+        source: "Source",
+        *,
+        first: int,
+        last: int,
+        block_count: int = BLOCK_COUNT,
+        starts: Sequence[tuple[int, int]] = (),
+        view: "_core.View | None" = None,
     ) -> "Candidates":
         """Return the samples at positions first to last - 1 of a stream in a database.
 
@@ -118,19 +181,27 @@ class Candidates:
             0 <= first <= last <= `source.count`.
         block_count : int
             Samples of a block of `blocks`, at least 1.
+        starts : sequence of (trigger, position)
+            As for `from_dataset`.
+        view : View or None
+            Of the dataset that is streamed: it says which samples are erased. Without it, `living`
+            reads the stream.
 
         Raises
         ------
         ValueError
-            For positions out of range.
+            For positions out of range, and starts that contradict them.
         DatabaseError
             When the server must say how many samples there are, and cannot be asked.
         """
         first, last = number("first", first), number("last", last)
         core = _core.Candidates.from_source(source.capsule, first, last)
-        made = cls(core, block_count, source=source)
-        made._range = (first, last)
-        return made
+
+        def between(first: int, last: int) -> Candidates:
+            return cls.from_source(source, first=first, last=last, block_count=block_count)
+
+        place = _place(between, first, last, starts, view)
+        return cls(core, block_count, place, source=source)
 
     @classmethod
     def from_arrays(
@@ -140,6 +211,7 @@ class Candidates:
         labels: npt.ArrayLike | None = None,
         *,
         block_count: int = BLOCK_COUNT,
+        starts: Sequence[tuple[int, int]] = (),
     ) -> "Candidates":
         """Return samples whose metadata lie in arrays.
 
@@ -151,16 +223,97 @@ class Candidates:
         labels : int64, shape (n,), or None
         block_count : int
             Samples of a block of `blocks`, at least 1.
+        starts : sequence of (trigger, position)
+            As for `from_dataset`; positions count from 0.
 
         Raises
         ------
         TypeError
             For arrays of anything but integers.
         ValueError
-            For arrays of different length or of more than one dimension, negative keys, and
-            numbers beyond 64 bits.
+            For arrays of different length or of more than one dimension, negative keys, numbers
+            beyond 64 bits, and starts that contradict the positions.
         """
-        return cls(_from_arrays(keys, timestamps, labels), block_count)
+        core = _from_arrays(keys, timestamps, labels)
+
+        def between(first: int, last: int) -> Candidates:
+            return cls.from_arrays(
+                np.asarray(keys)[first:last],
+                np.asarray(timestamps)[first:last],
+                None if labels is None else np.asarray(labels)[first:last],
+                block_count=block_count,
+            )
+
+        return cls(core, block_count, _place(between, 0, len(core), starts, None))
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The candidates of each trigger, oldest first: one entry per trigger, maybe an empty one.
+
+        Their columns are read where they are asked for, as those of all candidates are.
+
+        Examples
+        --------
+        >>> candidates = Candidates.from_arrays([4, 7, 9], [10, 10, 20], starts=[(3, 0), (4, 2)])
+        >>> [(trigger, part.keys.tolist()) for trigger, part in candidates.parts]
+        [(3, [4, 7]), (4, [9])]
+        """
+        starts = self._place.starts
+        ends = [first for _, first in starts[1:]] + [self._place.last]
+        return tuple(
+            Part(trigger, self._part(first, end))
+            for (trigger, first), end in zip(starts, ends, strict=True)
+        )
+
+    @cached_property
+    def new(self) -> "Candidates":
+        """The candidates that this trigger brought: the last of `parts`."""
+        _, first = self._place.starts[-1]
+        return self._part(first, self._place.last)
+
+    def _part(self, first: int, last: int) -> "Candidates":
+        if (first, last) == (self._place.first, self._place.last):
+            return self
+        part = self._place.between(first, last)
+        wanted = self._filter
+        if wanted == _Filter():
+            return part
+        return part.where(start=wanted.start, stop=wanted.stop, labels=wanted.labels)
+
+    def living(self, keys: npt.ArrayLike) -> npt.NDArray[np.bool_]:
+        """Return which of these keys, chosen by an earlier trigger, are not erased.
+
+        Candidates of a dataset look them up there; those in arrays, which know of no erasure, say
+        which of the keys are among them. What `where` left out does not count as erased.
+
+        Parameters
+        ----------
+        keys : integers >= 0, shape (n,)
+            Of samples of the stream, in any order.
+
+        Returns
+        -------
+        bool, shape (n,)
+
+        Examples
+        --------
+        >>> Candidates.from_arrays([4, 7, 9], [10, 10, 20]).living([9, 8]).tolist()
+        [True, False]
+        """
+        wanted = column("keys", keys, np.dtype(np.uint64))
+        if self._place.view is not None:
+            return living(self._place.view, wanted)
+        whole = self._place.between(self._place.first, self._place.last)
+        found = np.zeros(len(wanted), dtype=bool)
+        order = np.argsort(wanted, kind="stable")
+        ascending = wanted[order]
+        for block in whole.blocks():
+            known = np.sort(block.keys)
+            low, high = np.searchsorted(ascending, (known[0], known[-1] + np.uint64(1)))
+            found[low:high] |= np.isin(ascending[low:high], known, assume_unique=False)
+        there = np.empty_like(found)
+        there[order] = found
+        return there
 
     def where(
         self,
@@ -199,15 +352,11 @@ class Candidates:
             raise ValueError("the candidates have no labels to choose by")
         if self._source is not None:
             chosen = self._source.where(wanted.start, wanted.stop, wanted.labels)
-            first, last = self._range
-            made = Candidates.from_source(
-                chosen, first=first, last=last, block_count=self._block_count
-            )
-            made._source, made._filter = self._source, wanted
-            return made
-        among = None if wanted.labels is None else np.array(wanted.labels, dtype=np.int64)
-        core = self._whole.where(wanted.start, wanted.stop, among)
-        made = Candidates(core, self._block_count)
+            core = _core.Candidates.from_source(chosen.capsule, self._place.first, self._place.last)
+        else:
+            among = None if wanted.labels is None else np.array(wanted.labels, dtype=np.int64)
+            core = self._whole.where(wanted.start, wanted.stop, among)
+        made = Candidates(core, self._block_count, self._place, source=self._source)
         made._whole, made._filter = self._whole, wanted
         return made
 
@@ -239,6 +388,32 @@ class Candidates:
         return _read_only(self._core.columns(0, len(self)))
 
 
+def living(view: _core.View, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Return which of these keys are not erased, those beyond the view among them.
+
+    Looks at as much of the dataset at a time as little memory allows.
+    """
+    if view.erased_count == 0 or len(keys) == 0:
+        return np.ones(len(keys), dtype=bool)
+    ascending = bool(np.all(keys[1:] >= keys[:-1]))
+    order = None if ascending else np.argsort(keys, kind="stable")
+    wanted = keys if order is None else keys[order]
+    found = np.ones(len(keys), dtype=bool)
+    begin, count = 0, view.count
+    while begin < len(wanted) and int(wanted[begin]) < count:
+        first = int(wanted[begin])
+        stop = min(first + ERASED_COUNT, count, int(wanted[-1]) + 1)
+        end = int(np.searchsorted(wanted, np.uint64(stop)))
+        gone = view.erased(first, stop - first)
+        found[begin:end] = ~gone[(wanted[begin:end] - np.uint64(first)).astype(np.intp)]
+        begin = end
+    if order is None:
+        return found
+    there = np.empty_like(found)
+    there[order] = found
+    return there
+
+
 def core_of(
     candidates: "Candidates | npt.ArrayLike", labels: npt.ArrayLike | None
 ) -> _core.Candidates:
@@ -248,6 +423,25 @@ def core_of(
     if labels is not None:
         raise TypeError("labels are for bare keys; these candidates have their own")
     return candidates._core
+
+
+def _place(
+    between: Callable[[int, int], Candidates],
+    first: int,
+    last: int,
+    starts: Sequence[tuple[int, int]],
+    view: _core.View | None,
+) -> _Place:
+    known = tuple(starts) or ((0, first),)
+    triggers, positions = zip(*known, strict=True)
+    rising = all(a < b for a, b in itertools.pairwise(triggers))
+    fits = list(positions) == sorted(positions) and positions[0] == first and positions[-1] <= last
+    if not rising or not fits:
+        raise ValueError(
+            f"starts must name triggers and positions in ascending order, from {first} on and not "
+            f"beyond {last}, got {list(starts)}"
+        )
+    return _Place(between, first, last, known, view)
 
 
 def _from_arrays(

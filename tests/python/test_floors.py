@@ -136,6 +136,7 @@ FLOORS = {
     "modyn.export": 2,
     "modyn.coresets": 2,
     "modyn.keyindex": 2,
+    "modyn.keyruns": 2,
     "modyn.loader": 2,
     "modyn.maintenance": 2,
     "modyn.metadata": 2,
@@ -147,6 +148,7 @@ FLOORS = {
     "modyn.downsampling": 3,
     "modyn.orchestrator": 4,  # calls policies
     "modyn.pipelines": 5,
+    "modyn.provenance": 5,  # a table of runs
     "modyn.report": 6,
     "modyn.listing": 6,
     "modyn.progress": 6,
@@ -157,6 +159,9 @@ FLOORS = {
 # The typed faces of C.
 FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.orchestrator",
+    "modyn.coresets.locations",
+    "modyn.coresets.matching",
+    "modyn.coresets.spread",
     "modyn.ingest.facts",
     "modyn.ingest.readers",
     "modyn.loader.arguments",
@@ -170,6 +175,9 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.metadata.source",
     "modyn.sampling.candidates",
     "modyn.sampling.draws",
+    "modyn.sampling.keyset",
+    "modyn.sampling.sampler",
+    "modyn.sampling.weighted",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.signals", "modyn.policies")
 # What takes long to import, or is an extra, comes in inside the function that needs it.

@@ -595,3 +595,35 @@ def test_memory_does_not_grow_with_the_stream(database_url, rand, layout):
     )
 
     assert int(done.stdout) < 16 * 1024  # KiB, where the columns take 72 MB
+
+
+# Who brought them, and which are still there ----------------------------------------------------
+
+
+@LAYOUTS
+@OWN_KEYS
+def test_parts_are_those_of_embedded_candidates(database_url, rand, layout, own_keys):
+    samples = made(rand.numpy, 3 * BLOCK + 99, permuted=own_keys)
+    samples.erased = rand.numpy.random(len(samples)) < 0.2
+    source = publish(database_url, samples, 2 * BLOCK, layout=layout, own_keys=own_keys)
+    last, starts = len(samples), [(3, 17), (4, BLOCK + 5), (5, BLOCK + 5), (7, 2 * BLOCK)]
+    whole = Candidates.from_source(source, first=17, last=last, starts=starts)
+    ends = [first for _, first in starts[1:]] + [last]
+
+    for (trigger, first), end, part in zip(starts, ends, whole.parts, strict=True):
+        assert part.trigger == trigger
+        assert_equal(part.candidates, embedded(samples, first, end))
+        some = whole.where(labels=[1]).parts[trigger - 3 if trigger < 7 else 3].candidates
+        assert_equal(some, embedded(samples, first, end).where(labels=[1]))
+    assert_equal(whole.new, embedded(samples, 2 * BLOCK, last))
+
+
+@LAYOUTS
+def test_without_a_view_the_stream_says_what_lives(database_url, rand, layout):
+    samples = made(rand.numpy, 2 * BLOCK + 99)
+    samples.erased = rand.numpy.random(len(samples)) < 0.2
+    source = publish(database_url, samples, BLOCK, layout=layout)
+
+    whole = Candidates.from_source(source, first=0, last=len(samples))
+
+    assert whole.living(samples.keys).tolist() == (~samples.erased).tolist()

@@ -98,12 +98,12 @@ def factory(policy: P | Callable[[], P], base: type[P]) -> Callable[[], P]:
     verb = "inform" if base is Trigger else "select"
     if getattr(type(given), verb) is getattr(base, verb):
         fail(given, f"it does not define {verb}()", f"write its {verb}() method")
-    parameters = _parameters(given)
+    parameters = parameters_of(given)
 
     def rebuild() -> P:
         return type(given)(**parameters)
 
-    with _no_input_or_output(given):
+    with no_input_or_output(given):
         states = state_after_json(rebuild()), state_after_json(rebuild())
     if states[0] != states[1]:
         fail(
@@ -114,7 +114,7 @@ def factory(policy: P | Callable[[], P], base: type[P]) -> Callable[[], P]:
     return rebuild
 
 
-def _parameters(policy: object) -> dict[str, Any]:
+def parameters_of(policy: object) -> dict[str, Any]:
     """Return what the constructor was given, as the policy keeps it: under the same names."""
     kept = {}
     for parameter in _signature(policy):
@@ -141,7 +141,9 @@ def _signature(policy: object) -> list[inspect.Parameter]:
 
 
 @contextmanager
-def _no_input_or_output(policy: object) -> Iterator[None]:
+def no_input_or_output(policy: object) -> Iterator[None]:
+    """Fail when the block, which makes a policy, opens a file or a connection."""
+
     def refuse(*args: object, **kwargs: object) -> NoReturn:
         fail(
             policy,
@@ -156,7 +158,7 @@ def _no_input_or_output(policy: object) -> Iterator[None]:
 
 
 def check_public_attributes(
-    make: Callable[[], P], run: Callable[[Callable[[], P]], object]
+    make: Callable[[], Any], run: Callable[[Callable[[], Any]], object]
 ) -> None:
     """Check that what changes is private: only private attributes travel with a run."""
     policy = make()
@@ -184,7 +186,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def check_repeats(
-    make: Callable[[], P], run: Callable[[Callable[[], P]], object], expected: object
+    make: Callable[[], Any], run: Callable[[Callable[[], Any]], object], expected: object
 ) -> None:
     """Check that a run with other global seeds, on another day, is the same."""
     for seed in (1, 2):

@@ -1,9 +1,10 @@
 """The checks of a selection policy."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
 from modyn.policies.answers import selected
@@ -35,8 +36,9 @@ def check_selection(
     """Raise `CheckError` unless a selection policy keeps its promises.
 
     Its constructor keeps its parameters and touches no data; it chooses candidates, each once, and
-    weighs them with finite numbers; and its choice is the same in every run, however the
-    candidates come in blocks, and also when its state is saved and loaded between triggers.
+    weighs them with finite numbers; its choice is the same in every run, however the candidates
+    come in blocks, and also when its state is saved and loaded between triggers; and it lets go of
+    samples that are erased between triggers.
 
     Parameters
     ----------
@@ -91,6 +93,7 @@ def check_selection(
             "keep all that a later choice depends on in private attributes (self._name), set "
             "before select() returns",
         )
+    _select_all(make, stream, context, erased=True)
 
 
 def _check_tail(policy: Selection) -> None:
@@ -110,33 +113,77 @@ def _select_all(
     *,
     block_count: int = 65_536,
     between: Callable[[Selection], Selection] = lambda policy: policy,
+    erased: bool = False,
 ) -> Answers:
-    """Return the answers of triggers that see one sample, some, and all of the stream."""
+    """Return the answers of triggers that see one sample, some, and all of the stream.
+
+    With `erased`, a part of what each trigger chose is erased behind it.
+    """
     policy, answers = make(), []
     ends = (1, len(stream) // 3, len(stream), len(stream))
+    living = np.ones(len(stream), dtype=bool)
+    chosen: dict[int, Selected] = {}
     for trigger, count in enumerate(ends):
-        part = stream[:count]
-        clock = int(part.timestamps[-1])
-        recorded = MadeUp(stream, ends[:trigger])
-        context = replace(given, clock=clock, position=count, trigger=trigger, recorded=recorded)
-        answer = _select(policy, part, context, block_count)
+        starts = _starts(policy, ends, trigger)
+        rows = np.flatnonzero(living[:count])
+        rows = rows[rows >= starts[0][1]]
+        if len(rows) == 0:  # a run does not ask either
+            chosen[trigger] = Selected(np.empty(0, dtype=np.uint64))
+            continue
+        context = replace(
+            given,
+            clock=int(stream.timestamps[count - 1]),
+            position=count,
+            trigger=trigger,
+            recorded=MadeUp(stream, ends[:trigger]),
+            training_sets=dict(chosen),
+        )
+        answer = _select(policy, _candidates(stream, rows, starts, block_count), context)
         weights = None if answer.weights is None else answer.weights.tolist()
         answers.append((answer.keys.tolist(), weights))
+        chosen[trigger] = answer
         policy = between(policy)
+        if erased:
+            living &= ~np.isin(stream.keys, answer.keys[::3])
     return answers
 
 
-def _select(policy: Selection, part: Arrivals, context: PlainContext, block_count: int) -> Selected:
-    candidates = Candidates.from_arrays(
-        part.keys, part.timestamps, part.labels, block_count=block_count
+def _starts(policy: Selection, ends: Sequence[int], trigger: int) -> list[tuple[int, int]]:
+    """Return the triggers that the candidates are of, and where the samples of each begin."""
+    tail = trigger if policy.tail_triggers is None else policy.tail_triggers
+    begins = (0, *ends)
+    return [(one, begins[one]) for one in range(max(0, trigger - tail), trigger + 1)]
+
+
+def _candidates(
+    stream: Arrivals, rows: npt.NDArray[np.intp], starts: list[tuple[int, int]], block_count: int
+) -> Candidates:
+    return Candidates.from_arrays(
+        stream.keys[rows],
+        stream.timestamps[rows],
+        None if stream.labels is None else stream.labels[rows],
+        block_count=block_count,
+        starts=[(trigger, int(np.searchsorted(rows, first))) for trigger, first in starts],
     )
+
+
+def _select(policy: Selection, candidates: Candidates, context: PlainContext) -> Selected:
     given = policy.select(candidates, context)
     try:
         answer = selected(given, type(policy).__name__)
     except (TypeError, ValueError) as error:
         raise CheckError(str(error)) from error
-    strangers = np.setdiff1d(answer.keys, part.keys)
+    strangers = np.setdiff1d(answer.keys, candidates.keys)
     if len(strangers) > 0:
+        before = [one.keys for one in context.training_sets.values()]
+        if len(before) > 0 and strangers[0] in np.concatenate(before):
+            fail(
+                policy,
+                f"it chose key {strangers[0]}, which an earlier trigger chose and which is no "
+                "candidate any more, as after an erasure",
+                "keep of remembered keys those of candidates.living(keys), and let tail_triggers "
+                "be None where samples are to stay for ever",
+            )
         fail(
             policy,
             f"it chose key {strangers[0]}, which is no candidate",

@@ -1,0 +1,228 @@
+"""What the cells of all methods amount to: percent right and seconds, and gains at equal cost."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+from benchmarks.section import Cell, Dot, Dots, Table
+from benchmarks.selecting import streams
+from benchmarks.selecting.cells import Kept, Name, Result
+from benchmarks.selecting.methods import METHODS, WHOLE, Method
+
+WORKLOAD, SEEDS = "policies", 3
+SHARES = (500, 250, 125)
+FULL, FEWER, UNIFORM = "all data", "all data, fewer epochs", "uniform"
+
+
+def name_of(share: int) -> str:
+    return f"{share / 10:g} %"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a method got on a stream for a share: percent right by seed, and its price."""
+
+    values: list[float]
+    seconds: float  # as a multiple of those of all data in the same round
+
+    @property
+    def mean(self) -> float:
+        return statistics.mean(self.values)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What the plain ways get for their seconds: the best for so many or fewer."""
+
+    points: list[tuple[float, float]]  # (log seconds, percent right), both ascending
+
+    @classmethod
+    def through(cls, costs: Iterable[Cost]) -> Curve:
+        points: list[tuple[float, float]] = []
+        for seconds, right in sorted((math.log(cost.seconds), cost.mean) for cost in costs):
+            if not points or right > points[-1][1]:
+                points.append((seconds, right))
+        return cls(points)
+
+    def at(self, seconds: float) -> float:
+        """Return percent right for so many seconds; beyond the ends, that of the end."""
+        x = math.log(seconds)
+        if x <= self.points[0][0]:
+            return self.points[0][1]
+        for (left, low), (right, high) in pairwise(self.points):
+            if x <= right:
+                return low + (high - low) * (x - left) / (right - left)
+        return self.points[-1][1]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Percent right beyond what the plain ways get at equal cost."""
+
+    mean: float
+    error: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Gain:
+        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+        return cls(statistics.mean(values), error)
+
+    @property
+    def verdict(self) -> str:
+        if abs(self.mean) <= 2 * self.error:
+            return "even"
+        return "pays" if self.mean > 0 else "costs"
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} ± {self.error:.2f}"
+
+
+class Comparison:
+    """Cells of a campaign, which need not be complete."""
+
+    def __init__(self, kept: Kept, seeds: Sequence[int], names: Sequence[str]) -> None:
+        self._kept, self._seeds = kept, seeds
+        self._streams = [name for name in names if self._cost(name, FULL, WHOLE)]
+
+    @cached_property
+    def methods(self) -> list[Method]:
+        """Methods of which there are results."""
+        return [m for m in METHODS if any(self._kept.of(workload=WORKLOAD, method=m.name))]
+
+    def _results(self, stream: str, method: str, share: int) -> list[tuple[Result, Result]]:
+        """Return results by seed, each beside that of all data in its round."""
+        found = []
+        for seed in self._seeds:
+            mine = self._kept.get(Name(WORKLOAD, stream, method, name_of(share), seed))
+            full = self._kept.get(Name(WORKLOAD, stream, FULL, name_of(WHOLE), seed))
+            if mine is not None and full is not None:
+                found.append((mine, full))
+        return found
+
+    def _cost(self, stream: str, method: str, share: int) -> Cost | None:
+        pairs = self._results(stream, method, share)
+        if not pairs:
+            return None
+        return Cost(
+            values=[mine.value for mine, _ in pairs],
+            seconds=statistics.median(mine.busy / full.busy for mine, full in pairs),
+        )
+
+    @cached_property
+    def _curves(self) -> dict[str, Curve]:
+        ways = [(FULL, WHOLE), *((way, share) for way in (FEWER, UNIFORM) for share in SHARES)]
+        costs = {s: [self._cost(s, way, share) for way, share in ways] for s in self._streams}
+        return {s: Curve.through(c for c in found if c) for s, found in costs.items()}
+
+    def _costs(self, method: str, share: int) -> dict[str, Cost]:
+        found = {stream: self._cost(stream, method, share) for stream in self._streams}
+        return {stream: cost for stream, cost in found.items() if cost is not None}
+
+    def gain(self, method: str, share: int) -> Gain | None:
+        """Return the gain at equal cost over all streams; None without results."""
+        values = []
+        for stream, cost in self._costs(method, share).items():
+            even = self._curves[stream].at(cost.seconds)
+            values += [value - even for value in cost.values]
+        return Gain.of(values) if values else None
+
+    def to_full(self, method: str, share: int) -> tuple[float, float] | None:
+        """Return points beside all data, and seconds as a share of its, over the streams."""
+        costs = self._costs(method, share)
+        if not costs:
+            return None
+        full = {s: self._cost(s, FULL, WHOLE) for s in costs}
+        points = [cost.mean - full[s].mean for s, cost in costs.items()]  # type: ignore[union-attr]
+        return statistics.mean(points), statistics.geometric_mean(
+            cost.seconds for cost in costs.values()
+        )
+
+    def summary(self) -> Table:
+        """Return what each method comes to over all streams."""
+        rows: list[list[Cell]] = []
+        for method in self.methods:
+            points: list[Cell] = []
+            seconds: list[Cell] = []
+            verdicts: list[Cell] = []
+            for share in _shares(method):
+                found = None if share is None else self.to_full(method.name, share)
+                gain = None if share is None else self.gain(method.name, share)
+                points.append(f"{found[0]:+.2f}" if found else "")
+                seconds.append(f"{found[1]:.2f}" if found else "")
+                plain = method.name in (FULL, FEWER, UNIFORM)
+                verdicts.append(f"{gain}, {gain.verdict}" if gain and not plain else "")
+            rows.append([method.name, *points, *seconds, *verdicts])
+        heads = [
+            "",
+            *(f"{name_of(share)}: points" for share in SHARES),
+            *(f"{name_of(share)}: seconds" for share in SHARES),
+            *(f"{name_of(share)}: gain" for share in SHARES),
+        ]
+        title = (
+            f"Over {', '.join(self._streams)}: points beside all data, seconds as a share of those "
+            "of all data, gain at equal cost"
+        )
+        return Table(title=title, heads=heads, rows=rows)
+
+    def tables(self) -> list[Table]:
+        """Return percent right and seconds, a table for each stream."""
+        return [self._table(stream) for stream in self._streams]
+
+    def _table(self, stream: str) -> Table:
+        rows: list[list[Cell]] = []
+        for method in self.methods:
+            right: list[Cell] = []
+            seconds: list[Cell] = []
+            for share in _shares(method):
+                pairs = [] if share is None else self._results(stream, method.name, share)
+                right.append(_mean([mine.value for mine, _ in pairs]) if pairs else "")
+                busy = [mine.busy for mine, _ in pairs]
+                seconds.append(f"{statistics.median(busy):.2f}" if busy else "")
+            rows.append([method.name, *right, *seconds])
+        stated = streams.STREAMS[stream]
+        heads = ["", *(f"{name_of(s)}" for s in SHARES), *(f"{name_of(s)}, s" for s in SHARES)]
+        return Table(
+            title=f"{stream} ({stated.what}): percent right and seconds, by share",
+            heads=heads,
+            rows=rows,
+        )
+
+    def dots(self) -> Dots:
+        """Return the picture of all gains."""
+        rows = []
+        for method in self.methods:
+            if method.name in (FULL, FEWER, UNIFORM):
+                continue
+            marks = []
+            for share in SHARES:
+                gain = self.gain(method.name, share)
+                if gain is not None:
+                    marks.append(
+                        Dot(
+                            name_of(share),
+                            gain.mean,
+                            gain.mean - gain.error,
+                            gain.mean + gain.error,
+                        )
+                    )
+            rows.append((method.kind, method.name, marks))
+        return Dots(
+            title="What a method gains over plain ways of the same cost",
+            unit="percentage points right, mean over streams and seeds, with its standard error",
+            rows=rows,
+        )
+
+
+def _shares(method: Method) -> Sequence[int | None]:
+    """Return the shares of a method, one for each column."""
+    return SHARES if len(method.shares) > 1 else (*method.shares, None, None)
+
+
+def _mean(values: Sequence[float]) -> str:
+    mean = statistics.mean(values)
+    return f"{mean:.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{mean:.2f}"

@@ -1,0 +1,72 @@
+"""A buffer with equally many samples of each class, for training from scratch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from modyn.policies.buffer import CHUNK, STREAM_PLACE, Buffer, Places
+from modyn.policies.drawing import fractions
+
+__all__ = ["GDumb"]
+
+
+@dataclass(kw_only=True)
+class GDumb(Buffer):
+    """A buffer of `size` samples, filled greedily so that no class has more than its part.
+
+    A sample enters if there are fewer than size / classes of its class, counting the classes seen
+    so far; where the buffer is full, a random sample of the largest class goes. The method trains
+    from scratch on the buffer at each trigger: `use_previous_model=False`.
+
+    An erased sample leaves its place to the next one that may enter.
+
+    Parameters
+    ----------
+    size : int
+        Samples in the buffer, at least 1.
+    tail_triggers : None
+        All data so far.
+
+    References
+    ----------
+    A. Prabhu, P. H. S. Torr and P. K. Dokania, "GDumb: A Simple Approach that Questions Our
+    Progress in Continual Learning", ECCV 2020. Of several largest classes the one that came first
+    gives a sample.
+
+    Examples
+    --------
+    >>> from modyn.policies.base import PlainContext
+    >>> from modyn.sampling import Candidates
+    >>> labels = [0] * 90 + [1, 2, 0, 1, 0, 2, 1, 0, 0, 2]
+    >>> candidates = Candidates.from_arrays(range(100), range(100), labels)
+    >>> keys = GDumb(size=6).select(candidates, PlainContext()).keys
+    >>> [labels[key] for key in keys.tolist()]
+    [0, 0, 1, 2, 1, 2]
+    """
+
+    size: int
+    tail_triggers: int | None = None
+
+    def _offer(
+        self,
+        places: Places,
+        keys: npt.NDArray[np.uint64],
+        labels: npt.NDArray[np.int64],
+        seed: int,
+    ) -> None:
+        seen = len(places.labels)  # classes
+        classes = places.classes(labels)
+        draws = fractions(seed, STREAM_PLACE, keys)
+        for first in range(0, len(keys), CHUNK):
+            some = slice(first, first + CHUNK)
+            theirs = classes[some]
+            if theirs.max() < seen and (places.counts[theirs] * seen >= self.size).all():
+                continue
+            rows = zip(theirs.tolist(), keys[some].tolist(), draws[some].tolist(), strict=True)
+            for which, key, draw in rows:
+                seen = max(seen, which + 1)
+                if len(places.keys[which]) * seen < self.size:
+                    if places.total >= self.size:
+                        places.remove(places.largest(), draw)
+                    places.add(which, key)
