@@ -6,6 +6,7 @@
 #include "selector/systematic.h"
 
 #include "base/bytes.h"
+#include "base/huge.h"
 #include "base/parallel.h"
 #include "base/random.h"
 #include "selector/bottom.h"
@@ -15,12 +16,10 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #define ONE 0x1p63           /* a length of 1 */
 #define LONGEST 0x1.ffffep62 /* of a bucket: 1, less some room for rounding */
-#define PAGE (UINT64_C(1) << 21)
-#define HEAVY 0.25 /* pi, from which on a candidate lies alone */
+#define HEAVY 0.25           /* pi, from which on a candidate lies alone */
 
 /* The sum of lengths, and when the first clock rings: bits of a double. */
 typedef struct {
@@ -188,22 +187,6 @@ lay_all_rest(void *ctx, uint32_t number)
 
 /* ---- the threads ---- */
 
-/* Memory that is used all over at random: in pages as large as there are, or
- * most of the time would go into finding them. */
-static void *
-table_new(uint64_t bytes)
-{
-    uint64_t whole;
-    void *table;
-
-    if (mdn_add_overflows(bytes, PAGE - 1, &whole))
-        return NULL;
-    table = aligned_alloc(PAGE, whole & ~(PAGE - 1));
-    if (table != NULL && bytes >= PAGE)
-        (void)madvise(table, whole & ~(PAGE - 1), MADV_HUGEPAGE);
-    return table;
-}
-
 static mdn_status
 prepare(layout *l, const mdn_shard *shard, const mdn_values *values,
         const mdn_inclusion *plan, uint64_t seed, mdn_error *err)
@@ -220,7 +203,7 @@ prepare(layout *l, const mdn_shard *shard, const mdn_values *values,
     };
     if (mdn_mul_overflows(l->bucket_count, sizeof *l->winners, &bytes))
         return mdn_fail_nomem(err, bytes);
-    l->buckets = table_new(bytes);
+    l->buckets = mdn_huge_new(bytes);
     l->winners = malloc(bytes);
     if (l->buckets == NULL || l->winners == NULL)
         return mdn_fail_nomem(err, 2 * bytes);
