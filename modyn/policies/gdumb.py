@@ -10,6 +10,8 @@ from modyn.policies.drawing import fractions
 
 __all__ = ["GDumb"]
 
+START = 64  # samples that are looked at first
+
 
 @dataclass(kw_only=True)
 class GDumb(Buffer):
@@ -57,16 +59,21 @@ class GDumb(Buffer):
     ) -> None:
         seen = len(places.labels)  # classes
         classes = places.classes(labels)
-        draws = fractions(seed, STREAM_PLACE, keys)
-        for first in range(0, len(keys), CHUNK):
-            some = slice(first, first + CHUNK)
-            theirs = classes[some]
-            if theirs.max() < seen and (places.counts[theirs] * seen >= self.size).all():
-                continue
-            rows = zip(theirs.tolist(), keys[some].tolist(), draws[some].tolist(), strict=True)
-            for which, key, draw in rows:
+        first, room = 0, START
+        while first < len(keys):
+            theirs = classes[first : first + room]
+            rows = first + np.flatnonzero(places.counts[theirs] * seen < self.size)
+            draws = fractions(seed, STREAM_PLACE, keys[rows])
+            columns = (column.tolist() for column in (rows, classes[rows], keys[rows], draws))
+            first, room = first + room, min(2 * room, CHUNK)
+            for row, which, key, draw in zip(*columns, strict=True):
                 seen = max(seen, which + 1)
-                if len(places.keys[which]) * seen < self.size:
-                    if places.total >= self.size:
-                        places.remove(places.largest(), draw)
-                    places.add(which, key)
+                if len(places.keys[which]) * seen >= self.size:
+                    continue
+                gives = places.largest() if places.total >= self.size else None
+                if gives is not None:
+                    places.remove(gives, draw)
+                places.add(which, key)
+                if gives is not None and len(places.keys[gives]) * seen < self.size:
+                    first, room = row + 1, START  # now samples of that class may enter as well
+                    break
