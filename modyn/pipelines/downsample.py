@@ -97,7 +97,7 @@ class BatchThenSample:
     def _kept(self, batch: Batch, context: Context) -> Iterator[Batch]:
         """Yield the batches that this one fills up, if any."""
         d = self._downsampler
-        placed = self._scorer.placed(batch)
+        placed = self._scorer.placed(batch, context.epoch)
         with self._scorer.session():
             pool = self._scorer.pool(placed)
             if has_score(d):
@@ -154,14 +154,14 @@ class SampleThenBatch:
             self._batches = self._samples.to_train(keys, picked.weights)
         self._batches.set_epoch(epoch)
         for batch in self._clock.through("load", self._batches):
-            yield self._weighed(batch)
+            yield self._weighed(batch, epoch)
 
-    def _weighed(self, batch: Batch) -> Batch:
+    def _weighed(self, batch: Batch, epoch: int) -> Batch:
         """Return a batch whose weights are the factors of the downsampler."""
         weights = self._samples.weights
         if batch.weights is None and weights is None:
             return batch
-        placed = self._scorer.placed(batch)
+        placed = self._scorer.placed(batch, epoch)
         own = None if weights is None else weights[np.searchsorted(self._samples.keys, placed.keys)]
         return replace(placed, weights=own, factors=placed.weights)
 
@@ -208,7 +208,7 @@ class SampleThenBatch:
     def _pools(self, keys: npt.NDArray[np.uint64], scorer: Scorer) -> Iterator[ArrayPool]:
         """Yield pools of these samples, a batch at a time."""
         for batch in self._samples.in_order(keys):
-            yield scorer.pool(scorer.placed(batch))
+            yield scorer.pool(scorer.placed(batch, 0))
 
 
 def choose(downsampler: Downsampler, pool: ArrayPool, count: int, context: Context) -> Chosen:

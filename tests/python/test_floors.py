@@ -173,6 +173,9 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.metadata.source",
     "modyn.sampling.candidates",
     "modyn.sampling.draws",
+    "modyn.sampling.keyset",
+    "modyn.sampling.sampler",
+    "modyn.sampling.weighted",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.signals", "modyn.policies")
 # What takes long to import, or is an extra, comes in inside the function that needs it.
