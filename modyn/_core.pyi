@@ -233,6 +233,38 @@ def facility(
     threads: int,
     /,
 ) -> tuple[_Rows, _Numbers, _Rows, _Rows]: ...
+def graph_cut(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    coverage: float,
+    greedy: tuple[int, int, float, float, int],
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers]: ...
+def volume(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    kind: bool,
+    ridge: float,
+    way: int,
+    greedy: tuple[int, int, float, float, int],
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers]: ...
+def herding(
+    features: _Matrix, embeddings: _Matrix | None, count: int, threads: int, /
+) -> tuple[_Rows, _Numbers]: ...
+def match(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    target: _Numbers | None,
+    ridge: float,
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers, _Numbers, _Numbers]: ...
 
 class KeyIndex:
     @classmethod

@@ -357,10 +357,7 @@ take(void *ctx, uint32_t row)
         for (uint32_t i = 0; i < known->count; i++)
             serve(f, known->rows[i].row, known->rows[i].similarity);
     } else {
-        mdn_panels_row(&features->rows, row, f->column, 1);
-        if (features->embeddings.width > 0)
-            mdn_panels_row(&features->embeddings, row,
-                           f->column + features->rows.width, 1);
+        mdn_features_one(features, row, f->column);
         mdn_features_each(features, serve_range, f);
     }
     f->current[row] = mdn_facility_own(&f->rule);

@@ -71,6 +71,15 @@ mdn_features_free(mdn_features *features)
 }
 
 void
+mdn_features_one(const mdn_features *features, uint64_t row, double *column)
+{
+    mdn_panels_row(&features->rows, row, column, 1);
+    if (features->embeddings.width > 0)
+        mdn_panels_row(&features->embeddings, row,
+                       column + features->rows.width, 1);
+}
+
+void
 mdn_features_gather(const mdn_features *features, const uint32_t *which,
                     uint32_t count, double *columns)
 {

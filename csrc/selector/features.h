@@ -46,6 +46,10 @@ mdn_features_numbers(const mdn_features *features)
     return (uint64_t)features->rows.width + features->embeddings.width;
 }
 
+/* g and then h of one row. */
+void mdn_features_one(const mdn_features *features, uint64_t row,
+                      double *column);
+
 /* <G_i, G_x> for all rows i of a panel and up to MDN_COLUMNS rows x, that are
  * given by mdn_features_gather; columns that are not used repeat the last. */
 void mdn_features_gather(const mdn_features *features, const uint32_t *which,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import modyn
-from modyn.downsampling import RS2, Loss, Schedule
+from modyn.downsampling import RS2, Loss, RHOLoss, Schedule
 from modyn.orchestrator import _Calls
 from modyn.pipelines import OffsetEvalStrategy, Training, durable, models, replay
 from modyn.pipelines.ledger_sqlite import SqliteLedger
@@ -75,6 +75,7 @@ def run(directory: Path, variant: str) -> modyn.Run:
     training = {"batch_size": 64, "optimizers": sgd()}
     changes: dict[str, dict[str, Any]] = {
         "fresh": {},
+        "rho": {"downsampling": RHOLoss(ratio=50, holdout_set_ratio=30)},
         "previous": {
             "training": Training(**training, use_previous_model=True, drop_last_batch=False),
             "downsampling": Schedule(

@@ -160,6 +160,8 @@ FLOORS = {
 FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.orchestrator",
     "modyn.coresets.locations",
+    "modyn.coresets.matching",
+    "modyn.coresets.spread",
     "modyn.ingest.facts",
     "modyn.ingest.readers",
     "modyn.loader.arguments",
