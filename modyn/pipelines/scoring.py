@@ -108,9 +108,9 @@ class Scorer:
         """Return the history of samples, where it is needed."""
         return None if self.history is None else self.history.of(keys)
 
-    def placed(self, batch: Batch) -> Picked:
-        """Return a batch on the device."""
-        return Picked.of(batch, self.job.fields, self.device)
+    def placed(self, batch: Batch, epoch: int) -> Picked:
+        """Return a batch of this epoch on the device."""
+        return Picked.of(batch, self.job.fields, self.device, epoch)
 
     def _seen(self, batch: Picked) -> "dict[str, torch.Tensor]":
         """Return what the model says of a batch."""
