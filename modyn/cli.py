@@ -10,6 +10,7 @@
     modyn dataset verify datasets/weather
     modyn audit datasets/weather
     modyn db start metadata/
+    modyn select --dry-run examples/weather/balanced_half.yaml
     modyn provenance who-saw 4711 runs/weather/
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
@@ -31,6 +32,7 @@ from modyn.commands.dataset import audit, commands
 from modyn.commands.db import commands as db_commands
 from modyn.commands.ingest import ingest
 from modyn.commands.provenance import commands as provenance_commands
+from modyn.commands.select import select
 
 if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
@@ -196,6 +198,7 @@ def ls(
 
 
 app.command()(ingest)
+app.command()(select)
 
 
 # Running -----------------------------------------------------------------------------------------

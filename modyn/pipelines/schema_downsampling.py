@@ -28,12 +28,18 @@ STRATEGIES: dict[str, type[Downsampler]] = {
     "Loss": downsampling.Loss,
     "GradNorm": downsampling.GradNorm,
     "Uncertainty": downsampling.Uncertainty,
+    "KcenterGreedy": downsampling.KcenterGreedy,
+    "GradMatch": downsampling.GradMatch,
+    "Craig": downsampling.Craig,
+    "Submodular": downsampling.Submodular,
     "RS2": downsampling.RS2,
     "Uniform": downsampling.Uniform,
     "EL2N": downsampling.EL2N,
     "GraNd": downsampling.GraNd,
     "Forgetting": downsampling.Forgetting,
     "InfoBatch": downsampling.InfoBatch,
+    "Herding": downsampling.Herding,
+    "DOptimal": downsampling.DOptimal,
 }
 
 

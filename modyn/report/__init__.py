@@ -1,11 +1,14 @@
-"""Reports: one page per run, and one that compares runs.  Each is a single file without links out.
+"""Reports: one page per run, one that compares runs, and one of what a selection would choose.
+
+Each is a single file without links out.
 
 Examples
 --------
 >>> from modyn.report import write_comparison, write_run
 """
 
+from modyn.report.choices import write_choices
 from modyn.report.comparison import write_comparison
 from modyn.report.runpage import write_run
 
-__all__ = ["write_comparison", "write_run"]
+__all__ = ["write_choices", "write_comparison", "write_run"]

@@ -1,4 +1,4 @@
-"""Downsampling in the training loop: what it trains on, how that counts, what stays as it was."""
+"""Downsampling in the training loop: what it trains on, how it counts, what stays as it was."""
 
 from __future__ import annotations
 
