@@ -2,6 +2,7 @@
 #include "python/sampling.h"
 
 #include "selector/sampler.h"
+#include "selector/sampler_state.h"
 
 #include <stdlib.h>
 
@@ -213,6 +214,55 @@ sampler_merge(sampler_object *self, PyObject *object)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(save_doc, "save($self, /)\n--\n\n"
+                       "Return words that say all that it has seen; uint64.");
+
+static PyObject *
+sampler_save(sampler_object *self, PyObject *Py_UNUSED(args))
+{
+    uint64_t *words, count;
+    mdn_error err;
+    mdn_status st;
+
+    if (enter(self) < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    st = mdn_sampler_save(self->core, &words, &count, &err);
+    Py_END_ALLOW_THREADS
+    leave(self, true);
+    if (st != MDN_OK)
+        return mdn_py_raise(mdn_py_state_of_type(Py_TYPE(self)), &err);
+    return mdn_py_owned_array(words, MDN_UINT64, count);
+}
+
+PyDoc_STRVAR(load_doc, "load($type, words, /)\n--\n\n"
+                       "The sampler that save() was asked of.");
+
+static PyObject *
+sampler_load(PyTypeObject *type, PyObject *object)
+{
+    sampler_object *self = (sampler_object *)type->tp_alloc(type, 0);
+    Py_buffer words;
+    mdn_error err;
+    mdn_status st;
+
+    if (self == NULL)
+        return NULL;
+    if (mdn_py_read_column(object, "words", "LQ", &words) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    st =
+        mdn_sampler_load(words.buf, (uint64_t)words.len / 8, &self->core, &err);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&words);
+    if (st == MDN_OK)
+        return (PyObject *)self;
+    Py_DECREF(self);
+    return mdn_py_raise(mdn_py_state_of_type(type), &err);
+}
+
 /* ---- the choice ---- */
 
 PyObject *
@@ -265,6 +315,8 @@ static PyMethodDef sampler_methods[] = {
     {"new", METHOD(sampler_new), METH_VARARGS | METH_CLASS, new_doc},
     {"offer", METHOD(sampler_offer), METH_VARARGS, offer_doc},
     {"merge", METHOD(sampler_merge), METH_O, merge_doc},
+    {"save", METHOD(sampler_save), METH_NOARGS, save_doc},
+    {"load", METHOD(sampler_load), METH_O | METH_CLASS, load_doc},
     {"finish", METHOD(sampler_finish), METH_NOARGS, finish_doc},
     {NULL, NULL, 0, NULL},
 };
