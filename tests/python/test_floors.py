@@ -52,6 +52,7 @@ ALLOWED_CALLS = (
         ("prefetch/pool.c", "madvise"): "likewise",
         ("storage/timesort.c", "madvise"): "likewise",
         ("base/keyindex.c", "madvise"): "likewise",
+        ("base/huge.c", "madvise"): "likewise",
         ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
         ("storage/reserve.c", "mremap"): "memory of its own takes the place of such a mapping",
         ("storage/reserve.c", "madvise"): "likewise",
