@@ -14,9 +14,12 @@ A batch that is kept whole while nothing waits is trained on as it is, so that a
 percent is plain training.
 
 The forward pass of (1) and (2) is not trained on.  What it kept for a backward pass belongs to all
-of the batch, and torch can go back through all of it or none: with a backward pass of twice the
-cost, going back through the rest costs more than a second forward pass of what is kept, for every
-share up to two thirds; dropout and batch normalisation forbid it anyway.
+of the batch, and torch can go back through all of it or none.  Where a backward pass costs twice a
+forward pass, that is more than a second forward pass of what is kept for every share below two
+thirds: seen on an MLP and on a small convolutional network, batches took 1.65 and 1.36 times as
+long at 12.5 percent, 1.36 and 1.07 at 50, and 0.86 and 0.72 at 75.  Dropout, batch normalisation
+and a surplus that waits for the next step forbid it besides.  What training itself says of its
+samples is used where a method goes by that: `history` takes no forward pass of its own.
 """
 
 import copy
@@ -76,6 +79,10 @@ class BatchThenSample:
         kept *= self._job.rounds
         return max(kept // size, 1) if self._job.training.drop_last_batch else -(-kept // size)
 
+    def due(self, done: int) -> int:
+        """Return `done`."""
+        return done
+
     def epochs(self) -> Iterator[Iterator[Batch]]:
         """Yield the batches of each epoch."""
         for epoch, batches in enumerate(self._whole.epochs()):
@@ -127,6 +134,8 @@ class SampleThenBatch:
         self._downsampler = downsampler
         self._samples: Samples = job.pool
         self._batches: Batches
+        self._epochs_done = 0
+        self._given = 0  # batches, in these epochs
         self._groups = _groups(downsampler, job.pool)
 
     @property
@@ -140,10 +149,16 @@ class SampleThenBatch:
         full = training.drop_last_batch and kept >= size
         return (kept // size if full else -(-kept // size)) * self._job.epochs
 
+    def due(self, done: int) -> int:
+        """Return how far along in `total` a training is: evenly through each epoch."""
+        full = self.total // self._job.epochs
+        return self._epochs_done * full + (done - self._given) * full // len(self._batches)
+
     def epochs(self) -> Iterator[Iterator[Batch]]:
         """Yield the batches of each epoch."""
         for epoch in range(self._job.epochs):
             yield self._epoch(epoch)
+            self._epochs_done, self._given = epoch + 1, self._given + len(self._batches)
 
     def _epoch(self, epoch: int) -> Iterator[Batch]:
         period = self._downsampler.period
