@@ -15,7 +15,7 @@ FUZZ_CC ?= clang-14
 FUZZ_SECONDS ?= 60
 
 CHECK_FLAGS = -std=c11 -D_GNU_SOURCE -Icsrc -Itests/c -Itests/fuzz -pthread -g \
-	-fno-omit-frame-pointer -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
+	-fno-omit-frame-pointer -fno-math-errno -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
 	-Wstrict-prototypes -Wmissing-prototypes -Werror -MMD -MP
 CHECK_flags_plain = -O2
 CHECK_flags_asan = -O1 -fsanitize=address,undefined -fno-sanitize-recover=all

@@ -3,7 +3,8 @@
     python -m benchmarks.page benchmarks/results/*.json [--into docs]
 
 Documents of benchmarks.loader make docs/performance.md, those of benchmarks.metadata
-docs/postgres-figures.md.  Nothing is measured here, and nothing is said that is not in the
+docs/postgres-figures.md, and those of benchmarks.selection the second half of docs/selection.md,
+whose first half is left as it is.  Nothing is measured here, and nothing is said that is not in the
 documents, but for the words on how it was measured and on what is not claimed.
 """
 
@@ -20,6 +21,7 @@ from benchmarks.measure import text_of
 from benchmarks.picture import number, pictures
 from benchmarks.postgres import words
 from benchmarks.section import text_of_cell
+from benchmarks.selecting import words as selecting
 
 HEAD = """\
 # Performance
@@ -81,12 +83,22 @@ class Page:
     order: Sequence[str]  # of its sections
     # Says from the sections what follows from them.
     chapter: Callable[[dict[str, dict[str, Any]]], str] = lambda sections: ""
+    mark: str = ""  # where a page that is there already begins to be made anew
 
 
 PAGES = {
     "loader": Page("performance", HEAD, HOW, NOT_CLAIMED, ORDER),
     "metadata": Page(
         "postgres-figures", words.HEAD, words.HOW, words.NOT_CLAIMED, words.ORDER, words.chapter
+    ),
+    "selection": Page(
+        "selection",
+        selecting.HEAD,
+        selecting.HOW,
+        selecting.NOT_CLAIMED,
+        selecting.ORDER,
+        selecting.chapter,
+        selecting.MARK,
     ),
 }
 
@@ -234,7 +246,15 @@ def main() -> None:
     for kind, made in PAGES.items():
         own = [document for document in documents if document["benchmark"] == kind]
         if own:
-            (options.into / f"{made.name}.md").write_text(page(own, options.into, kind))
+            path = options.into / f"{made.name}.md"
+            path.write_text(kept(path, made.mark) + page(own, options.into, kind))
+
+
+def kept(path: Path, mark: str) -> str:
+    """Return what of a page stays as it is: all up to the mark and its line, if it has one."""
+    text = path.read_text() if mark and path.exists() else ""
+    head, found, _ = text.partition(mark)
+    return f"{head}{mark}\n\n" if mark and found else ""
 
 
 if __name__ == "__main__":

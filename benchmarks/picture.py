@@ -51,7 +51,7 @@ class Scale:
             return [value for value in values if self.low <= value <= self.high]
         step = nice((self.high - self.low) / 5)
         count = math.floor((self.high - self.low) / step + 1e-9)
-        return [self.low + step * number for number in range(count + 1)]
+        return [round(self.low + step * number, 12) for number in range(count + 1)]
 
 
 def nice(step: float) -> float:
@@ -224,6 +224,48 @@ def curves(figure: dict[str, Any]) -> str:
     return frame(height, figure["title"], figure["up"], parts, words)
 
 
+def dots(figure: dict[str, Any]) -> str:
+    """Draw differences from 0: {"title", "unit", "rows": [[group, name, [dot, ...]], ...]}."""
+    marks = [mark for _, _, found in figure["rows"] for mark in found]
+    series = list(dict.fromkeys(mark["series"] for mark in marks))
+    colours = dict(zip(series, CURVES, strict=False))
+    left = 28 + 7.4 * max(len(name) for _, name, _ in figure["rows"])
+    step = nice(max(abs(mark[end]) for mark in marks for end in ("low", "high")) / 4)
+    ends = [step * math.floor(min(0, *(mark["low"] for mark in marks)) / step)]
+    ends += [step * math.ceil(max(0, *(mark["high"] for mark in marks)) / step)]
+    scale = Scale(ends[0], ends[1], False, left, WIDTH - 40.0)
+    parts: list[str] = []
+    y, last = float(TOP), ""
+    for group, name, found in figure["rows"]:
+        if group != last:
+            y += GROUP_GAP if last else 0
+            parts.append(text(24, y + 18, group, font_weight="600"))
+            y, last = y + GROUP_HEAD, group
+        parts.append(text(left - 12, y + ROW / 2 + 4.5, name, text_anchor="end"))
+        for at, mark in enumerate(found):
+            parts += dot(mark, scale, y + ROW / 2 + 6.0 * (at - (len(found) - 1) / 2), colours)
+        y += ROW
+    lines = axis(scale, TOP - 8, y + 6)
+    zero = f'<line x1="{scale(0):.1f}" x2="{scale(0):.1f}" y1="{TOP - 8}" y2="{y + 6:.1f}" '
+    lines.append(f'{zero}stroke="{SOFT}" stroke-width="1.5"/>')
+    for at, name in enumerate(series):
+        x = WIDTH - 24 - 76.0 * (len(series) - at)
+        lines.append(f'<circle cx="{x:.1f}" cy="31" r="5" fill="{colours[name]}"/>')
+        lines.append(text(x + 10, 36, name, fill=SOFT))
+    words = f"{figure['title']}, {figure['unit']}"
+    return frame(y + BOTTOM, figure["title"], figure["unit"], [*lines, *parts], words)
+
+
+def dot(mark: dict[str, Any], scale: Scale, y: float, colours: dict[str, str]) -> list[str]:
+    """Draw a mean and its range."""
+    colour = colours[mark["series"]]
+    return [
+        f'<path d="M{scale(mark["low"]):.1f} {y:.1f}H{scale(mark["high"]):.1f}" '
+        f'stroke="{colour}" stroke-opacity="0.6" stroke-width="2"/>',
+        f'<circle cx="{scale(mark["value"]):.1f}" cy="{y:.1f}" r="3.6" fill="{colour}"/>',
+    ]
+
+
 def chart_of_lines(section: dict[str, Any], lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the picture of a section that has lines only: a group for each, with its rates."""
     groups = []
@@ -241,6 +283,7 @@ def pictures(section: dict[str, Any]) -> list[tuple[str, str]]:
     """Return what there is to see of a section: (name of the file, SVG)."""
     drawn = [bars(chart) for chart in section["charts"]]
     drawn += [curves(figure) for figure in section["curves"]]
+    drawn += [dots(figure) for figure in section.get("dots", [])]
     if not section["charts"]:
         by_unit: dict[str, list[dict[str, Any]]] = {}
         for line in section["lines"]:

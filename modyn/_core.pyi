@@ -208,6 +208,12 @@ class Candidates:
         self, first: int, count: int, /
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]: ...
     def total(self, values: object, /) -> tuple[float, int]: ...
+    def systematic(
+        self, values: object, offset: float, count: int, seed: int, threads: int, /
+    ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64] | None, bool]: ...
+    def band(
+        self, values: object, first: int, last: int, threads: int, /
+    ) -> npt.NDArray[np.uint64]: ...
 
 class CandidateBlocks:
     def __iter__(self) -> CandidateBlocks: ...
@@ -233,6 +239,38 @@ def facility(
     threads: int,
     /,
 ) -> tuple[_Rows, _Numbers, _Rows, _Rows]: ...
+def graph_cut(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    coverage: float,
+    greedy: tuple[int, int, float, float, int],
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers]: ...
+def volume(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    kind: bool,
+    ridge: float,
+    way: int,
+    greedy: tuple[int, int, float, float, int],
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers]: ...
+def herding(
+    features: _Matrix, embeddings: _Matrix | None, count: int, threads: int, /
+) -> tuple[_Rows, _Numbers]: ...
+def match(
+    features: _Matrix,
+    embeddings: _Matrix | None,
+    target: _Numbers | None,
+    ridge: float,
+    count: int,
+    threads: int,
+    /,
+) -> tuple[_Rows, _Numbers, _Numbers, _Numbers]: ...
 
 class KeyIndex:
     @classmethod
@@ -313,6 +351,9 @@ class Sampler:
         self, candidates: Candidates, values: object, offset: float, threads: int, /
     ) -> None: ...
     def merge(self, other: Sampler, /) -> None: ...
+    def save(self, /) -> npt.NDArray[np.uint64]: ...
+    @classmethod
+    def load(cls, words: npt.NDArray[np.uint64], /) -> Sampler: ...
     def finish(self, /) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64] | None, bool]: ...
 
 def bits_set(words: npt.NDArray[np.uint64], keys: npt.NDArray[np.uint64], put: bool, /) -> int: ...

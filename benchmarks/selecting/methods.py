@@ -76,6 +76,20 @@ def stratified(share: int, part: int) -> dict[str, Any]:
     return presampling("", "TimeStratified", every=every, **EXACT).make(share, part)
 
 
+def younger(share: int, part: int) -> dict[str, Any]:
+    """Return a draw in which chances halve with each part of the stream; nothing undoes it."""
+    made = presampling(
+        "", "Weighted", by="timestamp", half_life=f"{part}s", scheme="sequential", floor=0.0
+    )
+    return made.make(share, part)
+
+
+def by_loss(share: int, part: int) -> dict[str, Any]:
+    """Return a draw by the losses of earlier trainings, and the weights that undo it."""
+    made = presampling("", "Weighted", by="loss")
+    return {**made.make(share, part), "signals": ("loss",)}
+
+
 def hardest(share: int, part: int) -> dict[str, Any]:
     made = presampling("", "TopBySignal", signal="loss", trainings=PARTS)
     return {**made.make(share, part), "signals": ("loss",)}
@@ -121,7 +135,8 @@ METHODS = [
     presampling("balanced by trigger", "TriggerBalanced", **EXACT),
     Method(name="stratified by time", kind="presampling", make=stratified),
     presampling("newest", "MostRecent"),
-    presampling("weighted by time", "Weighted", weights="timestamp"),
+    Method(name="younger more often", kind="presampling", make=younger),
+    Method(name="drawn by loss before", kind="presampling", make=by_loss),
     Method(name="half fresh", kind="presampling", make=fresh),
     buffer("reservoir", "Reservoir"),
     buffer("class-balanced reservoir", "ClassBalancedReservoir"),

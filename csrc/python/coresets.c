@@ -75,33 +75,31 @@ mdn_py_features_count(const mdn_py_features *given)
     return (uint64_t)given->rows.shape[0];
 }
 
-/* ---- answers ---- */
-
-PyObject *
-mdn_py_columns(mdn_py_column *columns, Py_ssize_t count)
+/* "O&" of PyArg_ParseTuple. */
+int
+mdn_py_read_greedy(PyObject *object, void *out)
 {
-    PyObject *tuple = PyTuple_New(count);
+    mdn_greedy_options *options = out;
+    unsigned long long batch, seed;
+    int how;
 
-    for (Py_ssize_t i = 0; i < count; i++) {
-        PyObject *array = NULL;
-
-        if (tuple != NULL)
-            array = mdn_py_owned_array(columns[i].data, columns[i].dtype,
-                                       columns[i].count);
-        else
-            free(columns[i].data);
-        columns[i].data = NULL;
-        if (array == NULL)
-            Py_CLEAR(tuple);
-        else
-            PyTuple_SET_ITEM(tuple, i, array);
+    if (!PyArg_ParseTuple(object, "iKddK:greedy", &how, &batch,
+                          &options->epsilon, &options->beta, &seed))
+        return 0;
+    if (how < MDN_GREEDY_NAIVE || how > MDN_GREEDY_APPROXIMATE) {
+        PyErr_Format(PyExc_ValueError, "greedy must be 0 to 3, got %d", how);
+        return 0;
     }
-    return tuple;
+    options->how = (mdn_greedy_how)how;
+    options->batch = batch;
+    options->seed = seed;
+    return 1;
 }
 
-/* Room for each column; -1 and MemoryError with nothing to clean up. */
-static int
-columns_new(mdn_py_column *columns, Py_ssize_t count)
+/* ---- answers ---- */
+
+int
+mdn_py_columns_new(mdn_py_column *columns, Py_ssize_t count)
 {
     for (Py_ssize_t i = 0; i < count; i++) {
         columns[i].data = calloc(columns[i].count + 1, 8);
@@ -115,15 +113,28 @@ columns_new(mdn_py_column *columns, Py_ssize_t count)
     return 0;
 }
 
-static PyObject *
-columns_or_raise(PyObject *module, mdn_status st, const mdn_error *err,
-                 mdn_py_column *columns, Py_ssize_t count)
+PyObject *
+mdn_py_columns(PyObject *module, mdn_status st, const mdn_error *err,
+               mdn_py_column *columns, Py_ssize_t count)
 {
-    if (st == MDN_OK)
-        return mdn_py_columns(columns, count);
-    for (Py_ssize_t i = 0; i < count; i++)
-        free(columns[i].data);
-    return mdn_py_raise(mdn_py_state_of_module(module), err);
+    PyObject *tuple = st == MDN_OK ? PyTuple_New(count) : NULL;
+
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *array = NULL;
+
+        if (tuple != NULL)
+            array = mdn_py_owned_array(columns[i].data, columns[i].dtype,
+                                       columns[i].count);
+        else
+            free(columns[i].data);
+        if (array != NULL)
+            PyTuple_SET_ITEM(tuple, i, array);
+        else
+            Py_CLEAR(tuple);
+    }
+    if (st != MDN_OK)
+        return mdn_py_raise(mdn_py_state_of_module(module), err);
+    return tuple;
 }
 
 /* ---- the methods ---- */
@@ -156,7 +167,7 @@ kcenter(PyObject *module, PyObject *args)
                                {NULL, MDN_FLOAT64, k},
                                {NULL, MDN_FLOAT64, n}};
 
-        if (columns_new(out, 3) == 0) {
+        if (mdn_py_columns_new(out, 3) == 0) {
             Py_BEGIN_ALLOW_THREADS
             st = mdn_py_features_init(&given, &features, &err);
             if (st == MDN_OK) {
@@ -166,33 +177,12 @@ kcenter(PyObject *module, PyObject *args)
                 mdn_features_free(&features);
             }
             Py_END_ALLOW_THREADS
-            answer = columns_or_raise(module, st, &err, out, 3);
+            answer = mdn_py_columns(module, st, &err, out, 3);
         }
         PyBuffer_Release(&start);
     }
     mdn_py_features_release(&given);
     return answer;
-}
-
-/* "O" converter: (how, batch, epsilon, beta, seed). */
-static int
-read_greedy(PyObject *object, void *out)
-{
-    mdn_greedy_options *options = out;
-    unsigned long long batch, seed;
-    int how;
-
-    if (!PyArg_ParseTuple(object, "iKddK:greedy", &how, &batch,
-                          &options->epsilon, &options->beta, &seed))
-        return 0;
-    if (how < MDN_GREEDY_NAIVE || how > MDN_GREEDY_APPROXIMATE) {
-        PyErr_Format(PyExc_ValueError, "greedy must be 0 to 3, got %d", how);
-        return 0;
-    }
-    options->how = (mdn_greedy_how)how;
-    options->batch = batch;
-    options->seed = seed;
-    return 1;
 }
 
 PyDoc_STRVAR(facility_doc,
@@ -217,7 +207,8 @@ facility(PyObject *module, PyObject *args)
     mdn_status st;
 
     if (!PyArg_ParseTuple(args, "OOiO&KI:facility", &rows, &embeddings,
-                          &similarity, read_greedy, &options, &count, &threads)
+                          &similarity, mdn_py_read_greedy, &options, &count,
+                          &threads)
         || mdn_py_features_read(rows, embeddings, threads, &given) < 0)
         return NULL;
     uint64_t n = mdn_py_features_count(&given), k = count < n ? count : n;
@@ -225,7 +216,7 @@ facility(PyObject *module, PyObject *args)
                            {NULL, MDN_FLOAT64, k},
                            {NULL, MDN_UINT64, k},
                            {NULL, MDN_UINT64, 1}};
-    if (columns_new(out, 4) == 0) {
+    if (mdn_py_columns_new(out, 4) == 0) {
         Py_BEGIN_ALLOW_THREADS
         st = mdn_py_features_init(&given, &features, &err);
         if (st == MDN_OK) {
@@ -236,7 +227,7 @@ facility(PyObject *module, PyObject *args)
             mdn_features_free(&features);
         }
         Py_END_ALLOW_THREADS
-        answer = columns_or_raise(module, st, &err, out, 4);
+        answer = mdn_py_columns(module, st, &err, out, 4);
     }
     mdn_py_features_release(&given);
     return answer;
@@ -251,5 +242,7 @@ static PyMethodDef functions[] = {
 int
 mdn_py_add_coresets(PyObject *module)
 {
-    return PyModule_AddFunctions(module, functions);
+    if (PyModule_AddFunctions(module, functions) < 0)
+        return -1;
+    return mdn_py_add_coresets_more(module);
 }

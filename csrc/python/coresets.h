@@ -23,19 +23,23 @@ mdn_status mdn_py_features_init(const mdn_py_features *given, mdn_features *out,
                                 mdn_error *err);
 uint64_t mdn_py_features_count(const mdn_py_features *given);
 
-/* count numbers, or None for count 0 of them; -1 and MemoryError. */
-void *mdn_py_numbers(uint64_t count);
-
-/* A tuple of as many arrays of 8-byte items as there are: each is taken over
- * (also when it fails), NULL ends them. */
+/* A column of the answer: numbers of 8 bytes, malloc'd. */
 typedef struct {
     void *data;
     mdn_dtype dtype;
     uint64_t count;
 } mdn_py_column;
-PyObject *mdn_py_columns(mdn_py_column *columns, Py_ssize_t count);
 
-/* coresets_match.c */
-int mdn_py_add_coresets_match(PyObject *module);
+/* Zeros for each column; -1 and MemoryError with nothing to clean up. */
+int mdn_py_columns_new(mdn_py_column *columns, Py_ssize_t count);
+/* A tuple of arrays, or what err says; takes the columns over. */
+PyObject *mdn_py_columns(PyObject *module, mdn_status st, const mdn_error *err,
+                         mdn_py_column *columns, Py_ssize_t count);
+
+/* "O&" of PyArg_ParseTuple: (how, batch, epsilon, beta, seed). */
+int mdn_py_read_greedy(PyObject *object, void *options);
+
+/* coresets_more.c */
+int mdn_py_add_coresets_more(PyObject *module);
 
 #endif

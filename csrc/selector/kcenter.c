@@ -71,9 +71,7 @@ take(centers *c, uint64_t row)
 {
     const mdn_features *f = c->features;
 
-    mdn_panels_row(&f->rows, row, c->column, 1);
-    if (f->embeddings.width > 0)
-        mdn_panels_row(&f->embeddings, row, c->column + f->rows.width, 1);
+    mdn_features_one(f, row, c->column);
     c->square = f->squares[row];
     c->taken[row] = 1;
     mdn_features_each(f, approach, c);

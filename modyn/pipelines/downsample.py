@@ -35,6 +35,7 @@ from modyn.pipelines.clock import Stopwatch
 from modyn.pipelines.feed import Feed, Whole
 from modyn.pipelines.jobs import Batch, Batches, Job, Samples
 from modyn.pipelines.picked import Gathering
+from modyn.pipelines.proxies import mean_scores, wants_proxies
 from modyn.pipelines.scoring import Scorer
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class BatchThenSample:
         kept *= self._job.rounds
         return max(kept // size, 1) if self._job.training.drop_last_batch else -(-kept // size)
 
+    def due(self, done: int) -> int:
+        """Return `done`."""
+        return done
+
     def epochs(self) -> Iterator[Iterator[Batch]]:
         """Yield the batches of each epoch."""
         for epoch, batches in enumerate(self._whole.epochs()):
@@ -96,7 +101,7 @@ class BatchThenSample:
     def _kept(self, batch: Batch, context: Context) -> Iterator[Batch]:
         """Yield the batches that this one fills up, if any."""
         d = self._downsampler
-        placed = self._scorer.placed(batch)
+        placed = self._scorer.placed(batch, context.epoch)
         with self._scorer.session():
             pool = self._scorer.pool(placed)
             if has_score(d):
@@ -126,6 +131,8 @@ class SampleThenBatch:
         self._downsampler = downsampler
         self._samples: Samples = job.pool
         self._batches: Batches
+        self._epochs_done = 0
+        self._given = 0  # batches, in these epochs
         self._groups = _groups(downsampler, job.pool)
 
     @property
@@ -139,10 +146,16 @@ class SampleThenBatch:
         full = training.drop_last_batch and kept >= size
         return (kept // size if full else -(-kept // size)) * self._job.epochs
 
+    def due(self, done: int) -> int:
+        """Return how far along in `total` a training is: evenly through each epoch."""
+        full = self.total // self._job.epochs
+        return self._epochs_done * full + (done - self._given) * full // len(self._batches)
+
     def epochs(self) -> Iterator[Iterator[Batch]]:
         """Yield the batches of each epoch."""
         for epoch in range(self._job.epochs):
             yield self._epoch(epoch)
+            self._epochs_done, self._given = epoch + 1, self._given + len(self._batches)
 
     def _epoch(self, epoch: int) -> Iterator[Batch]:
         period = self._downsampler.period
@@ -153,14 +166,14 @@ class SampleThenBatch:
             self._batches = self._samples.to_train(keys, picked.weights)
         self._batches.set_epoch(epoch)
         for batch in self._clock.through("load", self._batches):
-            yield self._weighed(batch)
+            yield self._weighed(batch, epoch)
 
-    def _weighed(self, batch: Batch) -> Batch:
+    def _weighed(self, batch: Batch, epoch: int) -> Batch:
         """Return a batch whose weights are the factors of the downsampler."""
         weights = self._samples.weights
         if batch.weights is None and weights is None:
             return batch
-        placed = self._scorer.placed(batch)
+        placed = self._scorer.placed(batch, epoch)
         own = None if weights is None else weights[np.searchsorted(self._samples.keys, placed.keys)]
         return replace(placed, weights=own, factors=placed.weights)
 
@@ -181,7 +194,7 @@ class SampleThenBatch:
         import torch
 
         if scores is None and self._scorer.reads:
-            return _together(list(self._pools(self._samples.keys[rows])))
+            return _together(list(self._pools(self._samples.keys[rows], self._scorer)))
         keys = self._samples.keys[rows]
         return ArrayPool(
             keys=keys,
@@ -192,16 +205,22 @@ class SampleThenBatch:
 
     def _scores(self) -> "torch.Tensor":
         """Return the score of every sample of the training set."""
+        if wants_proxies(self._downsampler):
+            return mean_scores(self._job, self._scorer, self._scores_by)
+        return self._scores_by(self._scorer)
+
+    def _scores_by(self, scorer: Scorer) -> "torch.Tensor":
+        """Return the score of every sample, as a scorer's model has it."""
         import torch
 
         d = self._downsampler
-        pieces = self._pools(self._samples.keys)
-        return torch.cat([scored(d, d.score(pool), len(pool)) for pool in pieces])
+        pools = self._pools(self._samples.keys, scorer)
+        return torch.cat([scored(d, d.score(pool), len(pool)) for pool in pools])
 
-    def _pools(self, keys: npt.NDArray[np.uint64]) -> Iterator[ArrayPool]:
+    def _pools(self, keys: npt.NDArray[np.uint64], scorer: Scorer) -> Iterator[ArrayPool]:
         """Yield pools of these samples, a batch at a time."""
         for batch in self._samples.in_order(keys):
-            yield self._scorer.pool(self._scorer.placed(batch))
+            yield scorer.pool(scorer.placed(batch, 0))
 
 
 def choose(downsampler: Downsampler, pool: ArrayPool, count: int, context: Context) -> Chosen:

@@ -7,7 +7,7 @@ callables.  Such a file shows what ran, and does not run.
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from modyn.pipelines import schema_presampling
+from modyn.pipelines import dump_downsampling, schema_presampling
 from modyn.pipelines.settings import Metadata, describe
 from modyn.pipelines.warmup import Warmup
 from modyn.policies import FreshnessSampling, NewData, Selection
@@ -27,13 +27,23 @@ def values(pipeline: "Pipeline") -> dict[str, Any]:
         "training": training,
         "data": described["data"],
         "trigger": described["trigger"],
-        "selection_strategy": _selection(pipeline.selection, described["selection_strategy"]),
+        "selection_strategy": _strategy(pipeline, described["selection_strategy"]),
     }
     if pipeline.evaluation is not None:
         found["evaluation"] = _evaluation(pipeline.evaluation)
     if isinstance(pipeline.metadata, Metadata):
         found["metadata"] = _metadata(pipeline.metadata)
     return found
+
+
+def _strategy(pipeline: "Pipeline", described: dict[str, Any]) -> dict[str, Any]:
+    """Return the strategy that stands for a selection policy and a downsampler."""
+    chosen = _selection(pipeline.selection, described)
+    if pipeline.downsampling is None:
+        return chosen
+    if type(pipeline.selection) is NewData:  # of which there is a strategy without downsampling
+        chosen = _coreset(pipeline.selection) or chosen
+    return {**chosen, "downsampling_config": dump_downsampling.section(pipeline.downsampling)}
 
 
 def _selection(selection: Selection, described: dict[str, Any]) -> dict[str, Any]:

@@ -29,11 +29,14 @@ class Picked:
         Those of the selection.
     factors : float64, shape (n,), or None
         Those of the downsampler, by which they are multiplied.
+    epochs : int32, shape (n,)
+        In which epoch each was picked; a surplus is trained on in the next one.
     """
 
     keys: npt.NDArray[np.uint64]
     labels: "torch.Tensor"
     fields: "dict[str, torch.Tensor]"
+    epochs: npt.NDArray[np.int32]
     weights: npt.NDArray[np.float64] | None = None
     factors: npt.NDArray[np.float64] | None = None
 
@@ -44,8 +47,10 @@ class Picked:
         return self.fields[name]
 
     @classmethod
-    def of(cls, batch: Batch, fields: tuple[str, ...], device: "torch.device") -> "Picked":
-        """Return all of a batch, on the device."""
+    def of(
+        cls, batch: Batch, fields: tuple[str, ...], device: "torch.device", epoch: int
+    ) -> "Picked":
+        """Return all of a batch of this epoch, on the device."""
         import torch
 
         def placed(value: Any) -> torch.Tensor:
@@ -55,6 +60,7 @@ class Picked:
             keys=np.asarray(batch.keys).astype(np.uint64, copy=False),
             labels=placed(batch.labels),
             fields={name: placed(batch[name]) for name in fields},
+            epochs=np.full(len(batch), epoch, dtype=np.int32),
             weights=None if batch.weights is None else np.asarray(batch.weights, dtype=np.float64),
         )
 
@@ -64,6 +70,7 @@ class Picked:
             keys=self.keys[:count],
             labels=self.labels[:count],
             fields={name: value[:count] for name, value in self.fields.items()},
+            epochs=self.epochs[:count],
             weights=None if self.weights is None else self.weights[:count],
             factors=None if self.factors is None else self.factors[:count],
         )
@@ -133,6 +140,7 @@ class Gathering:
         for name, value in batch.fields.items():
             torch.index_select(value, 0, index, out=mine.fields[name][first:last])
         mine.keys[first:last] = batch.keys[rows]
+        mine.epochs[first:last] = batch.epochs[rows]
         if mine.weights is not None and batch.weights is not None:
             mine.weights[first:last] = batch.weights[rows]
         if mine.factors is not None:
@@ -147,6 +155,7 @@ def _empty_like(batch: Picked, size: int) -> Picked:
         keys=np.empty(size, dtype=np.uint64),
         labels=rows(batch.labels),
         fields={name: rows(value) for name, value in batch.fields.items()},
+        epochs=np.empty(size, dtype=np.int32),
         weights=None if batch.weights is None else np.empty(size),
         factors=np.empty(size),
     )

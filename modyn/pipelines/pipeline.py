@@ -4,6 +4,7 @@ import copy
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.dataset import Dataset
@@ -368,6 +369,9 @@ def _policy(policy: Trigger | Selection | Downsampler, key: str) -> dict[str, An
             continue
         if isinstance(value, Trigger | Selection):
             found[name] = _policy(value, key)
+            continue
+        if isinstance(value, FunctionType):
+            found[name] = f"{value.__module__}:{value.__qualname__}"
             continue
         try:
             found[name] = describe(value)

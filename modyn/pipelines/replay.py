@@ -255,7 +255,7 @@ class Replay:
         if key not in self._store or not self._signals.ready(row.trigger, key):
             job = self._job(chosen, recipe, row.trigger, held)
             main = chosen if held is None else held.main
-            with self._signals.recording(row.trigger, key, main, job.to_pass) as observer:
+            with self._signals.recording(row.trigger, key, main, job) as observer:
                 trained = train(job, self._progress, self._clock, observer)
             self._note_workers(job)
             with self._clock.stage("store"):

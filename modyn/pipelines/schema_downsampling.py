@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_type_hints
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, create_model
 
+from modyn import downsampling
 from modyn.downsampling import Downsampler, RHOLoss, Schedule
 from modyn.pipelines import settings
 from modyn.pipelines.schema_training import ModelId, Training
@@ -23,7 +24,23 @@ from modyn.pipelines.sections import (
 
 ONE, LIST = "<one>", "<list>"  # names of variants, which no file has
 
-STRATEGIES: dict[str, type[Downsampler]] = {}
+STRATEGIES: dict[str, type[Downsampler]] = {
+    "Loss": downsampling.Loss,
+    "GradNorm": downsampling.GradNorm,
+    "Uncertainty": downsampling.Uncertainty,
+    "KcenterGreedy": downsampling.KcenterGreedy,
+    "GradMatch": downsampling.GradMatch,
+    "Craig": downsampling.Craig,
+    "Submodular": downsampling.Submodular,
+    "RS2": downsampling.RS2,
+    "Uniform": downsampling.Uniform,
+    "EL2N": downsampling.EL2N,
+    "GraNd": downsampling.GraNd,
+    "Forgetting": downsampling.Forgetting,
+    "InfoBatch": downsampling.InfoBatch,
+    "Herding": downsampling.Herding,
+    "DOptimal": downsampling.DOptimal,
+}
 
 
 class Strategy(Section):

@@ -5,8 +5,21 @@ with their types, defaults and rules; a class that comes there needs one name in
 parameters stand one level up, for all strategies: `limit` and `tail_triggers`.
 """
 
+from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_type_hints
+from functools import reduce
+from operator import or_
+from types import UnionType
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import Field, create_model
 
@@ -19,6 +32,7 @@ STRATEGIES: dict[str, type[policies.Selection]] = {
     "LabelBalanced": policies.LabelBalanced,
     "TriggerBalanced": policies.TriggerBalanced,
     "TimeStratified": policies.TimeStratified,
+    "Weighted": policies.Weighted,
     "MostRecent": policies.MostRecent,
     "TopBySignal": policies.TopBySignal,
     "QuantileBand": policies.QuantileBand,
@@ -77,10 +91,16 @@ def _section(name: str, kind: type[policies.Selection]) -> type[Strategy]:
     for field in fields(kind):  # type: ignore[arg-type]
         if field.name not in ABOVE:
             default = ... if field.default is MISSING else field.default
-            keys[field.name] = (hints[field.name], default)
+            keys[field.name] = (_of_files(hints[field.name]), default)
     if name in ("Random", "RandomNoReplacement"):
         keys |= IGNORED
     return create_model(name, __base__=Strategy, __doc__=kind.__doc__, **keys)
+
+
+def _of_files(hint: Any) -> Any:
+    """Return a type without functions, which no file can say."""
+    kinds = tuple(kind for kind in get_args(hint) if get_origin(kind) is not Callable)
+    return reduce(or_, kinds) if get_origin(hint) in (Union, UnionType) else hint
 
 
 if TYPE_CHECKING:
@@ -102,6 +122,8 @@ def section(policy: policies.Selection) -> dict[str, Any]:
         plain = policy.limit == -1 or policy.limit_reset == "sampleUAR"
         return {"strategy": "No", "ratio": 100} if plain else {}
     name = type(policy).__name__
+    if any(callable(value) for value in vars(policy).values()):
+        return {}
     if STRATEGIES.get(name) is not type(policy):
         return {}
     changed = {

@@ -31,7 +31,9 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.dataset import Dataset
-from modyn.pipelines.jobs import Batch, Observer
+from modyn.pipelines.jobs import Batch, Job, Observer
+from modyn.pipelines.once import Once
+from modyn.pipelines.picked import Picked
 from modyn.pipelines.settings import BORDERS, NUMERIC, Training
 from modyn.signals import (
     Recording,
@@ -283,7 +285,7 @@ class Recorder:
             raise ValueError(f"signals know {CLASSES_MAX} classes, the model has {output.shape[1]}")
         self._values.append(measured(output, labels, each, self._names, self._border))
         self._keys.append(np.asarray(batch.keys).astype(np.uint64))
-        self._epochs.append(self._epochs_of(count))
+        self._epochs.append(batch.epochs if isinstance(batch, Picked) else self._epochs_of(count))
         self._passed += count
         self._waiting += count
         if self._waiting >= CHUNK:
@@ -357,11 +359,12 @@ class RunSignals:
 
     @contextmanager
     def recording(
-        self, trigger: int, model: str, chosen: TrainingSet, to_pass: int | None
+        self, trigger: int, model: str, chosen: TrainingSet, job: Job
     ) -> Iterator[Observer | None]:
         """Record the training that the block does; its rows are there when the block is over.
 
-        When it fails, there are none.
+        When it fails, there are none.  A sample that a downsampler picked several times in an
+        epoch has one row of it, of the first time.
         """
         if not self.names:
             yield None
@@ -377,9 +380,12 @@ class RunSignals:
         writer = self._store.begin(what)
         if "forgetting" in self.names:
             writer = Counting(writer, chosen.keys)
+        if job.downsampling is not None:
+            writer = Once(writer, chosen.keys)
         thread = HandOff(writer)
         border = BORDERS.get(self._criterion, 0.0) if numeric else None
-        samples = None if to_pass is None else len(chosen)
+        counted = job.to_pass is not None and job.downsampling is None
+        samples = len(chosen) if counted else None
         recorder = Recorder(self.names, thread.put, border=border, samples=samples)
         try:
             yield recorder

@@ -15,6 +15,7 @@ from modyn.policies.reservoir import Reservoir
 from modyn.policies.time import TimeTrigger
 from modyn.policies.time_stratified import TimeStratified
 from modyn.policies.trigger_balanced import TriggerBalanced
+from modyn.policies.weighted import Weighted
 
 __all__ = [
     "ClassBalancedReservoir",
@@ -37,5 +38,6 @@ __all__ = [
     "TopBySignal",
     "Trigger",
     "TriggerBalanced",
+    "Weighted",
     "seed_of",
 ]

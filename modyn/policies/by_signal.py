@@ -42,6 +42,12 @@ class Known:
         found: npt.NDArray[np.bool_] = self.keys[self._places(keys)] == keys
         return found
 
+    def of(self, keys: Keys, otherwise: float) -> npt.NDArray[np.float64]:
+        """Return the value of each key, and that one where none is known."""
+        there, values = self.has(keys), np.full(len(keys), otherwise)
+        values[there] = self.values[np.searchsorted(self.keys, keys[there])]
+        return values
+
     def among(self, candidates: "Candidates") -> "Known":
         """Return what is known of candidates."""
         there = np.zeros(len(self.keys), dtype=bool)

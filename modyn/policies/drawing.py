@@ -11,16 +11,15 @@ from modyn.policies.base import Context
 if TYPE_CHECKING:
     from modyn.sampling import Candidates
 
-__all__ = ["Draw", "fractions", "newest", "steady_seed", "uniform_of"]
+__all__ = ["Draw", "fractions", "steady_seed", "uniform_of"]
 
 STREAM_STEADY = 20  # MDN_STREAM_STEADY of csrc/base/random.h
-ROOM = 2**18  # keys that wait for a draw at least
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
 
 
 class Draw:
-    """A uniform draw of `count` keys among all that are offered, in memory for twice as many.
+    """A uniform draw of `count` keys among all that are offered, in memory for a few times as many.
 
     It is the choice of `sampling.uniform` among them: which they are, not how they came, decides.
 
@@ -36,33 +35,22 @@ class Draw:
     """
 
     def __init__(self, count: int, *, seed: int) -> None:
-        self._count = count
+        self._sampler = sampling.Sampler.uniform(count, seed=seed)
         self._seed = seed
-        self._waiting: list[npt.NDArray[np.uint64]] = []
-        self._room = 0
         self.offered = 0
 
     def offer(self, keys: npt.NDArray[np.uint64]) -> None:
         """Take keys that were not offered before."""
         self.offered += len(keys)
-        if len(keys) == 0 or self._count == 0:
-            return
-        self._waiting.append(keys)
-        self._room += len(keys)
-        if self._room > 2 * self._count + ROOM:
-            self._settle(self._count)
+        if len(keys) > 0:
+            self._sampler.offer(keys)
 
     def keys(self, count: int | None = None) -> npt.NDArray[np.uint64]:
-        """Return the keys drawn, ascending; or a draw of fewer."""
-        return self._settle(self._count if count is None else min(count, self._count))
-
-    def _settle(self, count: int) -> npt.NDArray[np.uint64]:
-        if not self._waiting or count == 0:
-            return np.empty(0, dtype=np.uint64)
-        kept = sampling.uniform(np.concatenate(self._waiting), count, seed=self._seed)
-        if count == self._count:
-            self._waiting, self._room = [kept], len(kept)
-        return kept
+        """Return the keys drawn, ascending, or a draw of at most so many of them; ends the draw."""
+        drawn = self._sampler.finish().keys
+        if count is None or count >= len(drawn):
+            return drawn
+        return sampling.uniform(drawn, count, seed=self._seed)
 
 
 def uniform_of(
@@ -73,22 +61,6 @@ def uniform_of(
     for block in candidates.blocks():
         draw.offer(block.keys[among(block.keys)])
     return draw.keys()
-
-
-def newest(candidates: "Candidates", count: int) -> npt.NDArray[np.uint64]:
-    """Return the `count` newest by (timestamp, key), holding 2 * count and a block at most."""
-    keys = np.empty(0, dtype=np.uint64)
-    timestamps = np.empty(0, dtype=np.int64)
-    oldest = None  # what is older than this is out already
-    for block in candidates.blocks():
-        fresh = slice(None) if oldest is None else block.timestamps >= oldest
-        keys = np.concatenate((keys, block.keys[fresh]))
-        timestamps = np.concatenate((timestamps, block.timestamps[fresh]))
-        if len(keys) > 2 * count:
-            keep = np.lexsort((keys, timestamps))[-count:]
-            keys, timestamps = keys[keep], timestamps[keep]
-            oldest = timestamps[0]
-    return np.sort(keys[np.lexsort((keys, timestamps))[-count:]])
 
 
 def steady_seed(context: Context) -> int:

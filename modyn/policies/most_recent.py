@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from modyn import sampling
 from modyn.policies.base import Context, Selected
-from modyn.policies.drawing import newest
 from modyn.policies.share import Share
 
 if TYPE_CHECKING:
@@ -41,4 +41,4 @@ class MostRecent(Share):
 
     def select(self, candidates: "Candidates", context: Context) -> Selected:
         """Return the newest."""
-        return Selected(newest(candidates, self.target(len(candidates))))
+        return Selected(sampling.newest(candidates, self.target(len(candidates))))

@@ -8,7 +8,6 @@ import numpy as np
 from modyn import sampling
 from modyn.policies.base import Context, Selected, Selection, seed_of
 from modyn.policies.checked import check_limit, check_tail_triggers
-from modyn.policies.drawing import newest
 
 if TYPE_CHECKING:
     from modyn.sampling import Candidates
@@ -60,5 +59,5 @@ class NewData(Selection):
         if self.limit == -1 or len(candidates) <= self.limit:
             return Selected(np.sort(candidates.keys))
         if self.tail_triggers is None and self.limit_reset == "lastX":
-            return Selected(newest(candidates, self.limit))
+            return Selected(sampling.newest(candidates, self.limit))
         return Selected(sampling.uniform(candidates, self.limit, seed=seed_of(context)))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import modyn
+from modyn.downsampling import RS2, Loss, RHOLoss, Schedule
 from modyn.orchestrator import _Calls
 from modyn.pipelines import OffsetEvalStrategy, Training, durable, models, replay
 from modyn.pipelines.ledger_sqlite import SqliteLedger
@@ -74,7 +75,14 @@ def run(directory: Path, variant: str) -> modyn.Run:
     training = {"batch_size": 64, "optimizers": sgd()}
     changes: dict[str, dict[str, Any]] = {
         "fresh": {},
-        "previous": {"training": Training(**training, use_previous_model=True)},
+        "rho": {"downsampling": RHOLoss(ratio=50, holdout_set_ratio=30)},
+        "previous": {
+            "training": Training(**training, use_previous_model=True, drop_last_batch=False),
+            "downsampling": Schedule(
+                downsamplers=[Loss(ratio=50), RS2(ratio=25, with_replacement=False)],
+                thresholds=[1],
+            ),
+        },
         "late": {
             "order": "arrival",
             "selection": LabelBalanced(ratio=50, tail_triggers=1),

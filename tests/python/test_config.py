@@ -254,6 +254,7 @@ TRIED = [
     ("LabelBalanced", {"ratio": 7, "force_column_balancing": True}),
     ("TriggerBalanced", {"ratio": 7, "force_required_target_size": True}),
     ("TimeStratified", {"ratio": 7, "every": "2d"}),
+    ("Weighted", {"ratio": 7, "by": "timestamp", "half_life": "30d", "floor": 0}),
     ("MostRecent", {"ratio": 7}),
     ("TopBySignal", {"ratio": 7, "signal": "loss", "largest": False, "unseen": "last"}),
     ("QuantileBand", {"signal": "loss", "low": 0.25, "high": 1, "trainings": 2}),

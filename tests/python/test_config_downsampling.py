@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,10 +13,13 @@ import pytest
 from modyn import downsampling
 from modyn.downsampling import Downsampler, RHOLoss, Schedule
 from modyn.errors import ConfigError
-from modyn.pipelines import config
+from modyn.pipelines import Pipeline, config, strict_yaml
 from modyn.pipelines.dump_downsampling import section
 from modyn.pipelines.schema_downsampling import STRATEGIES
 from modyn.pipelines.settings import Criterion, Model, Optimizer, ParamGroup, Training
+from modyn.pipelines.warmup import Warmup
+from modyn.policies import NewData, Random
+from tests.python.streams import drifting, pipeline
 
 IL_TRAINING: dict[str, Any] = {
     "il_model_id": "MLP",
@@ -123,7 +128,7 @@ def test_every_downsampler_is_a_strategy_of_a_file():
     assert {*STRATEGIES, "RHOLoss"} == them - {"Downsampler"}
 
 
-@pytest.mark.parametrize("name", [name for name in KNOWN if hasattr(downsampling, name)])
+@pytest.mark.parametrize("name", KNOWN)
 def test_a_section_becomes_the_class_of_its_name(name):
     values = {"strategy": name, "ratio": 25, "ratio_max": 200, **KNOWN[name]}
 
@@ -240,6 +245,30 @@ STB = {"sample_then_batch": True}
             ".il_training_config.checkpointing.activated: True is not supported yet",
         ),
         (
+            {"strategy": "Uncertainty", "ratio": 50, "score_metric": "Margin", "balance": True},
+            ": balance needs sample_then_batch: a batch has too few of each class",
+        ),
+        ({"strategy": "Uncertainty", "ratio": 50}, ".score_metric: this key is required"),
+        (
+            {"strategy": "Uncertainty", "ratio": 50, "score_metric": "Marge"},
+            ".score_metric: should be 'LeastConfidence', 'Entropy' or 'Margin', got 'Marge'",
+        ),
+        (
+            {"strategy": "Craig", "ratio": 50, "greedy": "Lazy"},
+            ": greedy must be one of NaiveGreedy, LazyGreedy, StochasticGreedy, Approximate",
+        ),
+        ({"strategy": "Loss"}, ".ratio: this key is required"),
+        ({"strategy": "Loss", "ratio": 50, "floor": 1.5}, ": floor must be from 0 to 1, got 1.5"),
+        ({"strategy": "RS2", "ratio": 50}, ".with_replacement: this key is required"),
+        (
+            {"strategy": "RS2", "ratio": 50, "with_replacement": True, "period": 2},
+            ": RS2 chooses anew in every epoch: period must be 1, got 2",
+        ),
+        (
+            {"strategy": "RS2", "ratio": 50, "with_replacement": True, "sample_then_batch": False},
+            ": RS2 chooses from the whole training set: sample_then_batch must be true",
+        ),
+        (
             {"downsampling_list": [RHO, RHO], "downsampling_thresholds": []},
             ": 2 downsamplers need 1 thresholds, got 0",
         ),
@@ -263,3 +292,45 @@ STB = {"sample_then_batch": True}
 )
 def test_a_mistake_is_told_with_its_place(values, message):
     assert message in refusal(values)
+
+
+# A whole pipeline --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("warmup", [0, 2])
+@pytest.mark.parametrize("selection", [NewData(tail_triggers=3), Random(ratio=50)])
+def test_a_pipeline_with_downsampling_is_a_file_again(tmp_path, selection, warmup):
+    dataset = drifting(tmp_path / "stream", count=10)
+    if warmup:
+        selection = Warmup(warmup_triggers=warmup, selection=selection)
+    schedule = Schedule(
+        downsamplers=(RHOLoss(ratio=50, holdout_set_ratio=10), None), thresholds=(4,)
+    )
+    before = pipeline(dataset, selection=selection, downsampling=schedule)
+
+    (tmp_path / "again.yaml").write_bytes(before.config_text())
+    after = Pipeline.from_yaml(tmp_path / "again.yaml", tmp_path)
+
+    assert after.downsampling == before.downsampling
+    assert after.selection == before.selection
+    assert after.describe() == before.describe()
+    il = before.describe()["downsampling"]["downsamplers"][0]
+    assert (il["il_model"]["id"], il["il_training"]["drop_last_batch"]) == ("MLP", False)
+
+
+# Documentation -----------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "downsampling-config.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL))
+def test_every_example_of_the_page_is_right(block):
+    assert parsed(strict_yaml.load(block.encode(), "the page")) is not None
+
+
+def test_the_page_names_every_strategy_and_every_key():
+    for name, kind in {**STRATEGIES, "RHOLoss": RHOLoss}.items():
+        assert f"`{name}`" in PAGE or f"strategy: {name}" in PAGE
+        for field in fields(kind):
+            if not field.name.startswith("il_"):
+                assert f"`{field.name}`" in PAGE or f"\n{field.name}: " in PAGE, field.name

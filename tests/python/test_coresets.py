@@ -167,7 +167,7 @@ def test_the_answer_does_not_depend_on_threads_and_batches(rand: Rand, similarit
     given = Features(some(rand, 1500, 16))
     base = SIMILARITIES[similarity](given, 150)
 
-    for threads, batch in [(2, 64), (3, 1), (8, 7), (1, 10_000)]:
+    for threads, batch in [(2, 10_000), (3, 500), (8, 64), (1, 1)]:
         found = SIMILARITIES[similarity](given, 150, greedy=Greedy(batch=batch), threads=threads)
 
         assert found.rows.tolist() == base.rows.tolist()

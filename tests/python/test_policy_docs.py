@@ -1,4 +1,4 @@
-"""The code of docs/policies.md, docs/signals.md and the notebook on policies runs as it stands."""
+"""The code of docs/policies.md, selection.md, signals.md and the notebook on policies runs as it stands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def run(code: str, directory: Path) -> str:
 @pytest.mark.parametrize(
     ("page", "count", "line"),
     [
-        ("policies.md", 7, "check_trigger(EveryLabelSeen"),
+        ("policies.md", 11, "check_downsampler(HighLosses"),
+        ("selection.md", 2, "downsampling="),
         ("signals.md", 5, "check_selection(Hardest"),
     ],
 )

@@ -99,12 +99,12 @@ def test_the_page_of_a_run_says_who_waited_for_whom(tmp_path):
 
     page = Reader(write_run(run))
 
-    # Stage i of trigger t took 0.125 * (i + t) seconds; load and train are 3 and 4.
+    # Stage i of trigger t took 0.125 * (i + t) seconds; load and train are 3 and 6.
     assert (
-        "While training, the loop waited 43.8 % of 2 s for data; "
-        "workers: 47 % filling, 53 % waiting for room."
+        "While training, the loop waited 35.0 % of 2.5 s for data; "
+        "workers: 48 % filling, 52 % waiting for room."
     ) in page.text
-    assert "43.8 %" in page.text.split("of training spent waiting for data")[0]
+    assert "35.0 %" in page.text.split("of training spent waiting for data")[0]
 
 
 def test_a_run_that_trained_nothing_waited_for_nothing(tmp_path):

@@ -91,13 +91,13 @@ def test_a_subset_is_of_keys_wherever_they_lie(rand, with_replacement):
 def test_each_sample_is_as_likely_in_each_epoch(with_replacement):
     counts = np.zeros((4, 5))
 
-    for seed in range(3000):
+    for seed in range(1500):
         found = subsets(RS2(with_replacement=with_replacement), pool_of(5), 3, 4, seed=seed)
         for epoch, keys in enumerate(found):
             counts[epoch, keys.astype(np.int64)] += 1
 
-    spread = np.sqrt(3000 * 0.6 * 0.4)
-    assert np.all(np.abs(counts - 1800) <= 4.5 * spread)  # twenty counts, p of all of them 1e-4
+    spread = np.sqrt(1500 * 0.6 * 0.4)
+    assert np.all(np.abs(counts - 900) <= 4.5 * spread)  # twenty counts, p of all of them 1e-4
 
 
 def test_with_replacement_epochs_know_nothing_of_each_other():
@@ -142,7 +142,7 @@ def test_the_weighted_sum_is_the_full_sum_on_average(prune):
     values = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])
     found = []
 
-    for step in range(4000):
+    for step in range(2000):
         chosen = InfoBatch(prune=prune).choose(pool, 8, Context(epochs=10, step=step))
         found.append(chosen.weights @ values[chosen.rows])
 
