@@ -51,7 +51,7 @@ INDEX_DIGITS = 8  # a number this long or longer begins a content key
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known:
+class Known:
     """A model with its sets of keys."""
 
     model: TrainedModel
@@ -77,7 +77,7 @@ class Provenance:
 
     def __init__(
         self,
-        known: Mapping[str, _Known],
+        known: Mapping[str, Known],
         dataset_uuid: str,
         erasures: Sequence[tuple[Erased, KeyRuns]] | None,
         threads: int,
@@ -234,7 +234,7 @@ class Provenance:
             for erased, keys in self._erasures or ()
         ]
 
-    def _find(self, model: str | int | TrainedModel) -> _Known:
+    def _find(self, model: str | int | TrainedModel) -> Known:
         found = model if isinstance(model, TrainedModel) else self.model(model)
         return self._known[found.key]
 
@@ -249,12 +249,12 @@ class Provenance:
                 waiting += self._known[parent].model.parents
         return list(found)
 
-    def _added(self, known: _Known) -> int:
+    def _added(self, known: Known) -> int:
         """Return how many samples of a training none of several parents had seen."""
         before = _united(self._known[parent].seen for parent in known.model.parents)
         return len(known.own) - known.own.common(before, threads=self._threads)
 
-    def _common(self, a: _Known, b: _Known) -> int:
+    def _common(self, a: Known, b: Known) -> int:
         """Return how many samples both have seen; an ancestor has seen nothing else."""
         if a.model.key in (b.model.key, *self._ancestors(b.model.key)):
             return a.model.seen
@@ -262,7 +262,7 @@ class Provenance:
             return b.model.seen
         return a.seen.common(b.seen, threads=self._threads)
 
-    def _lost(self, known: _Known) -> Iterator[Lost]:
+    def _lost(self, known: Known) -> Iterator[Lost]:
         for erased, keys in self._erasures or ():
             if samples := keys.common(known.seen, threads=self._threads):
                 yield Lost(erasure=erased, samples=samples)
@@ -312,7 +312,7 @@ def _erasures(events: "Sequence[Event]") -> list[tuple[Erased, KeyRuns]]:
     ]
 
 
-def _load(runs: Sequence[Run], threads: int) -> dict[str, _Known]:
+def _load(runs: Sequence[Run], threads: int) -> dict[str, Known]:
     """Return all models with their sets, each after its parents."""
     found: dict[str, Lesson] = {}
     names: dict[str, list[str]] = {}
@@ -325,7 +325,7 @@ def _load(runs: Sequence[Run], threads: int) -> dict[str, _Known]:
                 names[lesson.key].append(run.name)
             wanted.setdefault(lesson.digest, (trainsets, lesson))
     sets = _read(wanted, threads)
-    known: dict[str, _Known] = {}
+    known: dict[str, Known] = {}
     for key, lesson in found.items():
         own = sets[lesson.digest]
         seen = _united([own, *(known[parent].seen for parent in lesson.parents)])
@@ -339,7 +339,7 @@ def _load(runs: Sequence[Run], threads: int) -> dict[str, _Known]:
             seen=len(seen),
             holdout=lesson.holdout,
         )
-        known[key] = _Known(model=model, own=own, seen=seen)
+        known[key] = Known(model=model, own=own, seen=seen)
     return known
 
 

@@ -526,6 +526,9 @@ static PyMethodDef candidates_methods[] = {
     {"blocks", METHOD(mdn_py_candidates_blocks), METH_VARARGS,
      mdn_py_blocks_doc},
     {"total", METHOD(mdn_py_candidates_total), METH_VARARGS, mdn_py_total_doc},
+    {"systematic", METHOD(mdn_py_candidates_systematic), METH_VARARGS,
+     mdn_py_systematic_doc},
+    {"band", METHOD(mdn_py_candidates_band), METH_VARARGS, mdn_py_band_doc},
     {NULL, NULL, 0, NULL},
 };
 

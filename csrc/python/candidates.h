@@ -67,9 +67,14 @@ int mdn_py_add_candidate_blocks(PyObject *module, mdn_py_state *state);
 /* sampling.c: who gets how much. */
 int mdn_py_add_fair_shares(PyObject *module);
 
-/* sampling_sampler.c: _core.Sampler; the methods of candidates that choose. */
-extern const char mdn_py_total_doc[];
+/* sampling_whole.c: the methods of candidates that choose. */
+extern const char mdn_py_total_doc[], mdn_py_systematic_doc[],
+    mdn_py_band_doc[];
 PyObject *mdn_py_candidates_total(mdn_py_candidates *self, PyObject *args);
+PyObject *mdn_py_candidates_systematic(mdn_py_candidates *self, PyObject *args);
+PyObject *mdn_py_candidates_band(mdn_py_candidates *self, PyObject *args);
+
+/* sampling_sampler.c: _core.Sampler. */
 int mdn_py_add_sampler(PyObject *module, mdn_py_state *state);
 
 /* sampling_bits.c: bitmaps over keys. */

@@ -5,6 +5,7 @@
 #include "python/candidates.h"
 
 #include "base/parallel.h"
+#include "selector/sampler.h"
 #include "selector/shares.h"
 #include "selector/values.h"
 
@@ -31,6 +32,9 @@ typedef struct {
  * move in between. */
 int mdn_py_values_read(PyObject *object, double offset, PyThreadState **thread,
                        mdn_py_values *out);
+/* Whether an array has rows for all candidates: 0, or -1 and ValueError. */
+int mdn_py_values_check(const mdn_py_values *values,
+                        const mdn_py_candidates *candidates);
 void mdn_py_values_release(mdn_py_values *values);
 
 /* Candidates in parts, one for each thread that is worth it. */
@@ -46,5 +50,8 @@ mdn_status mdn_py_shards_open(const mdn_py_candidates *candidates,
                               uint32_t threads, const mdn_pulse *pulse,
                               mdn_py_shards *out, mdn_error *err);
 void mdn_py_shards_close(mdn_py_shards *shards);
+
+/* (keys, weights or None, repeated); takes over the arrays. */
+PyObject *mdn_py_drawn(mdn_drawn *drawn, bool repeated);
 
 #endif

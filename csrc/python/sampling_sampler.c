@@ -1,8 +1,8 @@
-/* sampling_sampler.c - modyn._core.Sampler, and sums over candidates. */
+/* sampling_sampler.c - modyn._core.Sampler. */
 #include "python/sampling.h"
 
-#include "selector/exact.h"
 #include "selector/sampler.h"
+#include "selector/sampler_state.h"
 
 #include <stdlib.h>
 
@@ -123,15 +123,10 @@ candidates_in(PyTypeObject *type, PyObject *object)
     return NULL;
 }
 
-/* Values that a kind needs, and rows for all candidates.  0, or -1. */
-static int
-check_values(const mdn_py_values *values, const mdn_py_candidates *candidates,
-             mdn_sampler_kind kind)
+int
+mdn_py_values_check(const mdn_py_values *values,
+                    const mdn_py_candidates *candidates)
 {
-    if (kind > MDN_SAMPLER_BALANCED && !values->given) {
-        PyErr_SetString(PyExc_ValueError, "this sampler needs values");
-        return -1;
-    }
     if (values->rows.obj == NULL || values->core.count == candidates->count)
         return 0;
     PyErr_Format(PyExc_ValueError,
@@ -169,10 +164,11 @@ sampler_offer(sampler_object *self, PyObject *args)
         || (candidates = candidates_in(Py_TYPE(self), object)) == NULL)
         return NULL;
     if (mdn_py_values_read(values_object, offset, &thread, &values) < 0
-        || enter(self) < 0)
+        || mdn_py_values_check(&values, candidates) < 0 || enter(self) < 0)
         goto done;
-    if (check_values(&values, candidates, self->core->options.kind) < 0) {
+    if (!values.given && self->core->options.kind > MDN_SAMPLER_BALANCED) {
         leave(self, true);
+        PyErr_SetString(PyExc_ValueError, "this sampler needs values");
         goto done;
     }
     thread = PyEval_SaveThread();
@@ -218,11 +214,59 @@ sampler_merge(sampler_object *self, PyObject *object)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(save_doc, "save($self, /)\n--\n\n"
+                       "Return words that say all that it has seen; uint64.");
+
+static PyObject *
+sampler_save(sampler_object *self, PyObject *Py_UNUSED(args))
+{
+    uint64_t *words, count;
+    mdn_error err;
+    mdn_status st;
+
+    if (enter(self) < 0)
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    st = mdn_sampler_save(self->core, &words, &count, &err);
+    Py_END_ALLOW_THREADS
+    leave(self, true);
+    if (st != MDN_OK)
+        return mdn_py_raise(mdn_py_state_of_type(Py_TYPE(self)), &err);
+    return mdn_py_owned_array(words, MDN_UINT64, count);
+}
+
+PyDoc_STRVAR(load_doc, "load($type, words, /)\n--\n\n"
+                       "The sampler that save() was asked of.");
+
+static PyObject *
+sampler_load(PyTypeObject *type, PyObject *object)
+{
+    sampler_object *self = (sampler_object *)type->tp_alloc(type, 0);
+    Py_buffer words;
+    mdn_error err;
+    mdn_status st;
+
+    if (self == NULL)
+        return NULL;
+    if (mdn_py_read_column(object, "words", "LQ", &words) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    st =
+        mdn_sampler_load(words.buf, (uint64_t)words.len / 8, &self->core, &err);
+    Py_END_ALLOW_THREADS
+    PyBuffer_Release(&words);
+    if (st == MDN_OK)
+        return (PyObject *)self;
+    Py_DECREF(self);
+    return mdn_py_raise(mdn_py_state_of_type(type), &err);
+}
+
 /* ---- the choice ---- */
 
-/* (keys, weights or None, repeated); takes over the arrays. */
-static PyObject *
-drawn_tuple(mdn_drawn *drawn, bool repeated)
+PyObject *
+mdn_py_drawn(mdn_drawn *drawn, bool repeated)
 {
     PyObject *weights = Py_NewRef(Py_None), *keys;
 
@@ -260,80 +304,7 @@ sampler_finish(sampler_object *self, PyObject *Py_UNUSED(args))
     leave(self, false);
     if (st != MDN_OK)
         return mdn_py_raise(mdn_py_state_of_type(Py_TYPE(self)), &err);
-    return drawn_tuple(&drawn, repeated);
-}
-
-/* ---- sums ---- */
-
-static mdn_status
-add_weights(void *ctx, const mdn_value_block *block, uint64_t first,
-            uint64_t count, mdn_error *err)
-{
-    const mdn_values *values = ((void **)ctx)[0];
-    mdn_exact *total = ((void **)ctx)[1];
-    double weights[MDN_VALUES_CHUNK];
-    mdn_status st =
-        mdn_values_weights(values, block, first, count, weights, err);
-
-    for (uint64_t i = 0; st == MDN_OK && i < count; i++)
-        mdn_exact_add(total, weights[i]);
-    return st;
-}
-
-static mdn_status
-total_of(const mdn_py_candidates *self, mdn_py_values *values,
-         const mdn_pulse *pulse, double *out, uint64_t *seen, mdn_error *err)
-{
-    mdn_exact *total = calloc(1, sizeof *total);
-    void *ctx[] = {&values->core, total};
-    mdn_py_shards shards;
-    mdn_status st;
-
-    *seen = 0;
-    if (total == NULL)
-        return mdn_fail_nomem(err, sizeof *total);
-    st =
-        mdn_py_shards_open(self, values, MDN_WANT_KEYS, 1, pulse, &shards, err);
-    if (st == MDN_OK) {
-        st = mdn_values_each(&shards.shards[0], &values->core, add_weights, ctx,
-                             seen, err);
-        mdn_py_shards_close(&shards);
-    }
-    *out = mdn_exact_round(total);
-    free(total);
-    return st;
-}
-
-const char mdn_py_total_doc[] =
-    "total($self, values, /)\n--\n\n"
-    "Return the sum of all weights, rounded once, and how many there are.";
-
-PyObject *
-mdn_py_candidates_total(mdn_py_candidates *self, PyObject *args)
-{
-    PyThreadState *thread;
-    mdn_pulse pulse = {.ask = mdn_py_check_signals, .ctx = &thread};
-    PyObject *object;
-    mdn_py_values values;
-    uint64_t seen = 0;
-    double total = 0;
-    mdn_error err;
-    mdn_status st = MDN_CALLBACK;
-
-    if (!PyArg_ParseTuple(args, "O:total", &object))
-        return NULL;
-    if (mdn_py_values_read(object, 0, &thread, &values) < 0
-        || check_values(&values, self, MDN_SAMPLER_SEQUENTIAL) < 0)
-        goto done;
-    thread = PyEval_SaveThread();
-    st = total_of(self, &values, &pulse, &total, &seen, &err);
-    PyEval_RestoreThread(thread);
-    if (st != MDN_OK)
-        mdn_py_raise(mdn_py_state_of_type(Py_TYPE(self)), &err);
-done:
-    mdn_py_values_release(&values);
-    return st == MDN_OK ? Py_BuildValue("dK", total, (unsigned long long)seen)
-                        : NULL;
+    return mdn_py_drawn(&drawn, repeated);
 }
 
 /* ---- the type ---- */
@@ -344,6 +315,8 @@ static PyMethodDef sampler_methods[] = {
     {"new", METHOD(sampler_new), METH_VARARGS | METH_CLASS, new_doc},
     {"offer", METHOD(sampler_offer), METH_VARARGS, offer_doc},
     {"merge", METHOD(sampler_merge), METH_O, merge_doc},
+    {"save", METHOD(sampler_save), METH_NOARGS, save_doc},
+    {"load", METHOD(sampler_load), METH_O | METH_CLASS, load_doc},
     {"finish", METHOD(sampler_finish), METH_NOARGS, finish_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -160,9 +160,9 @@ make_room(mdn_balance *balance, mdn_error *err)
     return grow(balance, wanted < most ? wanted : most, err);
 }
 
-mdn_status
-mdn_balance_put(mdn_balance *balance, uint32_t number, uint64_t draw,
-                mdn_error *err)
+/* Offer one draw of a class, whose size counts it already. */
+static mdn_status
+put(mdn_balance *balance, uint32_t number, uint64_t draw, mdn_error *err)
 {
     if (draw > balance->cuts[number])
         return MDN_OK;
@@ -224,8 +224,7 @@ offer_some(mdn_balance *balance, const uint64_t *keys, const int64_t *labels,
             return st;
         balance->classes.sizes[number - 1]++;
         if (draws[i] <= balance->cuts[number - 1]
-            && (st = mdn_balance_put(balance, number - 1, draws[i], err))
-                   != MDN_OK)
+            && (st = put(balance, number - 1, draws[i], err)) != MDN_OK)
             return st;
     }
     return MDN_OK;
@@ -274,11 +273,38 @@ mdn_balance_merge(mdn_balance *balance, const mdn_balance *other,
         int64_t label = other->classes.labels[other->numbers[i]];
 
         number = mdn_classes_number(&balance->classes, label);
-        st = mdn_balance_put(balance, number - 1, other->draws[i], err);
+        st = put(balance, number - 1, other->draws[i], err);
         if (st != MDN_OK)
             return st;
     }
     return MDN_OK;
+}
+
+mdn_status
+mdn_balance_load(mdn_balance *balance, const uint64_t *classes,
+                 uint64_t class_count, const uint64_t *entries, uint64_t stride,
+                 uint64_t count, mdn_error *err)
+{
+    mdn_status st = MDN_OK;
+
+    for (uint64_t c = 0; c < class_count; c++) {
+        uint32_t number = number_of(balance, (int64_t)classes[2 * c], &st, err);
+
+        if (number == 0)
+            return st;
+        balance->classes.sizes[number - 1] += classes[2 * c + 1];
+    }
+    for (uint64_t i = 0; st == MDN_OK && i < count; i++) {
+        uint64_t number = entries[i * stride + 1];
+
+        if (number >= balance->classes.count)
+            return mdn_fail(err, MDN_INVALID,
+                            "an entry belongs to class %" PRIu64
+                            ", but there are %" PRIu32 " classes",
+                            number, balance->classes.count);
+        st = put(balance, (uint32_t)number, entries[i * stride], err);
+    }
+    return st;
 }
 
 /* ---- the choice ---- */

@@ -43,9 +43,12 @@ mdn_status mdn_balance_offer(mdn_balance *balance, mdn_metadata_stream *stream,
 mdn_status mdn_balance_merge(mdn_balance *balance, const mdn_balance *other,
                              mdn_error *err);
 
-/* Offer one draw of a class that was seen already (its size counts it). */
-mdn_status mdn_balance_put(mdn_balance *balance, uint32_t number, uint64_t draw,
-                           mdn_error *err);
+/* What another one kept: (label, size) of each class, and of each entry a draw
+ * and the number of its class, `stride` words apart.  MDN_INVALID when they do
+ * not fit each other. */
+mdn_status mdn_balance_load(mdn_balance *balance, const uint64_t *classes,
+                            uint64_t class_count, const uint64_t *entries,
+                            uint64_t stride, uint64_t count, mdn_error *err);
 
 /* The keys chosen, ascending (malloc'd).  MDN_INVALID names a key that would
  * be chosen twice. */

@@ -40,6 +40,7 @@ typedef struct {
     double *columns;                   /* owned */
     contributor *found[MDN_COLUMNS];   /* owned */
     uint32_t found_count[MDN_COLUMNS]; /* above list_most: too many */
+    double sums[MDN_COLUMNS][MDN_LANES];
 } bench;
 
 typedef struct {
@@ -214,26 +215,29 @@ gain_from_list(const facility *f, list *known)
     return sum_lanes(sums);
 }
 
+/* Keep the contributors among the rows of one panel. */
 static void
 note(const facility *f, bench *b, uint32_t c, uint64_t panel,
-     const double *similar, const double *excess)
+     const double *similar)
 {
-    for (uint32_t l = 0; l < MDN_LANES; l++) {
-        if (excess[l] > 0)
-            b->found[c][b->found_count[c]++] =
-                (contributor){similar[l], panel * MDN_LANES + l};
-    }
+    uint64_t at = panel * MDN_LANES;
+
     if (b->found_count[c] > f->list_most)
-        b->found_count[c] = UINT32_MAX; /* no more */
+        return;
+    for (uint32_t l = 0; l < MDN_LANES; l++) {
+        if (similar[l] > f->current[at + l])
+            b->found[c][b->found_count[c]++] =
+                (contributor){similar[l], at + l};
+    }
 }
 
 /* Keep what was found; without memory it is looked for again the next time. */
 static void
-keep(const bench *b, uint32_t c, list *known)
+keep(const facility *f, const bench *b, uint32_t c, list *known)
 {
     uint64_t bytes = b->found_count[c] * sizeof(contributor);
 
-    if (b->found_count[c] == UINT32_MAX
+    if (b->found_count[c] > f->list_most
         || (known->rows = malloc(bytes > 0 ? bytes : 1)) == NULL)
         return;
     memcpy(known->rows, b->found[c], bytes);
@@ -241,35 +245,49 @@ keep(const bench *b, uint32_t c, list *known)
     known->known = true;
 }
 
+/* One strip of panels, of the similarities to row number c of a group. */
+static void
+add_strip(const facility *f, bench *b, uint32_t c, uint32_t row, uint64_t first,
+          uint64_t count, double *similar)
+{
+    uint64_t at = first * MDN_LANES;
+    bool ask = b->found_count[c] <= f->list_most;
+    uint32_t found = 0;
+
+    mdn_facility_similar(&f->rule, f->own + at, f->own[row], count * MDN_LANES,
+                         similar);
+    if (row / MDN_LANES >= first && row / MDN_LANES < first + count)
+        similar[row - at] = mdn_facility_own(&f->rule);
+    mdn_facility_add(similar, f->current + at, count, b->sums[c],
+                     ask ? &found : NULL);
+    for (uint32_t p = 0; found != 0; p++, found >>= 1) {
+        if (found & 1)
+            note(f, b, c, first + p, similar + (uint64_t)p * MDN_LANES);
+    }
+}
+
 /* The gains of up to MDN_COLUMNS rows, in one pass over all features. */
 static void
 gains_of_group(const facility *f, bench *b, const uint32_t *rows,
                uint32_t count, double *gains)
 {
-    double sums[MDN_COLUMNS][MDN_LANES] = {0};
-    double tile[MDN_COLUMNS][MDN_LANES], excess[MDN_LANES];
+    double tile[MDN_COLUMNS * MDN_STRIP * MDN_LANES];
+    uint64_t panels = f->features->rows.panels;
 
     mdn_features_gather(f->features, rows, count, b->columns);
     memset(b->found_count, 0, sizeof b->found_count);
-    for (uint64_t p = 0; p < f->features->rows.panels; p++) {
-        uint64_t at = p * MDN_LANES;
+    memset(b->sums, 0, sizeof b->sums);
+    for (uint64_t p = 0; p < panels; p += MDN_STRIP) {
+        uint64_t strip = panels - p < MDN_STRIP ? panels - p : MDN_STRIP;
 
-        mdn_features_tile(f->features, p, b->columns, tile);
-        for (uint32_t c = 0; c < count; c++) {
-            bool ask = b->found_count[c] != UINT32_MAX;
-
-            mdn_facility_similar(&f->rule, f->own + at, f->own[rows[c]],
-                                 MDN_LANES, tile[c]);
-            if (rows[c] / MDN_LANES == p)
-                tile[c][rows[c] % MDN_LANES] = mdn_facility_own(&f->rule);
-            if (mdn_facility_add(tile[c], f->current + at, ask, excess,
-                                 sums[c]))
-                note(f, b, c, p, tile[c], excess);
-        }
+        mdn_features_tile(f->features, p, strip, b->columns, tile);
+        for (uint32_t c = 0; c < count; c++)
+            add_strip(f, b, c, rows[c], p, strip,
+                      tile + (uint64_t)c * MDN_STRIP * MDN_LANES);
     }
     for (uint32_t c = 0; c < count; c++) {
-        gains[c] = sum_lanes(sums[c]);
-        keep(b, c, &f->lists[rows[c]]);
+        gains[c] = sum_lanes(b->sums[c]);
+        keep(f, b, c, &f->lists[rows[c]]);
     }
 }
 

@@ -2,6 +2,11 @@
 #include "selector/facility_gain.h"
 
 #include <math.h>
+#include <stddef.h>
+#include <string.h>
+
+typedef double lanes_f64 __attribute__((vector_size(8 * MDN_LANES)));
+typedef int64_t lanes_i64 __attribute__((vector_size(8 * MDN_LANES)));
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -25,14 +30,31 @@ similar(const mdn_facility_rule *rule, const double *own, double other,
 }
 
 INLINE void
-add(const double *similar, const double *current, double *excess, double *sums)
+add(const double *close, const double *current, uint64_t count, double *sums,
+    uint32_t *found)
 {
-    for (uint32_t l = 0; l < MDN_LANES; l++) {
-        double more = similar[l] - current[l];
+    lanes_f64 total, s, c;
+    uint32_t bits = 0;
 
-        excess[l] = more > 0 ? more : 0;
-        sums[l] += excess[l];
+    memcpy(&total, sums, sizeof total);
+    for (uint64_t p = 0; p < count; p++) {
+        lanes_i64 above;
+
+        memcpy(&s, close + p * MDN_LANES, sizeof s);
+        memcpy(&c, current + p * MDN_LANES, sizeof c);
+        above = s > c;
+        s -= c;
+        total += (lanes_f64)((lanes_i64)s & above);
+        if (found != NULL) {
+            int64_t any = (above[0] | above[1] | above[2] | above[3])
+                          | (above[4] | above[5] | above[6] | above[7]);
+
+            bits |= (uint32_t)(any & 1) << p;
+        }
     }
+    memcpy(sums, &total, sizeof total);
+    if (found != NULL)
+        *found = bits;
 }
 
 #define FOR_TARGET(name, attribute)                                            \
@@ -43,10 +65,10 @@ add(const double *similar, const double *current, double *excess, double *sums)
         similar(rule, own, other, count, products);                            \
     }                                                                          \
     attribute static void add_##name(const double *close,                      \
-                                     const double *current, double *excess,    \
-                                     double *sums)                             \
+                                     const double *current, uint64_t count,    \
+                                     double *sums, uint32_t *found)            \
     {                                                                          \
-        add(close, current, excess, sums);                                     \
+        add(close, current, count, sums, found);                               \
     }
 
 FOR_TARGET(plain, )
@@ -67,19 +89,15 @@ mdn_facility_similar(const mdn_facility_rule *rule, const double *own,
     similar_plain(rule, own, other, count, products);
 }
 
-bool
-mdn_facility_add(const double *close, const double *current, bool ask,
-                 double *excess, double *sums)
+void
+mdn_facility_add(const double *close, const double *current, uint64_t count,
+                 double *sums, uint32_t *found)
 {
-    bool any = false;
-
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2"))
-        add_avx2(close, current, excess, sums);
-    else
+    if (__builtin_cpu_supports("avx2")) {
+        add_avx2(close, current, count, sums, found);
+        return;
+    }
 #endif
-        add_plain(close, current, excess, sums);
-    for (uint32_t l = 0; ask && l < MDN_LANES; l++)
-        any = any || excess[l] > 0;
-    return any;
+    add_plain(close, current, count, sums, found);
 }

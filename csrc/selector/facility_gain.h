@@ -22,9 +22,9 @@ mdn_facility_own(const mdn_facility_rule *rule)
 void mdn_facility_similar(const mdn_facility_rule *rule, const double *own,
                           double other, uint64_t count, double *products);
 
-/* Of one panel: excess[l] = max(0, products[l] - current[l]), to sums[l].
- * Returns whether any is above 0, which it looks for only if asked. */
-bool mdn_facility_add(const double *similar, const double *current, bool ask,
-                      double *excess, double *sums);
+/* Add max(0, similar - current) of `count` panels to the sums of the lanes.
+ * With `found`: a bit for each panel of which a row has more than 0. */
+void mdn_facility_add(const double *similar, const double *current,
+                      uint64_t count, double *sums, uint32_t *found);
 
 #endif

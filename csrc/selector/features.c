@@ -10,31 +10,37 @@
 
 #define LEAST_NUMBERS (1u << 19) /* for one thread: about 100 microseconds */
 
-/* norm(G_i)^2 as the inner product of G_i with itself, with the same bits. */
+void
+mdn_features_one(const mdn_features *features, uint64_t row, double *column)
+{
+    mdn_panels_row(&features->rows, row, column, 1);
+    if (features->embeddings.width > 0)
+        mdn_panels_row(&features->embeddings, row,
+                       column + features->rows.width, 1);
+}
+
+/* norm(G_i)^2 as the inner product of G_i with itself, with the same bits: a
+ * column and a row are summed in the same order. */
 static mdn_status
 square_all(mdn_features *f, mdn_error *err)
 {
     uint64_t room = mdn_features_room(f);
-    uint64_t numbers = mdn_features_numbers(f);
-    double *column = malloc((numbers * MDN_COLUMNS + 1) * sizeof *column);
+    double *column = malloc((mdn_features_numbers(f) + 1) * sizeof *column);
 
     f->squares = calloc(room, sizeof *f->squares);
     if (column == NULL || f->squares == NULL) {
         free(column);
         return mdn_fail_nomem(err, room * sizeof *f->squares);
     }
-    for (uint64_t i = 0; i < f->count; i += MDN_COLUMNS) {
-        double tile[MDN_COLUMNS][MDN_LANES];
-        uint32_t which[MDN_COLUMNS], used = 0;
+    for (uint64_t i = 0; i < f->count; i++) {
+        double g = 0, h = 0;
 
-        while (used < MDN_COLUMNS && i + used < f->count) {
-            which[used] = (uint32_t)(i + used);
-            used++;
-        }
-        mdn_features_gather(f, which, used, column);
-        mdn_features_tile(f, i / MDN_LANES, column, tile);
-        for (uint32_t c = 0; c < used; c++)
-            f->squares[i + c] = tile[c][(i + c) % MDN_LANES];
+        mdn_features_one(f, i, column);
+        for (uint32_t t = 0; t < f->rows.width; t++)
+            g += column[t] * column[t];
+        for (uint32_t t = 0; t < f->embeddings.width; t++)
+            h += column[f->rows.width + t] * column[f->rows.width + t];
+        f->squares[i] = f->embeddings.width > 0 ? g * (1.0 + h) : g;
     }
     free(column);
     return MDN_OK;
@@ -71,15 +77,6 @@ mdn_features_free(mdn_features *features)
 }
 
 void
-mdn_features_one(const mdn_features *features, uint64_t row, double *column)
-{
-    mdn_panels_row(&features->rows, row, column, 1);
-    if (features->embeddings.width > 0)
-        mdn_panels_row(&features->embeddings, row,
-                       column + features->rows.width, 1);
-}
-
-void
 mdn_features_gather(const mdn_features *features, const uint32_t *which,
                     uint32_t count, double *columns)
 {
@@ -96,19 +93,21 @@ mdn_features_gather(const mdn_features *features, const uint32_t *which,
 }
 
 void
-mdn_features_tile(const mdn_features *features, uint64_t panel,
-                  const double *columns, double out[MDN_COLUMNS][MDN_LANES])
+mdn_features_tile(const mdn_features *features, uint64_t first, uint64_t count,
+                  const double *columns, double *out)
 {
     uint64_t split = (uint64_t)features->rows.width * MDN_COLUMNS;
-    double more[MDN_COLUMNS][MDN_LANES];
+    double more[MDN_COLUMNS * MDN_STRIP * MDN_LANES];
+    uint64_t room = MDN_STRIP * MDN_LANES;
 
-    mdn_panels_tile(&features->rows, panel, columns, out);
+    mdn_panels_tile(&features->rows, first, count, columns, out, room);
     if (features->embeddings.width == 0)
         return;
-    mdn_panels_tile(&features->embeddings, panel, columns + split, more);
-    for (uint32_t c = 0; c < MDN_COLUMNS; c++) {
-        for (uint32_t l = 0; l < MDN_LANES; l++)
-            out[c][l] *= 1.0 + more[c][l];
+    mdn_panels_tile(&features->embeddings, first, count, columns + split, more,
+                    room);
+    for (uint64_t c = 0; c < MDN_COLUMNS; c++) {
+        for (uint64_t i = c * room; i < c * room + count * MDN_LANES; i++)
+            out[i] *= 1.0 + more[i];
     }
 }
 

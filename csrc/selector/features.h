@@ -50,13 +50,15 @@ mdn_features_numbers(const mdn_features *features)
 void mdn_features_one(const mdn_features *features, uint64_t row,
                       double *column);
 
-/* <G_i, G_x> for all rows i of a panel and up to MDN_COLUMNS rows x, that are
- * given by mdn_features_gather; columns that are not used repeat the last. */
+/* <G_i, G_x> for the rows i of `count` panels, from `first` on, at most
+ * MDN_STRIP, and up to MDN_COLUMNS rows x, that are given by
+ * mdn_features_gather: out[x * MDN_STRIP * MDN_LANES + i].  Columns that are
+ * not used repeat the last. */
+#define MDN_STRIP 16u
 void mdn_features_gather(const mdn_features *features, const uint32_t *which,
                          uint32_t count, double *columns);
-void mdn_features_tile(const mdn_features *features, uint64_t panel,
-                       const double *columns,
-                       double out[MDN_COLUMNS][MDN_LANES]);
+void mdn_features_tile(const mdn_features *features, uint64_t first,
+                       uint64_t count, const double *columns, double *out);
 
 /* <G_i, G_x> for the rows of `count` panels from `first` on; column is the g
  * of x and then its h.  scratch has the length of out. */

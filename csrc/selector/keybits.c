@@ -1,7 +1,8 @@
 /* keybits.c - counting the bits of bitmaps.
  *
- * Each loop is written once and compiled twice: with the instruction that
- * counts bits, which not every x86-64 has, and without. */
+ * Each loop is written once and compiled several times: with the instruction
+ * that counts the bits of a word, with that of eight words, which not every
+ * x86-64 has, and without. */
 #include "selector/keybits.h"
 
 #define INLINE static inline __attribute__((always_inline))
@@ -22,13 +23,11 @@ bits_of(uint64_t word)
 INLINE uint32_t
 count_common(const uint64_t *a, const uint64_t *b)
 {
-    uint32_t lanes[4] = {0};
+    uint64_t found = 0;
 
-    for (int i = 0; i < MDN_KEYBITS_WORDS; i += 4) {
-        for (int lane = 0; lane < 4; lane++)
-            lanes[lane] += bits_of(a[i + lane] & b[i + lane]);
-    }
-    return lanes[0] + lanes[1] + lanes[2] + lanes[3];
+    for (int i = 0; i < MDN_KEYBITS_WORDS; i++)
+        found += (uint64_t)__builtin_popcountll(a[i] & b[i]);
+    return (uint32_t)found;
 }
 
 INLINE uint32_t
@@ -93,6 +92,7 @@ typedef struct {
 COMPILE(plain, );
 #if defined(__x86_64__)
 COMPILE(popcnt, __attribute__((target("popcnt"))));
+COMPILE(vpopcnt, __attribute__((target("popcnt,avx512f,avx512vpopcntdq"))));
 #endif
 
 static const counters *chosen;
@@ -105,6 +105,9 @@ choose(void)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("popcnt"))
         chosen = &popcnt;
+    if (__builtin_cpu_supports("avx512f")
+        && __builtin_cpu_supports("avx512vpopcntdq"))
+        chosen = &vpopcnt;
 #endif
 }
 

@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,23 +96,58 @@ load(const float *at, lanes_f64 *out)
     *out = __builtin_convertvector(floats, lanes_f64);
 }
 
+/* Eight columns at a time need 32 registers of a whole panel each. */
 INLINE void
-tile(const float *cells, uint32_t width, const double *vectors,
-     double out[MDN_COLUMNS][MDN_LANES])
+tile_of_8(const float *cells, uint32_t width, const double *vectors,
+          double *out, uint64_t room)
+{
+    lanes_f64 sums[8] = {{0}}, x;
+
+    for (uint32_t t = 0; t < width; t++) {
+        load(cells + (uint64_t)t * MDN_LANES, &x);
+        for (uint32_t c = 0; c < 8; c++)
+            sums[c] += x * vectors[MDN_COLUMNS * t + c];
+    }
+    for (uint32_t c = 0; c < 8; c++)
+        memcpy(out + c * room, &sums[c], sizeof sums[c]);
+}
+
+INLINE void
+tile_of_4(const float *cells, uint32_t width, const double *vectors,
+          double *out, uint64_t room)
 {
     lanes_f64 a = {0}, b = {0}, c = {0}, d = {0}, x;
 
     for (uint32_t t = 0; t < width; t++) {
+        const double *v = vectors + MDN_COLUMNS * t;
+
         load(cells + (uint64_t)t * MDN_LANES, &x);
-        a += x * vectors[MDN_COLUMNS * t];
-        b += x * vectors[MDN_COLUMNS * t + 1];
-        c += x * vectors[MDN_COLUMNS * t + 2];
-        d += x * vectors[MDN_COLUMNS * t + 3];
+        a += x * v[0];
+        b += x * v[1];
+        c += x * v[2];
+        d += x * v[3];
     }
-    memcpy(out[0], &a, sizeof a);
-    memcpy(out[1], &b, sizeof b);
-    memcpy(out[2], &c, sizeof c);
-    memcpy(out[3], &d, sizeof d);
+    memcpy(out, &a, sizeof a);
+    memcpy(out + room, &b, sizeof b);
+    memcpy(out + 2 * room, &c, sizeof c);
+    memcpy(out + 3 * room, &d, sizeof d);
+}
+
+INLINE void
+tile(const float *cells, uint32_t width, uint64_t count, bool wide,
+     const double *vectors, double *out, uint64_t room)
+{
+    for (uint64_t p = 0; p < count; p++) {
+        const float *from = cells + p * MDN_LANES * width;
+        double *to = out + p * MDN_LANES;
+
+        if (wide) {
+            tile_of_8(from, width, vectors, to, room);
+        } else {
+            tile_of_4(from, width, vectors, to, room);
+            tile_of_4(from, width, vectors + 4, to + 4 * room, room);
+        }
+    }
 }
 
 /* Two panels at a time: neither waits for the other's sum. */
@@ -145,17 +181,17 @@ times(const float *cells, uint32_t width, uint64_t count, const double *vector,
     }
 }
 
-typedef void tile_function(const float *, uint32_t, const double *,
-                           double[MDN_COLUMNS][MDN_LANES]);
+typedef void tile_function(const float *, uint32_t, uint64_t, const double *,
+                           double *, uint64_t);
 typedef void times_function(const float *, uint32_t, uint64_t, const double *,
                             double *);
 
-#define FOR_TARGET(name, attribute)                                            \
+#define FOR_TARGET(name, attribute, wide)                                      \
     attribute static void tile_##name(const float *cells, uint32_t width,      \
-                                      const double *vectors,                   \
-                                      double out[MDN_COLUMNS][MDN_LANES])      \
+                                      uint64_t count, const double *vectors,   \
+                                      double *out, uint64_t room)              \
     {                                                                          \
-        tile(cells, width, vectors, out);                                      \
+        tile(cells, width, count, wide, vectors, out, room);                   \
     }                                                                          \
     attribute static void times_##name(const float *cells, uint32_t width,     \
                                        uint64_t count, const double *vector,   \
@@ -164,10 +200,10 @@ typedef void times_function(const float *, uint32_t, uint64_t, const double *,
         times(cells, width, count, vector, out);                               \
     }
 
-FOR_TARGET(plain, )
+FOR_TARGET(plain, , false)
 #if defined(__x86_64__)
-FOR_TARGET(avx2, __attribute__((target("avx2"))))
-FOR_TARGET(avx512, __attribute__((target("avx512f,avx512dq"))))
+FOR_TARGET(avx2, __attribute__((target("avx2"))), false)
+FOR_TARGET(avx512, __attribute__((target("avx512f,avx512dq"))), true)
 
 static tile_function *
 best_tile(void)
@@ -199,10 +235,11 @@ best_times(void)
 #endif
 
 void
-mdn_panels_tile(const mdn_panels *panels, uint64_t panel, const double *vectors,
-                double out[MDN_COLUMNS][MDN_LANES])
+mdn_panels_tile(const mdn_panels *panels, uint64_t first, uint64_t count,
+                const double *vectors, double *out, uint64_t room)
 {
-    best_tile()(panel_at(panels, panel), panels->width, vectors, out);
+    best_tile()(panel_at(panels, first), panels->width, count, vectors, out,
+                room);
 }
 
 void

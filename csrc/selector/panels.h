@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define MDN_LANES 8u   /* rows in a panel */
-#define MDN_COLUMNS 4u /* products at a time in mdn_panels_tile */
+#define MDN_COLUMNS 8u /* products at a time in mdn_panels_tile */
 
 typedef struct {
     float *cells;   /* owned: [panel][t][lane]; rows behind the last are 0 */
@@ -32,10 +32,11 @@ void mdn_panels_free(mdn_panels *panels);
 void mdn_panels_row(const mdn_panels *panels, uint64_t row, double *out,
                     uint32_t stride);
 
-/* Inner products of the rows of one panel with MDN_COLUMNS vectors, interleaved
- * as mdn_panels_row writes them with that stride: out[column][lane]. */
-void mdn_panels_tile(const mdn_panels *panels, uint64_t panel,
-                     const double *vectors, double out[MDN_COLUMNS][MDN_LANES]);
+/* Inner products of the rows of `count` panels, from `first` on, with
+ * MDN_COLUMNS vectors, interleaved as mdn_panels_row writes them with that
+ * stride: out[column * room + row], where row 0 is the first of those. */
+void mdn_panels_tile(const mdn_panels *panels, uint64_t first, uint64_t count,
+                     const double *vectors, double *out, uint64_t room);
 
 /* Inner products of the rows of `count` panels, from `first` on, with one
  * vector: out[0] is the first of those rows. */

@@ -96,14 +96,22 @@ mdn_uniform_offer(mdn_uniform *uniform, mdn_metadata_stream *stream,
 }
 
 mdn_status
+mdn_uniform_load(mdn_uniform *uniform, uint64_t offered, const uint64_t *draws,
+                 uint64_t stride, uint64_t count, mdn_error *err)
+{
+    mdn_status st = prepare(uniform, offered, err);
+
+    for (uint64_t i = 0; st == MDN_OK && i < count; i++)
+        mdn_bottom_put(&uniform->bottom, draws[i * stride]);
+    return st;
+}
+
+mdn_status
 mdn_uniform_merge(mdn_uniform *uniform, const mdn_uniform *other,
                   mdn_error *err)
 {
-    mdn_status st = prepare(uniform, other->offered, err);
-
-    for (uint64_t i = 0; st == MDN_OK && i < other->bottom.count; i++)
-        mdn_bottom_put(&uniform->bottom, other->bottom.draws[i]);
-    return st;
+    return mdn_uniform_load(uniform, other->offered, other->bottom.draws, 1,
+                            other->bottom.count, err);
 }
 
 mdn_status

@@ -34,6 +34,11 @@ mdn_status mdn_uniform_offer(mdn_uniform *uniform, mdn_metadata_stream *stream,
 mdn_status mdn_uniform_merge(mdn_uniform *uniform, const mdn_uniform *other,
                              mdn_error *err);
 
+/* Draws that another one kept of so many candidates, `stride` words apart. */
+mdn_status mdn_uniform_load(mdn_uniform *uniform, uint64_t offered,
+                            const uint64_t *draws, uint64_t stride,
+                            uint64_t count, mdn_error *err);
+
 /* The keys chosen, ascending (malloc'd); *repeated says whether one of them
  * came more than once.  If none did, no repeated key has taken the place of
  * another, and the answer is right without merging. */

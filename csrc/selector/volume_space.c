@@ -88,9 +88,7 @@ prepare(space *s, mdn_volume_kind kind)
             s->scale[i] = squares[i] > 0 ? sqrt(0.5 / squares[i]) : 0;
             s->alone[i] = squares[i] > 0 ? 0 : 0.5;
         }
-        s->q[i] = (s->constant * s->constant + s->alone[i]
-                   + s->scale[i] * s->scale[i] * squares[i])
-                  / s->ridge;
+        s->q[i] = (kind == MDN_VOLUME_SIMILAR ? 1.0 : squares[i]) / s->ridge;
     }
     for (uint32_t t = 0; t < s->width; t++)
         s->inverse[(uint64_t)t * s->width + t] = 1.0 / s->ridge;

@@ -220,7 +220,7 @@ def highest(
     >>> highest(np.array([1.0, 3.0, 2.0, 2.0]), np.array([9, 8, 7, 6], dtype=np.uint64), 2)
     array([1, 3])
     """
-    low = -np.nan_to_num(scores, nan=-np.inf)
+    low = np.where(np.isnan(scores), np.inf, -scores)
     border = np.partition(low, count - 1)[count - 1]
     above, equal = np.flatnonzero(low < border), np.flatnonzero(low == border)
     missing = count - len(above)

@@ -98,7 +98,8 @@ def check_downsampler(
     ...
     modyn.policies.checks.common.CheckError: Upside chose 2 of 60 samples, and was asked for 1
     """
-    given = downsampler if isinstance(downsampler, Downsampler) else downsampler()
+    made = not isinstance(downsampler, Downsampler) and callable(downsampler)
+    given: object = downsampler() if made else downsampler  # type: ignore[operator]
     if not isinstance(given, Downsampler):
         fail(given, "it is no Downsampler", "derive its class from modyn.downsampling.Downsampler")
     make = _factory(given)

@@ -18,7 +18,7 @@ class InfoBatch(Downsampler):
     The losses are those of each sample's last presentation, so there is no forward pass for them.
     Of the m samples below the mean, ceil((1 - prune) * m) are kept, with weight m / (that many);
     all others are kept with weight 1.  The expected sum of weight * loss is the sum over all
-    samples.
+    samples.  How many that is follows from the losses: `ratio` is not looked at.
 
     Parameters
     ----------

@@ -76,6 +76,10 @@ class BatchThenSample:
         kept *= self._job.rounds
         return max(kept // size, 1) if self._job.training.drop_last_batch else -(-kept // size)
 
+    def due(self, done: int) -> int:
+        """Return `done`."""
+        return done
+
     def epochs(self) -> Iterator[Iterator[Batch]]:
         """Yield the batches of each epoch."""
         for epoch, batches in enumerate(self._whole.epochs()):
@@ -127,6 +131,8 @@ class SampleThenBatch:
         self._downsampler = downsampler
         self._samples: Samples = job.pool
         self._batches: Batches
+        self._epochs_done = 0
+        self._given = 0  # batches, in these epochs
         self._groups = _groups(downsampler, job.pool)
 
     @property
@@ -140,10 +146,16 @@ class SampleThenBatch:
         full = training.drop_last_batch and kept >= size
         return (kept // size if full else -(-kept // size)) * self._job.epochs
 
+    def due(self, done: int) -> int:
+        """Return how far along in `total` a training is: evenly through each epoch."""
+        full = self.total // self._job.epochs
+        return self._epochs_done * full + (done - self._given) * full // len(self._batches)
+
     def epochs(self) -> Iterator[Iterator[Batch]]:
         """Yield the batches of each epoch."""
         for epoch in range(self._job.epochs):
             yield self._epoch(epoch)
+            self._epochs_done, self._given = epoch + 1, self._given + len(self._batches)
 
     def _epoch(self, epoch: int) -> Iterator[Batch]:
         period = self._downsampler.period

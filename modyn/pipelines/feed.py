@@ -15,7 +15,13 @@ class Feed(Protocol):
 
     @property
     def total(self) -> int:
-        """How many batches there will be."""
+        """How many batches there will be; at most so many where nobody can know."""
+
+    def due(self, done: int) -> int:
+        """Return how far along in `total` a training is after so many batches.
+
+        That is `done`, but where an epoch has fewer batches than were counted for it.
+        """
 
     def epochs(self) -> Iterator[Iterator[Batch]]:
         """Yield the batches of each epoch; each is to be gone through before the next."""
@@ -29,6 +35,10 @@ class Whole:
         self._clock = clock
         self._passed = 0  # samples
         self.total = len(job.batches) * job.rounds
+
+    def due(self, done: int) -> int:
+        """Return `done`."""
+        return done
 
     def lengths(self) -> list[int]:
         """Return how many samples each batch of a round has."""

@@ -28,15 +28,27 @@ LOOKING = {"outputs", "losses", "gradients", "embeddings", "parameter_norms"}
 
 @contextmanager
 def evaluating(model: "torch.nn.Module") -> Iterator[None]:
-    """Have a model in eval mode, and each of its modules as it was afterwards."""
+    """Have a model in eval mode, and each of its modules as it was afterwards.
+
+    Where no module has a way of its own to change its mode, the flags alone are set: for every
+    batch that is scored, twice, the way through `train` would be a tenth of a small model's time.
+    """
+    from torch.nn import Module
+
     modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    plain = all(type(m).train is Module.train and type(m).eval is Module.eval for m, _ in modes)
+    if plain:
+        for module, _ in modes:
+            vars(module)["training"] = False
+    else:
+        model.eval()
     try:
         yield
     finally:
-        model.train(modes[0][1])
+        if not plain:
+            model.train(modes[0][1])
         for module, mode in modes:
-            module.training = mode
+            vars(module)["training"] = mode
 
 
 @dataclass(kw_only=True)

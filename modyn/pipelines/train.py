@@ -102,6 +102,7 @@ class _Loop:
         self._total = self._feed.total
         self._scheduler = self._make_scheduler()
         self._done = 0  # batches
+        self._paced = 0  # steps of a scheduler that goes by batches
         self._trained = 0  # samples, each as often as it came
         self._final_loss: float | None = None  # the mean over the last epoch
         self._losses: list[tuple[int, float | None]] = []
@@ -112,7 +113,7 @@ class _Loop:
             return None
         if job.pool is None:
             raise ValueError("a downsampler that needs history needs the training set: Job.pool")
-        return History(job.pool.keys, job.training, self._device)
+        return History(job.pool.keys, job.training)
 
     def _make_scorer(self) -> Scorer | None:
         if self._job.downsampling is None:
@@ -192,7 +193,7 @@ class _Loop:
         for optimizer in self._optimizers:
             optimizer.step()
         if self._scheduler is not None and self._every("batch"):
-            self._scheduler.step()
+            self._keep_pace(self._scheduler)
         every = self._job.training.record_loss_every
         if every and self._done % every == 0:
             self._losses.append((self._done, _finite(loss.item())))
@@ -207,14 +208,30 @@ class _Loop:
         output, labels = as_compared(output, labels, self._job.training.optimization_criterion.name)
         if self._observer is not None:
             self._observer.batch(batch, output.detach(), labels, self._each)
-        if self._history is not None:
-            self._history.note(np.asarray(batch.keys), output.detach(), labels, self._each)
         factors = batch.factors if isinstance(batch, Picked) else None
         if batch.weights is None and factors is None:
+            self._note(batch, output, labels, None)
             loss: torch.Tensor = self._criterion(output, labels)
             return loss
-        losses = self._each(output, labels).reshape(len(labels), -1).mean(dim=1)
+        losses = self._losses_of(output, labels)
+        self._note(batch, output, labels, losses)
         return self._weighted(losses, batch.weights, factors)
+
+    def _losses_of(self, output: "torch.Tensor", labels: "torch.Tensor") -> "torch.Tensor":
+        """Return the loss of each sample."""
+        losses: torch.Tensor = self._each(output, labels).reshape(len(labels), -1).mean(dim=1)
+        return losses
+
+    def _note(
+        self, batch: Batch, output: "torch.Tensor", labels: "torch.Tensor", losses: Any
+    ) -> None:
+        """Keep what a batch said, where a downsampler wants to know."""
+        if self._history is None:
+            return
+        output = output.detach()
+        if losses is None:
+            losses = self._losses_of(output, labels)
+        self._history.note(np.asarray(batch.keys), output, labels, losses)
 
     def _weighted(self, losses: "torch.Tensor", weights: Any, factors: Any) -> "torch.Tensor":
         """Return the loss of a batch of weighted samples."""
@@ -231,6 +248,13 @@ class _Loop:
         if self._job.downsampling is not None and self._job.downsampling.normalise:
             return (scaled * losses).sum() / scaled.sum().clamp_min(_TINY)
         return (scaled * losses).sum() / (len(losses) if own is None else own.sum())
+
+    def _keep_pace(self, scheduler: Any) -> None:
+        """Step a scheduler to where the training is."""
+        due = self._feed.due(self._done + 1)
+        while self._paced < due:
+            scheduler.step()
+            self._paced += 1
 
     def _every(self, step: str) -> bool:
         scheduler = self._job.training.lr_scheduler

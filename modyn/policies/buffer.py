@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["CHUNK", "STREAM_ENTER", "STREAM_PLACE", "Buffer", "Places"]
 
 STREAM_PLACE, STREAM_ENTER = 21, 22  # MDN_STREAM_PLACE, MDN_STREAM_ENTER of csrc/base/random.h
-CHUNK = 2048  # samples that are passed over together, where none of them can enter
+CHUNK = 4096  # samples at most of which those that may enter are looked for at once
+TABLE = 4096  # labels as close together as that are looked up in a table
 
 
 class Places:
@@ -40,14 +41,22 @@ class Places:
 
     def classes(self, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
         """Return the class of each sample, in the order in which they come; adds new classes."""
-        known, first, which = np.unique(labels, return_index=True, return_inverse=True)
-        for label in known[np.argsort(first)].tolist():
-            if label not in self._number:
-                self._number[label] = len(self.labels)
-                self.labels.append(label)
-                self.keys.append([])
+        least, most = int(labels.min()), int(labels.max())
+        if most - least >= TABLE:
+            known, which = np.unique(labels, return_inverse=True)
+        else:
+            known, which = np.arange(least, most + 1), labels - least
+        numbers = np.array([self._number.get(label, -1) for label in known.tolist()], dtype=np.intp)
+        found = numbers[which]
+        if found.min() >= 0:
+            return found
+        new, first = np.unique(labels[found < 0], return_index=True)
+        for label in new[np.argsort(first)].tolist():
+            self._number[label] = len(self.labels)
+            self.labels.append(label)
+            self.keys.append([])
         self.counts = np.pad(self.counts, (0, len(self.labels) - len(self.counts)))
-        return np.array([self._number[label] for label in known.tolist()], dtype=np.intp)[which]
+        return self.classes(labels)
 
     def largest(self) -> int:
         """Return the class with the most samples; of several the one that came first."""

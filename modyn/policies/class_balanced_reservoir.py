@@ -68,14 +68,14 @@ class ClassBalancedReservoir(Buffer):
         came = self._seen[classes] + _occurrences(classes)
         # A sample of a full class enters if this is at most the number that is in.
         bars = fractions(seed, STREAM_ENTER, keys) * came
-        draws = fractions(seed, STREAM_PLACE, keys)
         for first in range(0, len(keys), CHUNK):
             some = slice(first, first + CHUNK)
             rows = np.arange(len(keys))[some]
             if places.total >= self.size:
                 theirs = classes[some]
                 rows = rows[~self._full[theirs] | (bars[some] <= places.counts[theirs])]
-            columns = (column[rows].tolist() for column in (classes, keys, bars, draws))
+            draws = fractions(seed, STREAM_PLACE, keys[rows])
+            columns = (c.tolist() for c in (classes[rows], keys[rows], bars[rows], draws))
             for row in zip(*columns, strict=True):
                 self._enter(places, *row)
         self._seen += np.bincount(classes, minlength=len(self._seen))
@@ -98,7 +98,8 @@ class ClassBalancedReservoir(Buffer):
 
 def _occurrences(classes: npt.NDArray[np.intp]) -> npt.NDArray[np.int64]:
     """Return of each sample how many of its class came so far, itself included."""
-    order = np.argsort(classes, kind="stable")
+    small = classes.max() < 2**16  # whose sort is the fastest
+    order = np.argsort(classes.astype(np.uint16) if small else classes, kind="stable")
     ranks = np.empty(len(classes), dtype=np.int64)
     begins = np.cumsum(np.bincount(classes)) - np.bincount(classes)
     ranks[order] = np.arange(len(classes)) - begins[classes[order]] + 1

@@ -10,6 +10,8 @@ from modyn.policies.drawing import fractions
 
 __all__ = ["GDumb"]
 
+STRETCH = 256  # samples that are looked at one by one where the largest class has given one
+
 
 @dataclass(kw_only=True)
 class GDumb(Buffer):
@@ -19,7 +21,9 @@ class GDumb(Buffer):
     so far; where the buffer is full, a random sample of the largest class goes. The method trains
     from scratch on the buffer at each trigger: `use_previous_model=False`.
 
-    An erased sample leaves its place to the next one that may enter.
+    An erased sample leaves its place to the next one that may enter. Once all classes have their
+    part the buffer stays as it is if `size` is a multiple of the number of classes; otherwise
+    classes go on giving each other the places that are left over.
 
     Parameters
     ----------
@@ -57,16 +61,29 @@ class GDumb(Buffer):
     ) -> None:
         seen = len(places.labels)  # classes
         classes = places.classes(labels)
-        draws = fractions(seed, STREAM_PLACE, keys)
-        for first in range(0, len(keys), CHUNK):
-            some = slice(first, first + CHUNK)
-            theirs = classes[some]
-            if theirs.max() < seen and (places.counts[theirs] * seen >= self.size).all():
-                continue
-            rows = zip(theirs.tolist(), keys[some].tolist(), draws[some].tolist(), strict=True)
-            for which, key, draw in rows:
-                seen = max(seen, which + 1)
-                if len(places.keys[which]) * seen < self.size:
-                    if places.total >= self.size:
-                        places.remove(places.largest(), draw)
-                    places.add(which, key)
+        first, room, each = 0, STRETCH, False
+        while first < len(keys):
+            theirs = classes[first : first + room]
+            rows = np.arange(first, first + len(theirs))
+            if not each:
+                rows = rows[places.counts[theirs] * seen < self.size]
+            draws = fractions(seed, STREAM_PLACE, keys[rows])
+            columns = (column.tolist() for column in (rows, classes[rows], keys[rows], draws))
+            first, room, opened = first + room, min(2 * room, CHUNK), False
+            for row, which, key, draw in zip(*columns, strict=True):
+                if which >= seen:
+                    seen = which + 1
+                if len(places.keys[which]) * seen >= self.size:
+                    continue
+                gives = places.largest() if places.total >= self.size else None
+                if gives is not None:
+                    places.remove(gives, draw)
+                places.add(which, key)
+                if gives is not None and len(places.keys[gives]) * seen < self.size:
+                    opened = True  # now samples of that class may enter as well
+                    if not each:
+                        first = row + 1
+                        break
+            if opened:
+                room = STRETCH
+            each = opened

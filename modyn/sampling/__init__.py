@@ -3,7 +3,7 @@
 from modyn.sampling.candidates import Candidates, Part
 from modyn.sampling.draws import balanced, fair_shares, target_size, uniform
 from modyn.sampling.keyset import KeySet
-from modyn.sampling.ranked import newest, top
+from modyn.sampling.ranked import band, newest, top
 from modyn.sampling.sampler import Drawn, Sampler
 from modyn.sampling.weighted import weighted
 
@@ -14,6 +14,7 @@ __all__ = [
     "Part",
     "Sampler",
     "balanced",
+    "band",
     "fair_shares",
     "newest",
     "target_size",

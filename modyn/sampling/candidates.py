@@ -304,16 +304,12 @@ class Candidates:
         if self._place.view is not None:
             return living(self._place.view, wanted)
         whole = self._place.between(self._place.first, self._place.last)
-        found = np.zeros(len(wanted), dtype=bool)
-        order = np.argsort(wanted, kind="stable")
-        ascending = wanted[order]
-        for block in whole.blocks():
-            known = np.sort(block.keys)
-            low, high = np.searchsorted(ascending, (known[0], known[-1] + np.uint64(1)))
-            found[low:high] |= np.isin(ascending[low:high], known, assume_unique=False)
-        there = np.empty_like(found)
-        there[order] = found
-        return there
+        asked, which = np.unique(wanted, return_inverse=True)
+        found = np.zeros(len(asked), dtype=bool)
+        for block in whole.blocks() if len(asked) else ():
+            places = np.minimum(np.searchsorted(asked, block.keys), len(asked) - 1)
+            found[places[asked[places] == block.keys]] = True
+        return found[which]
 
     def where(
         self,

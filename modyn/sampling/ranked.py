@@ -1,13 +1,16 @@
-"""Choosing by rank: the first by a score, and the newest."""
+"""Choosing by rank: the first by a score, a band of ranks, and the newest."""
+
+import math
 
 import numpy as np
 import numpy.typing as npt
 
-from modyn.sampling.candidates import Candidates
+from modyn.sampling.candidates import Candidates, core_of
+from modyn.sampling.numbers import number
 from modyn.sampling.sampler import Sampler
-from modyn.sampling.values import Values
+from modyn.sampling.values import Values, core_values
 
-__all__ = ["newest", "top"]
+__all__ = ["band", "newest", "top"]
 
 
 def top(
@@ -57,6 +60,51 @@ def top(
     sampler = Sampler.top(count, largest=largest)
     sampler.offer(candidates, by, threads=threads)
     return sampler.finish().keys
+
+
+def band(
+    candidates: "Candidates | npt.ArrayLike",
+    low: float,
+    high: float,
+    by: Values,
+    *,
+    threads: int = 1,
+) -> npt.NDArray[np.uint64]:
+    """Return the keys between two quantiles of a value: of ranks floor(low n) to floor(high n) - 1.
+
+    Candidates are ranked by value, smallest first, of equal values the smaller key first; so bands
+    that share a bound hold each candidate once. The candidates are read four times or so, in
+    memory that does not depend on their number.
+
+    Parameters
+    ----------
+    candidates : Candidates, or integers >= 0 of shape (n,)
+        Each key once.
+    low, high : float
+        0 <= low <= high <= 1.
+    by, threads
+        As for `top`.
+
+    Returns
+    -------
+    uint64, shape (floor(high n) - floor(low n),)
+        Ascending.
+
+    Raises
+    ------
+    ValueError
+        For bounds out of range, and as `top`.
+
+    Examples
+    --------
+    >>> band([4, 7, 9, 11], 0.25, 0.75, by=[0.5, 2.0, 0.5, 0.1]).tolist()
+    [4, 9]
+    """
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"bounds must be 0 <= low <= high <= 1, got {low} and {high}")
+    core = core_of(candidates, None)
+    first, last = (min(math.floor(share * len(core)), len(core)) for share in (low, high))
+    return core.band(core_values("by", by), first, last, number("threads", threads))
 
 
 def newest(

@@ -141,6 +141,24 @@ class Sampler:
         """
         self._core.merge(other._core)
 
+    def state(self) -> npt.NDArray[np.uint64]:
+        """Return all that it has seen, to go to another process: uint64, shape (m,)."""
+        return self._core.save()
+
+    @classmethod
+    def from_state(cls, state: npt.NDArray[np.uint64]) -> "Sampler":
+        """Return the sampler whose `state` this is.
+
+        Raises
+        ------
+        ValueError
+            For anything else.
+        """
+        made = cls.__new__(cls)
+        made._core = _core.Sampler.load(np.ascontiguousarray(state, dtype=np.uint64))
+        made._ranks_by_time = int(state[1]) == _NEWEST
+        return made
+
     def finish(self) -> Drawn:
         """Return what is chosen; the sampler can do nothing more.
 

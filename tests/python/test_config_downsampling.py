@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from modyn import downsampling
 from modyn.downsampling import Downsampler, RHOLoss, Schedule
 from modyn.errors import ConfigError
-from modyn.pipelines import Pipeline, config
+from modyn.pipelines import Pipeline, config, strict_yaml
 from modyn.pipelines.dump_downsampling import section
 from modyn.pipelines.schema_downsampling import STRATEGIES
 from modyn.pipelines.settings import Criterion, Model, Optimizer, ParamGroup, Training
@@ -251,6 +253,10 @@ STB = {"sample_then_batch": True}
             {"strategy": "Uncertainty", "ratio": 50, "score_metric": "Marge"},
             ".score_metric: should be 'LeastConfidence', 'Entropy' or 'Margin', got 'Marge'",
         ),
+        (
+            {"strategy": "Craig", "ratio": 50, "greedy": "Lazy"},
+            ": greedy must be one of NaiveGreedy, LazyGreedy, StochasticGreedy, Approximate",
+        ),
         ({"strategy": "Loss"}, ".ratio: this key is required"),
         ({"strategy": "Loss", "ratio": 50, "floor": 1.5}, ": floor must be from 0 to 1, got 1.5"),
         ({"strategy": "RS2", "ratio": 50}, ".with_replacement: this key is required"),
@@ -310,3 +316,21 @@ def test_a_pipeline_with_downsampling_is_a_file_again(tmp_path, selection, warmu
     assert after.describe() == before.describe()
     il = before.describe()["downsampling"]["downsamplers"][0]
     assert (il["il_model"]["id"], il["il_training"]["drop_last_batch"]) == ("MLP", False)
+
+
+# Documentation -----------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "downsampling-config.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", PAGE, flags=re.DOTALL))
+def test_every_example_of_the_page_is_right(block):
+    assert parsed(strict_yaml.load(block.encode(), "the page")) is not None
+
+
+def test_the_page_names_every_strategy_and_every_key():
+    for name, kind in {**STRATEGIES, "RHOLoss": RHOLoss}.items():
+        assert f"`{name}`" in PAGE or f"strategy: {name}" in PAGE
+        for field in fields(kind):
+            if not field.name.startswith("il_"):
+                assert f"`{field.name}`" in PAGE or f"\n{field.name}: " in PAGE, field.name

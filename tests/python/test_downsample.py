@@ -615,6 +615,24 @@ def test_each_module_is_in_the_mode_it_was_in():
     assert model.training
 
 
+def test_a_model_with_a_mode_of_its_own_is_told():
+    class Merging(nn.Linear):
+        merged = False
+
+        def train(self, mode: bool = True) -> Any:
+            self.merged = not mode
+            return super().train(mode)
+
+    model = nn.Sequential(Merging(3, 3), nn.Dropout()).train()
+
+    with evaluating(model):
+        assert model[0].merged
+        assert not model[1].training
+
+    assert not model[0].merged
+    assert model[1].training
+
+
 def test_the_history_is_what_training_said_last():
     data = made(count=40)
     found: list[dict[str, np.ndarray]] = []

@@ -52,6 +52,7 @@ ALLOWED_CALLS = (
         ("prefetch/pool.c", "madvise"): "likewise",
         ("storage/timesort.c", "madvise"): "likewise",
         ("base/keyindex.c", "madvise"): "likewise",
+        ("base/huge.c", "madvise"): "likewise",
         ("storage/reserve.c", "mmap"): "reserves addresses; files are mapped into them through io",
         ("storage/reserve.c", "mremap"): "memory of its own takes the place of such a mapping",
         ("storage/reserve.c", "madvise"): "likewise",
@@ -180,6 +181,7 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.sampling.weighted",
 }
 POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.signals", "modyn.policies")
+CHECKS_MAY = ("modyn.downsampling",)  # the checks of policies hand downsamplers on to theirs
 # What takes long to import, or is an extra, comes in inside the function that needs it.
 HEAVY = {"torch", "torchmetrics", "pandas", "plotly", "matplotlib", "psycopg", "ray", "scipy"}
 HEAVY |= {"pyarrow", "datasets", "watchdog", "sqlalchemy"}
@@ -249,17 +251,20 @@ def wrong_imports(sources: dict[str, str]) -> list[str]:
                 wrong.append(f"{file} imports {name}, which only the typed faces do")
             if first in HEAVY and top and not typing and module not in HEAVY_ALLOWED:
                 wrong.append(f"{file} imports {name} at module level")
-            if module.startswith("modyn.policies") and not policies_may(name):
+            if module.startswith("modyn.policies") and not policies_may(name, module):
                 wrong.append(f"{file} imports {name}, which policies do not")
             if first in ("tests", "benchmarks", "examples", "pytest", "hypothesis"):
                 wrong.append(f"{file} imports {name}, which is not part of the package")
     return wrong
 
 
-def policies_may(name: str) -> bool:
+def policies_may(name: str, module: str) -> bool:
+    checks = module.startswith("modyn.policies.checks")
     if name.split(".")[0] in sys.stdlib_module_names:
         return name.split(".")[0] not in ("sqlite3", "socket", "subprocess", "multiprocessing")
-    return any(name == may or name.startswith(may + ".") for may in POLICIES_MAY)
+    return any(
+        name == may or name.startswith(may + ".") for may in POLICIES_MAY + CHECKS_MAY * checks
+    )
 
 
 # The project ------------------------------------------------------------------------------------
@@ -390,6 +395,8 @@ def test_openmp_outside_of_the_selector_is_found():
         ("modyn/policies/base.py", "import sqlite3"),
         ("modyn/policies/base.py", "import torch"),
         ("modyn/policies/base.py", "import modyn.loader"),
+        ("modyn/policies/base.py", "import modyn.downsampling"),
+        ("modyn/policies/checks/common.py", "import modyn.loader"),
         ("modyn/policies/base.py", "from ..pipelines import run"),
         ("modyn/policies/base.py", "from modyn import _core"),
         ("modyn/pipelines/run.py", "from modyn._core import View"),
@@ -420,6 +427,7 @@ def test_a_wrong_import_is_found(file, line):
         ("modyn/dataset.py", "from modyn import _core"),
         ("modyn/policies/base.py", "import numpy as np\nimport math\nfrom .checks import a"),
         ("modyn/policies/base.py", "from modyn.sampling import Candidates"),
+        ("modyn/policies/checks/selection.py", "from modyn.downsampling import Downsampler"),
         ("modyn/pipelines/train.py", "def f():\n    import torch"),
         (
             "modyn/pipelines/train.py",

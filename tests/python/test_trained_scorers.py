@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,8 +24,13 @@ from modyn.downsampling import (
     Uniform,
 )
 from modyn.downsampling.base import highest
-from modyn.pipelines import Training
+from modyn.pipelines import Training, history
+from modyn.pipelines.clock import Stopwatch
+from modyn.pipelines.downsample import feed_of
+from modyn.pipelines.history import History
+from modyn.pipelines.scoring import Scorer
 from modyn.pipelines.train import train
+from modyn.signals import NEVER_LEARNED
 from tests.python.streams import drifting, pipeline, sgd
 from tests.python.test_downsample import COUNT, ArraySamples, job_of, made, part_of, same
 
@@ -177,6 +183,72 @@ def test_forgetting_trains_on_all_at_first_and_then_on_its_share():
     assert found == [COUNT] * 3 + [COUNT // 5] * 3
 
 
+class Told:
+    """Batches as they come, for a history of its own."""
+
+    def __init__(self, keys):
+        self.history = History(keys, Training(batch_size=4))
+        self.losses = dict.fromkeys(keys.tolist(), np.nan)
+        self.right = {key: [] for key in keys.tolist()}
+
+    def note(self, keys, right):
+        losses = np.arange(len(keys)) + len(self.right[int(keys[0])])
+        outputs = torch.eye(2)[np.where(right, 1, 0)]
+        labels = torch.ones(len(keys), dtype=torch.int64)
+        self.history.note(keys, outputs, labels, torch.from_numpy(losses.astype(np.float32)))
+        for key, loss, one in zip(keys.tolist(), losses, right, strict=True):
+            self.losses[key] = loss
+            self.right[key].append(bool(one))
+
+    def forgotten(self):
+        return [
+            sum(a and not b for a, b in pairwise(course)) if any(course) else NEVER_LEARNED
+            for course in self.right.values()
+        ]
+
+
+@pytest.mark.parametrize("chunk", [1, 10, 1000])
+def test_a_history_is_that_of_each_presentation_however_it_is_taken(rand, monkeypatch, chunk):
+    monkeypatch.setattr(history, "CHUNK", chunk)
+    keys = rand.keys(12)
+    told = Told(keys)
+
+    for step in range(60):
+        batch = keys[rand.numpy.integers(0, 11, size=4)]  # a sample may be there twice
+        told.note(batch, rand.numpy.random(4) < 0.5)
+        if step % 20 == 19:
+            found = told.history.of(keys)
+            np.testing.assert_array_equal(found["losses"], list(told.losses.values()))
+            assert found["forgetting"].tolist() == told.forgotten()
+
+
+@pytest.mark.parametrize("sampler", [InfoBatch(), Forgetting(ratio=20), Uniform(**WHOLE)], ids=repr)
+def test_a_schedule_goes_evenly_to_its_end(sampler):
+    job = job_of(made(), sampler, epochs_per_trigger=6)
+    scorer = Scorer(
+        job=job,
+        model=job.make_model(),
+        each=nn.CrossEntropyLoss(reduction="none"),
+        device=torch.device("cpu"),
+        history=History(made().keys, job.training),
+    )
+    feed = feed_of(job, Stopwatch(), scorer)
+    course, done = [0], 0
+
+    for batches in feed.epochs():
+        for batch in batches:
+            labels = torch.as_tensor(batch.labels)
+            losses = torch.as_tensor(np.asarray(batch.keys) % 100).float()
+            scorer.history.note(batch.keys, torch.zeros(len(batch), 3), labels, losses)
+            done += 1
+            course.append(feed.due(done))
+
+    steps = np.diff(course)
+    assert course[-1] == feed.total
+    assert steps.min() >= 1
+    assert (done < feed.total) == (not sampler.exact)
+
+
 # Proxies ----------------------------------------------------------------------------------------
 
 
@@ -210,7 +282,8 @@ def test_scores_are_the_mean_over_models_that_are_trained_for_them(monkeypatch, 
     assert len(models) == 3
     assert pool.trained[-1].tolist() == expected.tolist()
     assert facts.downsampled.scored == 3 * (1 + score_epochs) * COUNT
-    assert not torch.equal(models[0].layers[0].weight, models[1].layers[0].weight)
+    first, second = (next(iter(model.parameters())) for model in models[:2])
+    assert not torch.equal(first, second)
 
 
 def test_a_pipeline_trains_proxies_on_its_dataset(tmp_path):

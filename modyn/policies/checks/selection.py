@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,13 +23,16 @@ from modyn.policies.checks.common import (
 )
 from modyn.sampling import Candidates
 
+if TYPE_CHECKING:
+    from modyn.downsampling import Downsampler
+
 __all__ = ["check_selection"]
 
 Answers = list[tuple[list[int], list[float] | None]]
 
 
 def check_selection(
-    policy: Selection | Callable[[], Selection],
+    policy: "Selection | Callable[[], Selection] | Downsampler",
     *,
     stream: Arrivals | None = None,
     context: PlainContext = DEFAULT,
@@ -40,9 +44,11 @@ def check_selection(
     come in blocks, and also when its state is saved and loaded between triggers; and it lets go of
     samples that are erased between triggers.
 
+    A downsampler, or its class, is given to `modyn.downsampling.checks.check_downsampler`.
+
     Parameters
     ----------
-    policy : Selection or callable
+    policy : Selection or callable, or Downsampler
         A policy, or what makes one when called without arguments.
     stream : Arrivals or None
         Candidates to choose from; by default those of `example_stream`.
@@ -69,7 +75,12 @@ def check_selection(
     ...
     modyn.policies.checks.common.CheckError: TheFirstTen: it chose key 0, which is no candidate; ...
     """
-    make = factory(policy, Selection)
+    if _is_downsampler(policy):
+        from modyn.downsampling.checks import check_downsampler
+
+        check_downsampler(cast("Downsampler", policy))
+        return
+    make = factory(cast("Selection", policy), Selection)
     stream = example_stream() if stream is None else stream
 
     def run(fresh: Callable[[], Selection]) -> Answers:
@@ -94,6 +105,14 @@ def check_selection(
             "before select() returns",
         )
     _select_all(make, stream, context, erased=True)
+
+
+def _is_downsampler(policy: object) -> bool:
+    """Return whether it is a downsampler, or a class of them."""
+    from modyn.downsampling.base import Downsampler
+
+    kind = policy if isinstance(policy, type) else type(policy)
+    return issubclass(kind, Downsampler)
 
 
 def _check_tail(policy: Selection) -> None:

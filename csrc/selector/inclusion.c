@@ -1,0 +1,181 @@
+/* inclusion.c - from weights to the probabilities of a choice of fixed size.
+ *
+ * Only the `count` largest weights can be so large that pi would exceed 1.  In
+ * order, largest first, let rest(m) be the sum of all weights but the first m.
+ * Weight m is certain when
+ *
+ *     weight(m) * (count - m) >= rest(m)
+ *
+ * and if it is not, no later one is; so the last that is certain is looked for
+ * from the small end, where adding up loses nothing. */
+#include "selector/systematic.h"
+
+#include "base/parallel.h"
+#include "selector/sort.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What one thread finds in its shard. */
+typedef struct {
+    const mdn_shard *shard;
+    const mdn_values *values;
+    mdn_lowest largest; /* orders: bits of weights, largest first */
+    mdn_exact *total;   /* owned */
+    uint64_t seen, positive;
+    mdn_status status;
+    mdn_error error;
+} survey;
+
+static mdn_status
+look(void *ctx, const mdn_value_block *block, uint64_t first, uint64_t count,
+     mdn_error *err)
+{
+    survey *s = ctx;
+    double weights[MDN_VALUES_CHUNK];
+    mdn_status st =
+        mdn_values_weights(s->values, block, first, count, weights, err);
+
+    for (uint64_t i = 0; st == MDN_OK && i < count; i++) {
+        uint64_t bits;
+
+        memcpy(&bits, &weights[i], sizeof bits);
+        s->positive += bits != 0;
+        mdn_exact_add(s->total, weights[i]);
+        if (~bits <= s->largest.cut_order)
+            st = mdn_lowest_put(&s->largest, ~bits, block->keys[first + i], 0,
+                                err);
+    }
+    return st;
+}
+
+static void
+look_at_all(void *ctx, uint32_t number)
+{
+    survey *s = (survey *)ctx + number;
+
+    s->status =
+        mdn_values_each(s->shard, s->values, look, s, &s->seen, &s->error);
+}
+
+/* Into the first one what the others found. */
+static mdn_status
+gather(survey *surveys, uint32_t count, mdn_error *err)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        mdn_status st = surveys[i].status;
+
+        if (st != MDN_OK && err != NULL)
+            *err = surveys[i].error;
+        if (st == MDN_OK && i > 0)
+            st =
+                mdn_lowest_merge(&surveys[0].largest, &surveys[i].largest, err);
+        if (st != MDN_OK)
+            return st;
+        if (i > 0) {
+            mdn_exact_merge(surveys[0].total, surveys[i].total);
+            surveys[0].seen += surveys[i].seen;
+            surveys[0].positive += surveys[i].positive;
+        }
+    }
+    return MDN_OK;
+}
+
+static double
+weight_of(uint64_t order)
+{
+    double weight;
+
+    order = ~order;
+    memcpy(&weight, &order, sizeof weight);
+    return weight;
+}
+
+/* How many of the largest are certain.  orders: of all `count` of them, sorted;
+ * total: of the weights that are not among them. */
+static uint64_t
+certain_count(const uint64_t *orders, uint64_t count, double total)
+{
+    double rest = total;
+    uint64_t certain = count;
+
+    while (certain > 0) {
+        double weight = weight_of(orders[certain - 1]);
+
+        rest += weight;
+        if (weight * (double)(count - certain + 1) >= rest)
+            break;
+        certain--;
+    }
+    while (certain > 0 && certain < count
+           && orders[certain] == orders[certain - 1])
+        certain--; /* rounding does not part equal weights */
+    return certain;
+}
+
+static mdn_status
+plan(survey *all, uint64_t count, mdn_inclusion *out, mdn_error *err)
+{
+    mdn_lowest *largest = &all->largest;
+    uint64_t zeros = all->seen - all->positive, certain;
+    uint64_t *scratch;
+
+    *out = (mdn_inclusion){
+        .certain = MDN_WEIGHT_MIN,
+        .count = count < all->seen ? count : all->seen,
+        .seen = all->seen,
+    };
+    if (all->positive <= count) {
+        if (zeros > 0)
+            out->zero = (double)(out->count - all->positive) / (double)zeros;
+        return MDN_OK;
+    }
+    mdn_lowest_trim(largest);
+    scratch = malloc((largest->count + 1) * sizeof *scratch);
+    if (scratch == NULL)
+        return mdn_fail_nomem(err, largest->count * sizeof *scratch);
+    mdn_sort_words(largest->orders, largest->count, scratch);
+    free(scratch);
+    for (uint64_t i = 0; i < largest->count; i++)
+        mdn_exact_subtract(all->total, weight_of(largest->orders[i]));
+    certain = certain_count(largest->orders, largest->count,
+                            mdn_exact_round(all->total));
+    for (uint64_t i = certain; i < largest->count; i++)
+        mdn_exact_add(all->total, weight_of(largest->orders[i]));
+    out->certain =
+        certain > 0 ? weight_of(largest->orders[certain - 1]) : INFINITY;
+    out->factor = (double)(count - certain) / mdn_exact_round(all->total);
+    return MDN_OK;
+}
+
+mdn_status
+mdn_inclusion_plan(const mdn_shard *shards, uint32_t shard_count,
+                   const mdn_values *values, uint64_t count, mdn_inclusion *out,
+                   mdn_error *err)
+{
+    survey *surveys = calloc(shard_count, sizeof *surveys);
+    mdn_status st = MDN_OK;
+
+    if (surveys == NULL)
+        return mdn_fail_nomem(err, shard_count * sizeof *surveys);
+    for (uint32_t i = 0; i < shard_count; i++) {
+        surveys[i].shard = &shards[i];
+        surveys[i].values = values;
+        mdn_lowest_init(&surveys[i].largest, count, false);
+        surveys[i].total = calloc(1, sizeof *surveys[i].total);
+        if (surveys[i].total == NULL)
+            st = mdn_fail_nomem(err, sizeof *surveys[i].total);
+    }
+    if (st == MDN_OK) {
+        mdn_parallel(shard_count, look_at_all, surveys);
+        if ((st = gather(surveys, shard_count, err)) == MDN_OK)
+            st = plan(&surveys[0], count, out, err);
+    }
+    for (uint32_t i = 0; i < shard_count; i++) {
+        mdn_lowest_free(&surveys[i].largest);
+        free(surveys[i].total);
+    }
+    free(surveys);
+    return st;
+}
