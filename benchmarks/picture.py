@@ -15,6 +15,7 @@ from typing import Any
 
 WIDTH, LEFT, RIGHT = 880, 190, 96
 ROW, BAR, GROUP_HEAD, GROUP_GAP, TOP, BOTTOM = 24, 15, 30, 14, 92, 46
+DOTS_ROW, DOT_GAP = 30, 8.5
 LOG_FROM = 50  # greatest by least
 # Okabe and Ito: told apart with any kind of colour vision, and in print.
 FILL = {"ours": "#0072b2", "floor": "#9aa4af", "rival": "#e0a03c"}
@@ -229,11 +230,8 @@ def dots(figure: dict[str, Any]) -> str:
     marks = [mark for _, _, found in figure["rows"] for mark in found]
     series = list(dict.fromkeys(mark["series"] for mark in marks))
     colours = dict(zip(series, CURVES, strict=False))
-    left = 28 + 7.4 * max(len(name) for _, name, _ in figure["rows"])
-    step = nice(max(abs(mark[end]) for mark in marks for end in ("low", "high")) / 4)
-    ends = [step * math.floor(min(0, *(mark["low"] for mark in marks)) / step)]
-    ends += [step * math.ceil(max(0, *(mark["high"] for mark in marks)) / step)]
-    scale = Scale(ends[0], ends[1], False, left, WIDTH - 40.0)
+    left = 36 + 7.0 * max(len(name) for _, name, _ in figure["rows"])
+    scale = scale_around_zero(marks, figure["least"], left)
     parts: list[str] = []
     y, last = float(TOP), ""
     for group, name, found in figure["rows"]:
@@ -241,28 +239,45 @@ def dots(figure: dict[str, Any]) -> str:
             y += GROUP_GAP if last else 0
             parts.append(text(24, y + 18, group, font_weight="600"))
             y, last = y + GROUP_HEAD, group
-        parts.append(text(left - 12, y + ROW / 2 + 4.5, name, text_anchor="end"))
+        middle = y + DOTS_ROW / 2
+        parts.append(text(left - 14, middle + 4.5, name, text_anchor="end"))
         for at, mark in enumerate(found):
-            parts += dot(mark, scale, y + ROW / 2 + 6.0 * (at - (len(found) - 1) / 2), colours)
-        y += ROW
+            parts += dot(mark, scale, middle + DOT_GAP * (at - (len(found) - 1) / 2), colours)
+        y += DOTS_ROW
     lines = axis(scale, TOP - 8, y + 6)
     zero = f'<line x1="{scale(0):.1f}" x2="{scale(0):.1f}" y1="{TOP - 8}" y2="{y + 6:.1f}" '
     lines.append(f'{zero}stroke="{SOFT}" stroke-width="1.5"/>')
     for at, name in enumerate(series):
         x = WIDTH - 24 - 76.0 * (len(series) - at)
-        lines.append(f'<circle cx="{x:.1f}" cy="31" r="5" fill="{colours[name]}"/>')
-        lines.append(text(x + 10, 36, name, fill=SOFT))
+        lines.append(f'<circle cx="{x:.1f}" cy="53" r="5" fill="{colours[name]}"/>')
+        lines.append(text(x + 10, 58, name, fill=SOFT))
     words = f"{figure['title']}, {figure['unit']}"
     return frame(y + BOTTOM, figure["title"], figure["unit"], [*lines, *parts], words)
 
 
+def scale_around_zero(marks: Sequence[dict[str, Any]], least: float, left: float) -> Scale:
+    """Return a scale for dots that begins and ends at a tick, and not below `least`."""
+    low = min(0.0, *(max(mark["low"], least) for mark in marks))
+    high = max(0.0, *(mark["high"] for mark in marks))
+    step = nice((high - low) / 5)
+    ends = step * math.floor(low / step), step * math.ceil(high / step)
+    return Scale(*ends, False, left, WIDTH - 40.0)
+
+
 def dot(mark: dict[str, Any], scale: Scale, y: float, colours: dict[str, str]) -> list[str]:
-    """Draw a mean and its range."""
+    """Draw a mean and its range; an arrow and the number where it is out of the picture."""
     colour = colours[mark["series"]]
+    if mark["value"] < scale.low:
+        edge = scale.first
+        return [
+            f'<path d="M{edge - 6:.1f} {y:.1f}l7 -3.6v7.2z" fill="{colour}"/>',
+            text(edge + 6, y + 3.4, number(mark["value"]), fill=colour, font_size="9"),
+        ]
+    low = max(mark["low"], scale.low)
     return [
-        f'<path d="M{scale(mark["low"]):.1f} {y:.1f}H{scale(mark["high"]):.1f}" '
+        f'<path d="M{scale(low):.1f} {y:.1f}H{scale(mark["high"]):.1f}" '
         f'stroke="{colour}" stroke-opacity="0.6" stroke-width="2"/>',
-        f'<circle cx="{scale(mark["value"]):.1f}" cy="{y:.1f}" r="3.6" fill="{colour}"/>',
+        f'<circle cx="{scale(mark["value"]):.1f}" cy="{y:.1f}" r="3.4" fill="{colour}"/>',
     ]
 
 

@@ -11,6 +11,7 @@ that a section holds everything that is said about its workload.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +87,7 @@ class Dots:
     title: str
     unit: str
     rows: list[tuple[str, str, list[Dot]]]
+    least: float = -math.inf  # what is below is out of the picture, and is said there
 
 
 @dataclass

@@ -90,6 +90,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small, and few seeds")
     parser.add_argument("--streams", nargs="*", default=[], help="of the policies: only these")
     parser.add_argument("--methods", nargs="*", default=[], help="of the policies: only these")
+    parser.add_argument("--no-new", action="store_true", help="run nothing; say what is kept")
     parser.add_argument("--folder", type=Path, help="for datasets and runs; keeps the datasets")
     options = parser.parse_args(arguments)
     for name in options.workload:
@@ -115,6 +116,7 @@ def main() -> None:
             quick=options.quick,
             only=options.streams,
             methods=options.methods,
+            no_new=options.no_new,
         )
         document = run_all(options, site)
     if options.json:

@@ -87,11 +87,10 @@ def sorted_digits(site: Site, seed: int) -> streams.Samples:
 
 
 def ends(labels: npt.NDArray[np.int64]) -> tuple[int, ...]:
-    """Return after how many samples each task is over: a new pair of classes begins, or nothing."""
-    firsts = sorted(int(np.argmax(labels == label)) for label in np.unique(labels))
-    # Classes of one task begin together; those of the next begin where the last one ends.
-    lasts = sorted(len(labels) - int(np.argmax(labels[::-1] == k)) for k in np.unique(labels))
-    return tuple(end for end in lasts if end in firsts or end == len(labels))
+    """Return after how many samples each task is over: no class before comes again after."""
+    firsts = {int(np.argmax(labels == label)) for label in np.unique(labels)}
+    lasts = {len(labels) - int(np.argmax(labels[::-1] == label)) for label in np.unique(labels)}
+    return tuple(sorted(lasts & (firsts | {len(labels)})))
 
 
 def pipeline(case: Case, stream: Dataset, test: Dataset, seed: int) -> Pipeline:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -16,6 +16,7 @@ from benchmarks.selecting.methods import METHODS, WHOLE, Method
 
 WORKLOAD, SEEDS = "policies", 3
 SHARES = (500, 250, 125)
+LEAST = -6.0  # points; what is below is out of the picture, and is said there
 FULL, FEWER, UNIFORM = "all data", "all data, fewer epochs", "uniform"
 
 
@@ -62,21 +63,21 @@ class Curve:
 
 @dataclass(frozen=True)
 class Gain:
-    """Percent right beyond what the plain ways get at equal cost."""
+    """Percent right beyond what plain ways get, over streams and seeds."""
 
     mean: float
     error: float
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Gain:
-        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
         return cls(statistics.mean(values), error)
 
     @property
     def verdict(self) -> str:
         if abs(self.mean) <= 2 * self.error:
             return "even"
-        return "pays" if self.mean > 0 else "costs"
+        return "better" if self.mean > 0 else "worse"
 
     def __str__(self) -> str:
         return f"{self.mean:+.2f} ± {self.error:.2f}"
@@ -123,12 +124,25 @@ class Comparison:
         found = {stream: self._cost(stream, method, share) for stream in self._streams}
         return {stream: cost for stream, cost in found.items() if cost is not None}
 
-    def gain(self, method: str, share: int) -> Gain | None:
-        """Return the gain at equal cost over all streams; None without results."""
+    def at_equal_cost(self, method: str, share: int) -> Gain | None:
+        """Return the gain over plain ways of the same seconds; None without results."""
         values = []
         for stream, cost in self._costs(method, share).items():
             even = self._curves[stream].at(cost.seconds)
             values += [value - even for value in cost.values]
+        return Gain.of(values) if values else None
+
+    def at_equal_steps(self, method: str, share: int) -> Gain | None:
+        """Return the gain over a uniform draw of the same share and seed; None without results."""
+        values = []
+        for stream in self._streams:
+            for seed in self._seeds:
+                found = [
+                    self._kept.get(Name(WORKLOAD, stream, name, name_of(share), seed))
+                    for name in (method, UNIFORM)
+                ]
+                if found[0] is not None and found[1] is not None:
+                    values.append(found[0].value - found[1].value)
         return Gain.of(values) if values else None
 
     def to_full(self, method: str, share: int) -> tuple[float, float] | None:
@@ -143,31 +157,44 @@ class Comparison:
         )
 
     def summary(self) -> Table:
-        """Return what each method comes to over all streams."""
+        """Return percent right and seconds of each method beside all data."""
         rows: list[list[Cell]] = []
         for method in self.methods:
-            points: list[Cell] = []
-            seconds: list[Cell] = []
-            verdicts: list[Cell] = []
-            for share in _shares(method):
-                found = None if share is None else self.to_full(method.name, share)
-                gain = None if share is None else self.gain(method.name, share)
-                points.append(f"{found[0]:+.2f}" if found else "")
-                seconds.append(f"{found[1]:.2f}" if found else "")
-                plain = method.name in (FULL, FEWER, UNIFORM)
-                verdicts.append(f"{gain}, {gain.verdict}" if gain and not plain else "")
-            rows.append([method.name, *points, *seconds, *verdicts])
+            found = [
+                None if share is None else self.to_full(method.name, share)
+                for share in _shares(method)
+            ]
+            points = [f"{one[0]:+.2f}" if one else "" for one in found]
+            seconds = [f"{one[1]:.2f}" if one else "" for one in found]
+            rows.append([method.name, *points, *seconds])
         heads = [
             "",
             *(f"{name_of(share)}: points" for share in SHARES),
             *(f"{name_of(share)}: seconds" for share in SHARES),
-            *(f"{name_of(share)}: gain" for share in SHARES),
         ]
-        title = (
-            f"Over {', '.join(self._streams)}: points beside all data, seconds as a share of those "
-            "of all data, gain at equal cost"
-        )
+        over = ", ".join(self._streams)
+        title = f"Mean over {over}: points beside all data, and seconds as a multiple of its"
         return Table(title=title, heads=heads, rows=rows)
+
+    def gains(self) -> Table:
+        """Return what each method gains, by each way to compare."""
+        rows: list[list[Cell]] = []
+        for method in self._compared:
+            gains = [self.at_equal_steps(method.name, share) for share in SHARES]
+            gains += [self.at_equal_cost(method.name, share) for share in SHARES]
+            rows.append(
+                [method.name, *(f"{gain}, {gain.verdict}" if gain else "" for gain in gains)]
+            )
+        heads = [
+            "",
+            *(f"{name_of(share)}: at equal steps" for share in SHARES),
+            *(f"{name_of(share)}: at equal cost" for share in SHARES),
+        ]
+        return Table(title="Points gained over plain ways", heads=heads, rows=rows)
+
+    @property
+    def _compared(self) -> list[Method]:
+        return [m for m in self.methods if m.name not in (FULL, FEWER, UNIFORM)]
 
     def tables(self) -> list[Table]:
         """Return percent right and seconds, a table for each stream."""
@@ -192,30 +219,29 @@ class Comparison:
             rows=rows,
         )
 
-    def dots(self) -> Dots:
-        """Return the picture of all gains."""
+    def dots(self) -> list[Dots]:
+        """Return the pictures of all gains."""
+        unit = "percentage points right, mean over streams and seeds, with its standard error"
+        titles = {
+            "What a method gains over a uniform draw of as many samples": self.at_equal_steps,
+            "What is left of it at equal cost in seconds": self.at_equal_cost,
+        }
+        return [
+            Dots(title=title, unit=unit, rows=self._rows(gain), least=LEAST)
+            for title, gain in titles.items()
+        ]
+
+    def _rows(self, gain: Callable[[str, int], Gain | None]) -> list[tuple[str, str, list[Dot]]]:
         rows = []
-        for method in self.methods:
-            if method.name in (FULL, FEWER, UNIFORM):
-                continue
+        for method in self._compared:
             marks = []
             for share in SHARES:
-                gain = self.gain(method.name, share)
-                if gain is not None:
-                    marks.append(
-                        Dot(
-                            name_of(share),
-                            gain.mean,
-                            gain.mean - gain.error,
-                            gain.mean + gain.error,
-                        )
-                    )
+                found = gain(method.name, share)
+                if found is not None:
+                    low, high = found.mean - found.error, found.mean + found.error
+                    marks.append(Dot(name_of(share), found.mean, low, high))
             rows.append((method.kind, method.name, marks))
-        return Dots(
-            title="What a method gains over plain ways of the same cost",
-            unit="percentage points right, mean over streams and seeds, with its standard error",
-            rows=rows,
-        )
+        return rows
 
 
 def _shares(method: Method) -> Sequence[int | None]:

@@ -18,11 +18,11 @@ Buffers hold the share of half of the stream, which is what the others keep on a
 epochs" trains on all data for the share of the epochs. Seconds are processor seconds of a whole run
 without its evaluation; methods take turns, a round for each seed."""
 EVEN = """\
-*Gain* is at equal cost: percent right, less what the plain ways (all data, all data for fewer
-epochs, uniform) get for the same seconds on the same stream; between their points a line is drawn
-over the logarithm of the seconds. Plus or minus is the standard error over streams and seeds. A
-method *pays* where its gain is more than two of them above 0, *costs* where it is as far below,
-and is *even* otherwise."""
+*At equal steps* is percent right less that of a uniform draw of the same share with the same seed.
+*At equal cost* is percent right less what the plain ways (all data, all data for fewer epochs,
+uniform) get for the same seconds on the same stream; between their points a line is drawn over the
+logarithm of the seconds. Plus or minus is the standard error over streams and seeds; *better* is
+more than two of them above 0, *worse* as far below, *even* what is between."""
 
 
 def chosen(site: Site) -> Iterator[tuple[Method, int]]:
@@ -40,6 +40,8 @@ def names(site: Site) -> list[str]:
 def run(site: Site) -> list[str]:
     """Run the cells that are not kept; return what could not be run, and why."""
     skipped: dict[str, str] = {}
+    if site.no_new:
+        return []
     for seed in site.seeds(SEEDS):
         for name in names(site):
             try:
@@ -74,8 +76,8 @@ def measure(site: Site) -> Section:
         about=ABOUT.format(
             parts=PARTS, width=ground.WIDTH, epochs=ground.EPOCHS, batch=ground.BATCH
         ),
-        tables=[found.summary(), *found.tables()],
-        dots=[found.dots()],
+        tables=[found.summary(), found.gains(), *found.tables()],
+        dots=found.dots(),
         skipped=skipped,
         notes=[EVEN],
     )

@@ -22,6 +22,7 @@ class Site:
     quick: bool = False
     only: Sequence[str] = ()  # of the streams
     methods: Sequence[str] = ()
+    no_new: bool = False  # say what there is, and run nothing
     _warm: list[bool] = field(default_factory=list)
 
     def seeds(self, full: int) -> range:
@@ -53,6 +54,8 @@ class Site:
 
     def cell(self, name: cells.Name, pipeline: Pipeline, score: cells.Score) -> cells.Result:
         """Return the result of a cell, of now or of before."""
+        if name not in self.kept and self.no_new:
+            raise streams.NotThereError(f"{name} was not run yet")
         if name not in self.kept:
             result = cells.run(pipeline, score, self.folder)
             self.kept.add(name, result)

@@ -35,32 +35,41 @@ NOT_CLAIMED = """\
 """
 
 
+SAID = {
+    "at equal steps": {
+        "better": "More accurate than a uniform draw of as many samples",
+        "worse": "Less accurate than that",
+    },
+    "at equal cost": {
+        "better": "More accurate than plain ways of the same cost, so worth its seconds",
+        "even": "Neither, as far as can be told",
+        "worse": "Less accurate than plain ways of the same cost",
+    },
+}
+
+
 def chapter(sections: dict[str, dict[str, Any]]) -> str:
     """Say which methods pay, from the gains of S4."""
     if "S4" not in sections:
         return ""
-    by_verdict: dict[str, list[str]] = {"pays": [], "even": [], "costs": []}
-    for name, verdicts in verdicts_of(sections["S4"]["tables"][0]):
-        shares = {v: [share for share, found in verdicts if found == v] for v in by_verdict}
-        for verdict, found in shares.items():
-            if found:
-                said = "" if len(found) == len(verdicts) else f" ({', '.join(found)})"
-                by_verdict[verdict].append(f"{name}{said}")
-    said = {
-        "pays": "More accurate than plain ways of the same cost",
-        "even": "No better and no worse than they, as far as can be told",
-        "costs": "Less accurate than they: not worth their seconds here",
-    }
-    lines = [f"* **{said[v]}:** {'; '.join(names) or 'none'}." for v, names in by_verdict.items()]
-    return "## What pays for itself\n\n" + "\n".join(lines) + "\n"
+    table = sections["S4"]["tables"][1]
+    lines = []
+    for way, said in SAID.items():
+        lines.append(f"**{way.capitalize()}**\n")
+        for verdict, words in said.items():
+            names = "; ".join(names_of(table, way, verdict)) or "none"
+            lines.append(f"* {words}: {names}.")
+        lines.append("")
+    return "## What pays for itself\n\n" + "\n".join(lines)
 
 
-def verdicts_of(table: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Return the verdicts of each method, by share."""
-    columns = [(at, head.split(":")[0]) for at, head in enumerate(table["heads"]) if "gain" in head]
+def names_of(table: dict[str, Any], way: str, verdict: str) -> list[str]:
+    """Return the methods of which that was seen, and at which shares where not at all."""
+    columns = [(at, head.split(":")[0]) for at, head in enumerate(table["heads"]) if way in head]
     found = []
-    for row in table["rows"]:
-        verdicts = [(share, row[at].rsplit(", ", 1)[1]) for at, share in columns if row[at]]
-        if verdicts:
-            found.append((row[0], verdicts))
+    for name, *cells in table["rows"]:
+        known = [(share, cells[at - 1]) for at, share in columns if cells[at - 1]]
+        shares = [share for share, cell in known if cell.endswith(verdict)]
+        if shares:
+            found.append(name if len(shares) == len(known) else f"{name} ({', '.join(shares)})")
     return found
