@@ -1,6 +1,7 @@
 """What batch-then-sample costs beside the forward pass that it needs.
 
-    python -m benchmarks.downsampling [--samples N] [--repetitions R] [--batch-size B ...] [--hidden H]
+    python -m benchmarks.downsampling [--samples N] [--repetitions R] [--batch-size B ...]
+                                      [--hidden H]
 
     forward    all samples go forward through the model, in eval mode, as the loader brings them
     half       plain training on half of the samples
@@ -8,8 +9,8 @@
 
 The budget: a method takes no more than forward and half together, and 5 percent.  Ratios are those
 of one repetition, of which the median is shown; seconds are those of the thread that trains, so
-that others on the machine disturb little.  An MLP (64-H-H-10), float32, one thread of torch; the smaller
-the model, the more what is fixed for each batch counts.
+that others on the machine disturb little.  An MLP (64-H-H-10), float32, one
+thread of torch; the smaller the model, the more what is fixed for each batch counts.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ def main() -> None:
             place = Path(folder) / str(size)
             place.mkdir()
             print(
-                f"batches of {size}, hidden layers of {given.hidden}: time over forward and half, median [least, greatest]"
+                f"batches of {size}, hidden layers of {given.hidden}: "
+                "time over forward and half, median [least, greatest]"
             )
             ground = Ground(place, given.samples, size, given.hidden)
             for name, ratios in measure(ground, given.repetitions).items():
