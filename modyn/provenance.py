@@ -238,16 +238,19 @@ class Provenance:
         found = model if isinstance(model, TrainedModel) else self.model(model)
         return self._known[found.key]
 
-    def _ancestors(self, name: str) -> list[str]:
+    def _ancestors(self, name: str) -> tuple[str, ...]:
         """Return all models whose knowledge one took over, the nearest first, each once."""
-        found: dict[str, None] = {}
-        waiting = list(self._known[name].model.parents)
-        while waiting:
-            parent = waiting.pop(0)
-            if parent not in found:
-                found[parent] = None
-                waiting += self._known[parent].model.parents
-        return list(found)
+        return self._lines[name]
+
+    @cached_property
+    def _lines(self) -> dict[str, tuple[str, ...]]:
+        """The ancestors of each model, whose parents all stand before it."""
+        lines: dict[str, tuple[str, ...]] = {}
+        for name, known in self._known.items():
+            parents = known.model.parents
+            older = (one for parent in parents for one in lines[parent])
+            lines[name] = tuple(dict.fromkeys((*parents, *older)))
+        return lines
 
     def _added(self, known: Known) -> int:
         """Return how many samples of a training none of several parents had seen."""

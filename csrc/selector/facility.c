@@ -22,6 +22,7 @@
 
 #define LIST_BYTES (UINT64_C(256) << 20)
 #define LIST_MOST 4096u
+#define LIST_SHARE 8u /* at most one in so many rows: more are no gain */
 #define THREADS_MOST 64u
 
 typedef struct {
@@ -167,7 +168,10 @@ facility_init(facility *f, const mdn_features *features,
     uint64_t each = LIST_BYTES / (sizeof(contributor) * features->count);
 
     *f = (facility){.features = features, .rule = {.similarity = similarity}};
-    f->list_most = each < LIST_MOST ? (uint32_t)each : LIST_MOST;
+    each = each < LIST_MOST ? each : LIST_MOST;
+    if (each > features->count / LIST_SHARE)
+        each = features->count / LIST_SHARE;
+    f->list_most = (uint32_t)each;
     f->bench_count = mdn_parallel_parts(THREADS_MOST, 1, features->threads);
     f->own = malloc(room * sizeof(double));
     f->current = malloc(room * sizeof(double));

@@ -206,7 +206,7 @@ mdn_keyruns_common(const mdn_keyruns *a, const mdn_keyruns *b, uint32_t threads)
     uint64_t found = 0;
 
     work.threads =
-        mdn_parallel_parts(a->part_count, MDN_KEYRUNS_THREAD_PARTS, threads);
+        mdn_parallel_parts(a->part_count, MDN_KEYRUNS_COMPARED, threads);
     mdn_parallel(work.threads, compare, &work);
     for (uint32_t t = 0; t < work.threads; t++)
         found += work.found[t];

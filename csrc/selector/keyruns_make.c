@@ -121,7 +121,7 @@ fill_all(filling *work, uint32_t threads, mdn_error *err)
     mdn_status st = MDN_OK;
 
     work->threads =
-        mdn_parallel_parts(work->part_count, MDN_KEYRUNS_THREAD_PARTS, threads);
+        mdn_parallel_parts(work->part_count, MDN_KEYRUNS_MADE, threads);
     mdn_parallel(work->threads, fill, work);
     for (uint32_t t = 0; t < work->threads && st == MDN_OK; t++) {
         st = work->results[t].status;

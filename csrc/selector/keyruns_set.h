@@ -7,7 +7,10 @@
 #include "selector/keypart.h"
 #include "selector/keyruns.h"
 
-#define MDN_KEYRUNS_THREAD_PARTS 64 /* worth a thread: 0.1 ms, or more */
+/* How many parts are worth a thread: to be made, and to be compared, which
+ * takes well below a microsecond each from cache. */
+#define MDN_KEYRUNS_MADE 64
+#define MDN_KEYRUNS_COMPARED 4096
 
 struct mdn_keyruns {
     mdn_part *parts; /* owned */

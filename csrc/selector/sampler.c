@@ -161,15 +161,28 @@ offer_part(void *ctx, uint32_t number)
     p->status = offer_one(p->sampler, p->shard, p->values, &p->error);
 }
 
+/* What is behind the cut of one is not wanted by another that will be merged
+ * into it. */
+static void
+start_at_cut(mdn_sampler *sampler, const mdn_sampler *whole)
+{
+    sampler->uniform.bottom.cut = whole->uniform.bottom.cut;
+    sampler->lowest.cut_order = whole->lowest.cut_order;
+    sampler->lowest.cut_key = whole->lowest.cut_key;
+}
+
 /* Each shard into a sampler of its own, and those into the first one. */
 static mdn_status
 offer_parts(part *parts, uint32_t count, mdn_error *err)
 {
     mdn_status st = MDN_OK;
 
-    for (uint32_t i = 1; st == MDN_OK && i < count; i++)
+    for (uint32_t i = 1; st == MDN_OK && i < count; i++) {
         st =
             mdn_sampler_new(&parts[0].sampler->options, &parts[i].sampler, err);
+        if (st == MDN_OK)
+            start_at_cut(parts[i].sampler, parts[0].sampler);
+    }
     if (st == MDN_OK)
         mdn_parallel(count, offer_part, parts);
     for (uint32_t i = 0; st == MDN_OK && i < count; i++) {

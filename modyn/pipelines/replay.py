@@ -27,7 +27,6 @@ from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
 from modyn.pipelines.irreducible import HeldOut, Irreducible, Place
 from modyn.pipelines.ledger import (
-    DownsamplingRow,
     EvaluationRow,
     TrainingRow,
     TransitionRow,
@@ -37,6 +36,7 @@ from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State,
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
 from modyn.pipelines.pipeline import described_downsampling
 from modyn.pipelines.progress import Checked, Progress
+from modyn.pipelines.rows import downsampling_row, identity_of, training_row
 from modyn.pipelines.samples import ChosenSamples, loader_of
 from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
@@ -179,9 +179,9 @@ class Replay:
         return {
             # The dataset is known by its uuid, wherever it lies.
             "config": {k: v for k, v in self._description.items() if k != "data"},
-            "dataset": _identity_of(self._pipeline.dataset, counts),
+            "dataset": identity_of(self._pipeline.dataset, counts),
             "evaluation_datasets": [
-                {"id": data.dataset_id, **_identity_of(data.dataset, counts)}
+                {"id": data.dataset_id, **identity_of(data.dataset, counts)}
                 for data in (evaluation.datasets if evaluation else ())
             ],
         }
@@ -247,7 +247,7 @@ class Replay:
         parent = self._parent(row.trigger)
         if len(chosen) == 0:
             nothing = Facts(epochs=0, batches=0, samples=0, final_loss=None, losses=[])
-            self._ledger.train(_training_row(row, None, parent, nothing), {})
+            self._ledger.train(training_row(row, None, parent, nothing), {})
             return None
         held = self._irreducible.plan(row.trigger, chosen)
         recipe = self._recipe(row.trigger, chosen, parent, held)
@@ -261,8 +261,8 @@ class Replay:
             with self._clock.stage("store"):
                 self._store.put(recipe, trained)
         facts = self._store.facts(key)
-        trained_row = _training_row(row, key, parent, facts)
-        self._ledger.train(trained_row, self._clock.take(), _downsampling_row(row, facts))
+        trained_row = training_row(row, key, parent, facts)
+        self._ledger.train(trained_row, self._clock.take(), downsampling_row(row, facts))
         return key
 
     def _recipe(
@@ -487,34 +487,3 @@ class Replay:
             self._model = self._fresh_model()
         self._model.load_state_dict(self._load(key).weights)
         return self._model
-
-
-def _identity_of(dataset: Dataset, counts: dict[str, int]) -> dict[str, Any]:
-    return {
-        "uuid": dataset.uuid,
-        "count": counts[dataset.uuid],
-        "timestamp_unit": dataset.timestamp_unit,
-        "schema": dict(dataset.schema),
-    }
-
-
-def _downsampling_row(row: TransitionRow, facts: Facts) -> DownsamplingRow | None:
-    found = facts.downsampled
-    if found is None:
-        return None
-    return DownsamplingRow(trigger=row.trigger, scored=found.scored, trained=found.trained)
-
-
-def _training_row(
-    row: TransitionRow, key: str | None, parent: str | None, facts: Facts
-) -> TrainingRow:
-    return TrainingRow(
-        trigger=row.trigger,
-        model=key,
-        parent=parent,
-        epochs=facts.epochs,
-        batches=facts.batches,
-        samples=facts.samples,
-        final_loss=facts.final_loss,
-        losses=canonical(facts.losses),
-    )

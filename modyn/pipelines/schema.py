@@ -12,11 +12,14 @@ from pydantic import (
     BeforeValidator,
     Field,
     JsonValue,
+    model_validator,
 )
 
 from modyn import policies
+from modyn.downsampling import Schedule
 from modyn.metadata.url import Url
 from modyn.pipelines import metrics, settings, windows
+from modyn.pipelines.pipeline import check_downsampling
 from modyn.pipelines.schema_selection import SelectionStrategy
 from modyn.pipelines.schema_training import Model, Training
 from modyn.pipelines.sections import (
@@ -333,6 +336,14 @@ class File(Section):
     selection_strategy: SelectionStrategy
     evaluation: Evaluation | None = None
     metadata: Annotated[Metadata | None, BeforeValidator(_as_mapping)] = None
+
+    @model_validator(mode="after")
+    def _downsampling_fits_the_training(self) -> "File":
+        found = self.selection_strategy.downsampling()
+        for one in found.downsamplers if isinstance(found, Schedule) else [found]:
+            if one is not None:
+                check_downsampling(one, self.training.settings())
+        return self
 
     def training_settings(self) -> settings.Training:
         """Return the section `training`, with what it takes from the selection strategy."""

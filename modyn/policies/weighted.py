@@ -21,7 +21,7 @@ __all__ = ["Weighted"]
 
 COLUMNS = ("timestamp", "label")
 Name = Literal["timestamp", "label", "loss", "gradient_norm", "prediction", "forgetting"]
-Scheme = Literal["sequential", "priority", "with_replacement"]
+Scheme = Literal["pps", "sequential", "priority", "with_replacement"]
 By = Name | Callable[[Arrivals], npt.ArrayLike]
 HALVINGS = 400  # at most: weights may be 2**-500 to 2**500
 
@@ -43,11 +43,11 @@ class Weighted(Share):
     half_life : str or None
         With "timestamp": the weight is not the time but halves for each of these periods of age,
         such as "30d".
-    scheme : {"sequential", "priority", "with_replacement"}
+    scheme : {"pps", "sequential", "priority", "with_replacement"}
         How keys are drawn; "sequential" gives no weights.
     floor : float
-        The share of chance that is spread evenly, at least 0 and below 1: weights of samples are
-        at most 1 / floor.
+        The share of chance that is spread evenly, at least 0 and below 1: with "pps" no sample
+        weighs more than 1 / floor.
     ratio, ratio_max : int
         The share to keep: floor(n * ratio / ratio_max) of n candidates.
     limit : int
@@ -69,7 +69,7 @@ class Weighted(Share):
 
     by: By
     half_life: str | None = None
-    scheme: Scheme = "priority"
+    scheme: Scheme = "pps"
     floor: float = 0.1
 
     def __post_init__(self) -> None:

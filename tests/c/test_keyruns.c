@@ -219,7 +219,7 @@ threads_change_nothing(void)
     uint64_t odds = 0;
 
     for (uint64_t i = 0, key = 0; i < COUNT; i++)
-        keys[i] = key += 1 + draw(2000); /* 600 parts */
+        keys[i] = key += 1 + draw(60000); /* 18,000 parts */
     CHECK(mdn_keyruns_of_keys(keys, COUNT, 1, &one, NULL) == MDN_OK);
     CHECK(mdn_keyruns_of_keys(keys, COUNT, 7, &some, NULL) == MDN_OK);
     CHECK(mdn_keyruns_size_bytes(one) == mdn_keyruns_size_bytes(some));

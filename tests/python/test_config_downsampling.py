@@ -294,6 +294,20 @@ def test_a_mistake_is_told_with_its_place(values, message):
     assert message in refusal(values)
 
 
+def test_whole_training_sets_are_trained_on_for_whole_epochs():
+    text = file({"strategy": "RS2", "ratio": 50, "with_replacement": True})
+    values = json.loads(text)
+    values["training"]["num_samples_to_pass"] = [50]
+
+    with pytest.raises(ConfigError) as caught:
+        config.parse(json.dumps(values).encode())
+
+    assert str(caught.value) == (
+        "pipeline.yaml: the file: RS2 with sample_then_batch trains whole epochs: "
+        "num_samples_to_pass is for batch-then-sample"
+    )
+
+
 # A whole pipeline --------------------------------------------------------------------------------
 
 

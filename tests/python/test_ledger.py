@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,14 @@ from modyn.errors import BusyError, ConfigError, CorruptError, DatabaseError
 from modyn.pipelines import ledger_sqlite, rundir
 from modyn.pipelines.ledger import (
     Content,
+    DownsamplingRow,
     EvaluationRow,
     Ledger,
     Progress,
     TrainingRow,
     TransitionRow,
     WindowRow,
+    content_of,
 )
 from modyn.pipelines.ledger_sqlite import SqliteLedger, read
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
@@ -33,6 +35,8 @@ IDENTITY = {"name": "a", "config": {"training": {"batch_size": 1, "sizes": [1, 2
 START = Progress(position=0, trigger_state="{}", selection_state="{}")
 # Of what `fill` writes; never changes.
 DIGEST = "daf9be63722fd7a86480a179eddac23883e67b44ca21809ad7f93976849c2fe7"
+# With a training more, and what downsampling cost in it.
+WITH_DOWNSAMPLING = "b2be1d53ae0c8f7c83e1d891c25d5cff0af723247e7275c1f67027008b67cc63"
 
 
 def transition(trigger: int) -> TransitionRow:
@@ -219,6 +223,25 @@ def test_the_digest_is_that_of_the_first_version_wherever_the_ledger_is(place):
     assert [row.metric for row in ledger.evaluations()] == [
         *["-", "B", "a", "b", "\u00c4", "\uffff", "\U0001f600"]
     ]
+    ledger.close()
+
+
+def test_what_downsampling_cost_is_kept_and_part_of_the_digest(place):
+    ledger = place.open()
+    fill(ledger)
+    row = DownsamplingRow(trigger=5, scored=2**40, trained=7)
+    ledger.commit(transition(5), {})
+
+    ledger.train(training(5), {}, row)
+
+    content = place.read()
+    assert list(content.downsamplings) == [row]
+    assert content.digest == WITH_DOWNSAMPLING
+    without = {f.name: getattr(content, f.name) for f in fields(Content)}
+    del without["digest"], without["downsamplings"]
+    assert content_of(**without).digest != content.digest
+    with pytest.raises(place.integrity):
+        ledger.train(training(5), {}, row)
     ledger.close()
 
 
@@ -516,6 +539,8 @@ def test_the_key_covers_all_that_decides_a_training(change):
         ({}, "d", False),
         # A copy of the dataset has another uuid, and so have its training sets and models.
         ({"dataset": "e", "training_set": "ac", "parent": "x"}, "c", True),
+        # Trainings with and without downsampling begin alike.
+        ({"training": {"a": 1, "downsampling": {"strategy": "Loss"}}}, "c", True),
     ],
 )
 def test_the_seed_of_a_training_is_that_of_its_choice_in_any_copy(change, choice, same):

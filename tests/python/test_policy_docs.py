@@ -1,4 +1,4 @@
-"""The code of docs/policies.md, selection.md, signals.md and the notebook on policies runs as it stands."""
+"""The code of the pages and of the notebook about policies runs as it stands."""
 
 from __future__ import annotations
 
