@@ -18,11 +18,14 @@ Buffers hold the share of half of the stream, which is what the others keep on a
 epochs" trains on all data for the share of the epochs. Seconds are processor seconds of a whole run
 without its evaluation; methods take turns, a round for each seed."""
 EVEN = """\
-*At equal steps* is percent right less that of a uniform draw of the same share with the same seed.
-*At equal cost* is percent right less what the plain ways (all data, all data for fewer epochs,
-uniform) get for the same seconds on the same stream; between their points a line is drawn over the
-logarithm of the seconds. Plus or minus is the standard error over streams and seeds; *better* is
-more than two of them above 0, *worse* as far below, *even* what is between."""
+*At equal steps* is percent right less that of a uniform draw of the same share with the same seed:
+what a method's choice is worth, were it free. *At equal passes* and *at equal seconds* is percent
+right less what the plain ways (all data, all data for fewer epochs, uniform) get on the same stream
+for the same price; between their points a line is drawn over the logarithm of the price. Passes are
+three for a sample that is trained on and one for a sample that is scored, which is the price where
+the model is large; what choosing itself costs, and the holdout's model of RHO-LOSS, are in the
+seconds alone. Plus or minus is the standard error over streams and seeds; *better* is more than two
+of them above 0, *worse* as far below, *even* what is between."""
 
 
 def chosen(site: Site) -> Iterator[tuple[Method, int]]:
