@@ -29,8 +29,8 @@ two should agree within the noise of the seed."""
 ABOUT_INFOBATCH = """\
 InfoBatch leaves out half of the samples whose last loss is below the mean and doubles the weight of
 the other half, in all but the last eighth of the epochs. On MNIST as for RS2; on the stream
-`{stream}` as for all methods. Both are trained for {epochs} epochs: the first of each training leaves
-out nothing, and with four there is little to save."""
+`{stream}` as for all methods. Both are trained for {epochs} epochs: the first of each training
+leaves out nothing, and with four there is little to save."""
 
 
 def on_digits(site: Site, epochs: int, seed: int, downsampler: Any = None) -> Pipeline:
