@@ -387,6 +387,63 @@ what_is_wrong_in_one_shard_fails_all(void)
     candidates_free(c);
 }
 
+/* A stream that ends early, or weights that are others, in the second and all
+ * later readings. */
+typedef struct {
+    mdn_metadata_stream base;
+    mdn_metadata_stream *inner; /* borrowed */
+    int readings;
+    bool ends_early, ended;
+    double *weights;
+} fickle;
+
+static void
+fickle_rewind(mdn_metadata_stream *stream)
+{
+    fickle *f = (fickle *)stream;
+
+    f->inner->rewind(f->inner);
+    f->ended = false;
+    if (++f->readings == 2 && !f->ends_early)
+        for (uint64_t i = 0; i < N; i++)
+            f->weights[i] *= i < N / 2 ? 3 : 0.1;
+}
+
+static mdn_status
+fickle_next(mdn_metadata_stream *stream, mdn_metadata_block *out,
+            mdn_error *err)
+{
+    fickle *f = (fickle *)stream;
+    mdn_status st = f->inner->next(f->inner, out, err);
+
+    if (f->ended)
+        out->count = 0;
+    f->ended = f->ends_early && f->readings > 1;
+    return st;
+}
+
+static void
+candidates_that_change_between_readings_are_refused(void)
+{
+    for (int early = 0; early < 2; early++) {
+        candidates *c = candidates_new(1, 0);
+        fickle changing = {.base = {.count = N,
+                                    .next = fickle_next,
+                                    .rewind = fickle_rewind},
+                           .inner = c->shards[0].stream,
+                           .ends_early = early,
+                           .weights = c->weights};
+        mdn_shard shard = {.stream = &changing.base};
+        mdn_drawn drawn;
+        mdn_error err;
+
+        CHECK(mdn_systematic(&shard, 1, &c->values, 3000, 1, &drawn, &err)
+              == MDN_INVALID);
+        CHECK(drawn.keys == NULL && strstr(err.message, "changed") != NULL);
+        candidates_free(c);
+    }
+}
+
 static void
 samplers_of_different_seeds_are_not_merged(void)
 {
@@ -413,6 +470,7 @@ main(void)
     RUN(a_systematic_draw_does_not_depend_on_shards_either);
     RUN(bands_hold_every_candidate_once);
     RUN(what_is_wrong_in_one_shard_fails_all);
+    RUN(candidates_that_change_between_readings_are_refused);
     RUN(samplers_of_different_seeds_are_not_merged);
     return check_report("test_sampler");
 }
