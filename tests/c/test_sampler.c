@@ -1,4 +1,5 @@
 /* test_sampler.c - choices by weight and rank, in shards and threads. */
+#include "base/crc32c.h"
 #include "base/random.h"
 #include "metadata/stream.h"
 #include "selector/band.h"
@@ -232,7 +233,8 @@ no_choice_depends_on_shards_or_on_the_order_of_candidates(void)
 }
 
 /* The candidates of a shard, in a sampler of its own that is saved and loaded;
- * every word of its state is damaged once, too. */
+ * words of its state are damaged, too: that is seen, and if the checksum were
+ * right, what is loaded would be of no use but do no harm. */
 static mdn_sampler *
 travelled(const mdn_sampler_options *options, candidates *c, uint32_t shard)
 {
@@ -245,12 +247,15 @@ travelled(const mdn_sampler_options *options, candidates *c, uint32_t shard)
     CHECK(mdn_sampler_save(sampler, &words, &count, NULL) == MDN_OK);
     mdn_sampler_free(sampler);
     for (uint64_t i = 0; i < count; i += 1 + count / 40) {
-        uint64_t word = words[i];
+        uint64_t word = words[i], sum = words[count - 1];
 
-        words[i] = some(i) % 3 == 0 ? UINT64_MAX : some(i) % 3000;
+        words[i] = some(i) % 3 == 0 ? UINT64_MAX : some(i) % 3000 + 5000;
+        CHECK(mdn_sampler_load(words, count, &loaded, NULL) == MDN_INVALID);
+        words[count - 1] = mdn_crc32c(0, words, (count - 1) * sizeof *words);
         if (mdn_sampler_load(words, count, &loaded, NULL) == MDN_OK)
             mdn_sampler_free(loaded);
         words[i] = word;
+        words[count - 1] = sum;
     }
     CHECK(mdn_sampler_load(words, count - 1, &loaded, NULL) == MDN_INVALID);
     CHECK(loaded == NULL);
@@ -427,12 +432,11 @@ candidates_that_change_between_readings_are_refused(void)
 {
     for (int early = 0; early < 2; early++) {
         candidates *c = candidates_new(1, 0);
-        fickle changing = {.base = {.count = N,
-                                    .next = fickle_next,
-                                    .rewind = fickle_rewind},
-                           .inner = c->shards[0].stream,
-                           .ends_early = early,
-                           .weights = c->weights};
+        fickle changing = {
+            .base = {.count = N, .next = fickle_next, .rewind = fickle_rewind},
+            .inner = c->shards[0].stream,
+            .ends_early = early,
+            .weights = c->weights};
         mdn_shard shard = {.stream = &changing.base};
         mdn_drawn drawn;
         mdn_error err;
