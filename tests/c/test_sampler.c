@@ -2,6 +2,7 @@
 #include "base/crc32c.h"
 #include "base/random.h"
 #include "metadata/stream.h"
+#include "metadata/watched.h"
 #include "selector/band.h"
 #include "selector/bits.h"
 #include "selector/exact.h"
@@ -448,6 +449,39 @@ candidates_that_change_between_readings_are_refused(void)
     }
 }
 
+static mdn_status
+say_no(void *ctx, mdn_error *err)
+{
+    ++*(int *)ctx;
+    return mdn_fail(err, MDN_CALLBACK, "no");
+}
+
+static void
+one_pulse_ends_all_shards(void)
+{
+    candidates *c = candidates_new(SHARDS, 0);
+    int asked = 0;
+    mdn_pulse pulse = {.ask = say_no, .ctx = &asked};
+    atomic_bool ended = false;
+    mdn_metadata_block block;
+    mdn_drawn drawn;
+    mdn_error err;
+
+    for (uint32_t s = 0; s < SHARDS; s++)
+        CHECK(mdn_metadata_watched(c->shards[s].stream, s == 0 ? &pulse : NULL,
+                                   &ended, &c->shards[s].stream, NULL)
+              == MDN_OK);
+    CHECK(mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, &drawn, &err)
+          == MDN_CALLBACK);
+    CHECK(asked == 1 && strcmp(err.message, "no") == 0);
+    for (uint32_t s = 1; s < SHARDS; s++) {
+        c->shards[s].stream->rewind(c->shards[s].stream);
+        CHECK(c->shards[s].stream->next(c->shards[s].stream, &block, NULL)
+              == MDN_CALLBACK);
+    }
+    candidates_free(c);
+}
+
 static void
 samplers_of_different_seeds_are_not_merged(void)
 {
@@ -475,6 +509,7 @@ main(void)
     RUN(bands_hold_every_candidate_once);
     RUN(what_is_wrong_in_one_shard_fails_all);
     RUN(candidates_that_change_between_readings_are_refused);
+    RUN(one_pulse_ends_all_shards);
     RUN(samplers_of_different_seeds_are_not_merged);
     return check_report("test_sampler");
 }
