@@ -189,12 +189,12 @@ def measure(name: str, rows: int, width: int, times: int) -> dict[str, Any]:
     base = None
     for threads in (1, 2):
         taken, answer = best_of(times, lambda threads=threads: method(x, count, threads=threads))
-        line[f"{threads} threads"] = round(taken, 4)
+        line[f"{threads} threads"] = round(taken, 6)
         assert base is None or np.array_equal(answer.rows, base.rows)
         base = answer
     for other, call in others(name, rows).items():
         taken, chosen = best_of(1, lambda call=call: call(x, count))
-        line[other] = round(taken, 4)
+        line[other] = round(taken, 6)
         line[f"same as {other}"] = round(len(set(chosen) & set(base.rows.tolist())) / count, 4)
     return line
 

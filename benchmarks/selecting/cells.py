@@ -19,7 +19,7 @@ from modyn import Pipeline
 from modyn.pipelines.progress import Silent
 from modyn.pipelines.run import Run
 
-COSTS = ("policy", "select", "write", "load", "score", "choose", "train")  # stages; not evaluating
+FREE = ("store", "evaluate")  # stages that all methods share
 
 
 @dataclass(frozen=True, order=True)
@@ -43,8 +43,9 @@ class Result:
         Percent of samples that the composite model has right.
     wall, busy : float
         Seconds on the wall and of processor time, all but the evaluation.
-    steps, forward, backward : int
-        Optimisation steps; samples that went through the model, and through it backwards.
+    steps, trained, scored : int
+        Optimisation steps; samples that were trained on, each as often as it was, and that went
+        forward through a model to be scored.
     more : mapping
         Whatever else a workload wants to know.
     """
@@ -53,9 +54,14 @@ class Result:
     wall: float
     busy: float
     steps: int
-    forward: int = 0
-    backward: int = 0
+    trained: int = 0
+    scored: int = 0
     more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def passes(self) -> int:
+        """Forward passes, of which a backward pass costs two."""
+        return 3 * self.trained + self.scored
 
 
 class Clock(Silent):
@@ -87,17 +93,14 @@ def run(pipeline: Pipeline, score: Score, folder: Path) -> Result:
         done = pipeline.replay(Path(directory) / "run", clock)
         value, more = score(done)
         totals = done.totals
-        trained = totals["samples_trained"]
         spent = done.seconds
         return Result(
             value=round(value, 3),
-            wall=round(
-                sum(s for stage, s in spent.items() if stage not in ("store", "evaluate")), 4
-            ),
+            wall=round(sum(s for stage, s in spent.items() if stage not in FREE), 4),
             busy=round(clock.seconds, 4),
             steps=totals["batches"],
-            forward=totals.get("samples_forward", trained),
-            backward=totals.get("samples_backward", trained),
+            trained=totals["samples_trained"],
+            scored=totals["samples_scored"],
             more=more,
         )
 

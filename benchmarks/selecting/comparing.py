@@ -30,29 +30,42 @@ class Cost:
 
     values: list[float]
     seconds: float  # as a multiple of those of all data in the same round
+    passes: float  # likewise
 
     @property
     def mean(self) -> float:
         return statistics.mean(self.values)
 
 
+def seconds_of(cost: Cost) -> float:
+    return cost.seconds
+
+
+def passes_of(cost: Cost) -> float:
+    return cost.passes
+
+
+Price = Callable[[Cost], float]
+
+
 @dataclass(frozen=True)
 class Curve:
-    """What the plain ways get for their seconds: the best for so many or fewer."""
+    """What the plain ways get for their price: the best for as much or less."""
 
-    points: list[tuple[float, float]]  # (log seconds, percent right), both ascending
+    points: list[tuple[float, float]]  # (log price, percent right), both ascending
 
     @classmethod
-    def through(cls, costs: Iterable[Cost]) -> Curve:
+    def through(cls, found: Iterable[tuple[float, float]]) -> Curve:
+        """Return the curve of these (price, percent right)."""
         points: list[tuple[float, float]] = []
-        for seconds, right in sorted((math.log(cost.seconds), cost.mean) for cost in costs):
+        for price, right in sorted(found):
             if not points or right > points[-1][1]:
-                points.append((seconds, right))
+                points.append((math.log(price), right))
         return cls(points)
 
-    def at(self, seconds: float) -> float:
-        """Return percent right for so many seconds; beyond the ends, that of the end."""
-        x = math.log(seconds)
+    def at(self, price: float) -> float:
+        """Return percent right for a price; beyond the ends, that of the end."""
+        x = math.log(price)
         if x <= self.points[0][0]:
             return self.points[0][1]
         for (left, low), (right, high) in pairwise(self.points):
@@ -112,23 +125,37 @@ class Comparison:
         return Cost(
             values=[mine.value for mine, _ in pairs],
             seconds=statistics.median(mine.busy / full.busy for mine, full in pairs),
+            passes=statistics.median(mine.passes / full.passes for mine, full in pairs),
         )
 
     @cached_property
-    def _curves(self) -> dict[str, Curve]:
+    def _curves(self) -> dict[tuple[str, Price], Curve]:
+        """Return what the plain ways get, by stream and kind of price."""
         ways = [(FULL, WHOLE), *((way, share) for way in (FEWER, UNIFORM) for share in SHARES)]
-        costs = {s: [self._cost(s, way, share) for way, share in ways] for s in self._streams}
-        return {s: Curve.through(c for c in found if c) for s, found in costs.items()}
+        curves = {}
+        for stream in self._streams:
+            found = [self._cost(stream, way, share) for way, share in ways]
+            for price in (seconds_of, passes_of):
+                points = [(price(cost), cost.mean) for cost in found if cost is not None]
+                curves[(stream, price)] = Curve.through(points)
+        return curves
 
     def _costs(self, method: str, share: int) -> dict[str, Cost]:
         found = {stream: self._cost(stream, method, share) for stream in self._streams}
         return {stream: cost for stream, cost in found.items() if cost is not None}
 
-    def at_equal_cost(self, method: str, share: int) -> Gain | None:
+    def at_equal_seconds(self, method: str, share: int) -> Gain | None:
         """Return the gain over plain ways of the same seconds; None without results."""
+        return self._at_equal(seconds_of, method, share)
+
+    def at_equal_passes(self, method: str, share: int) -> Gain | None:
+        """Return the gain over plain ways of as many passes; None without results."""
+        return self._at_equal(passes_of, method, share)
+
+    def _at_equal(self, price: Price, method: str, share: int) -> Gain | None:
         values = []
         for stream, cost in self._costs(method, share).items():
-            even = self._curves[stream].at(cost.seconds)
+            even = self._curves[(stream, price)].at(price(cost))
             values += [value - even for value in cost.values]
         return Gain.of(values) if values else None
 
@@ -180,17 +207,21 @@ class Comparison:
         """Return what each method gains, by each way to compare."""
         rows: list[list[Cell]] = []
         for method in self._compared:
-            gains = [self.at_equal_steps(method.name, share) for share in SHARES]
-            gains += [self.at_equal_cost(method.name, share) for share in SHARES]
+            gains = [gain(method.name, s) for gain in self._ways.values() for s in SHARES]
             rows.append(
                 [method.name, *(f"{gain}, {gain.verdict}" if gain else "" for gain in gains)]
             )
-        heads = [
-            "",
-            *(f"{name_of(share)}: at equal steps" for share in SHARES),
-            *(f"{name_of(share)}: at equal cost" for share in SHARES),
-        ]
+        heads = ["", *(f"{name_of(share)}: {way}" for way in self._ways for share in SHARES)]
         return Table(title="Points gained over plain ways", heads=heads, rows=rows)
+
+    @property
+    def _ways(self) -> dict[str, Callable[[str, int], Gain | None]]:
+        """The ways to compare; see EVEN of `benchmarks.selecting.races`."""
+        return {
+            "at equal steps": self.at_equal_steps,
+            "at equal passes": self.at_equal_passes,
+            "at equal seconds": self.at_equal_seconds,
+        }
 
     @property
     def _compared(self) -> list[Method]:
@@ -222,13 +253,14 @@ class Comparison:
     def dots(self) -> list[Dots]:
         """Return the pictures of all gains."""
         unit = "percentage points right, mean over streams and seeds, with its standard error"
-        titles = {
-            "What a method gains over a uniform draw of as many samples": self.at_equal_steps,
-            "What is left of it at equal cost in seconds": self.at_equal_cost,
-        }
+        titles = (
+            "Gain over a uniform draw of as many samples",
+            "Gain over plain ways of as many forward and backward passes",
+            "Gain over plain ways of the same seconds, for this small model",
+        )
         return [
             Dots(title=title, unit=unit, rows=self._rows(gain), least=LEAST)
-            for title, gain in titles.items()
+            for title, gain in zip(titles, self._ways.values(), strict=True)
         ]
 
     def _rows(self, gain: Callable[[str, int], Gain | None]) -> list[tuple[str, str, list[Dot]]]:

@@ -16,19 +16,26 @@ with one hidden layer of {width}, Adam, {epochs} epochs, batches of {batch}) is 
 method keeps of all samples so far, and measured on the next part: that is the composite model.
 Buffers hold the share of half of the stream, which is what the others keep on average; "fewer
 epochs" trains on all data for the share of the epochs. Seconds are processor seconds of a whole run
-without its evaluation; methods take turns, a round for each seed."""
+without its evaluation; methods take turns, a round for each seed (GraNd, the dearest, has one)."""
 EVEN = """\
-*At equal steps* is percent right less that of a uniform draw of the same share with the same seed.
-*At equal cost* is percent right less what the plain ways (all data, all data for fewer epochs,
-uniform) get for the same seconds on the same stream; between their points a line is drawn over the
-logarithm of the seconds. Plus or minus is the standard error over streams and seeds; *better* is
-more than two of them above 0, *worse* as far below, *even* what is between."""
+*At equal steps* is percent right less that of a uniform draw of the same share with the same seed:
+what a method's choice is worth, were it free. *At equal passes* and *at equal seconds* is percent
+right less what the plain ways (all data, all data for fewer epochs, uniform) get on the same stream
+for the same price; between their points a line is drawn over the logarithm of the price. Passes are
+three for a sample that is trained on and one for a sample that is scored, which is the price where
+the model is large; what choosing itself costs, and the holdout's model of RHO-LOSS, are in the
+seconds alone. Plus or minus is the standard error over streams and seeds; *better* is more than two
+of them above 0, *worse* as far below, *even* what is between."""
 
 
-def chosen(site: Site) -> Iterator[tuple[Method, int]]:
+def chosen(site: Site, seed: int) -> Iterator[tuple[Method, int]]:
     """Yield what is to be run on each stream."""
     for method in METHODS:
-        if method.there and (not site.methods or method.name in site.methods):
+        if (
+            method.there
+            and seed < method.seeds
+            and (not site.methods or method.name in site.methods)
+        ):
             for share in method.shares:
                 yield method, share
 
@@ -49,7 +56,7 @@ def run(site: Site) -> list[str]:
             except streams.NotThereError as error:
                 skipped[name] = f"{name} is left out: {error}"
                 continue
-            for method, share in chosen(site):
+            for method, share in chosen(site, seed):
                 cell = cells.Name(WORKLOAD, name, method.name, name_of(share), seed)
                 if cell in site.kept or method.name in skipped:
                     continue

@@ -40,10 +40,14 @@ SAID = {
         "better": "More accurate than a uniform draw of as many samples",
         "worse": "Less accurate than that",
     },
-    "at equal cost": {
-        "better": "More accurate than plain ways of the same cost, so worth its seconds",
-        "even": "Neither, as far as can be told",
-        "worse": "Less accurate than plain ways of the same cost",
+    "at equal passes": {
+        "better": "More accurate than plain ways of as many forward and backward passes",
+        "worse": "Less accurate than those",
+    },
+    "at equal seconds": {
+        "better": "More accurate than plain ways of the same seconds",
+        "even": "Neither more nor less, as far as can be told",
+        "worse": "Less accurate than those",
     },
 }
 

@@ -13,7 +13,7 @@ from benchmarks.picture import dots, pictures
 from benchmarks.section import Dot, Dots, Section, Table
 from benchmarks.selecting.buffers import AfterEach, ends
 from benchmarks.selecting.cells import Kept, Name, Result
-from benchmarks.selecting.comparing import FEWER, FULL, SHARES, UNIFORM, Comparison, Cost, Curve
+from benchmarks.selecting.comparing import FEWER, FULL, SHARES, UNIFORM, Comparison, Curve
 from benchmarks.selecting.methods import METHODS, PARTS, WHOLE
 from benchmarks.selecting.streams import Samples, hashed, made
 from modyn import downsampling, policies
@@ -23,7 +23,7 @@ pytest.importorskip("torch")
 
 
 def result(value, busy=1.0):
-    return Result(value=value, wall=busy, busy=busy, steps=10)
+    return Result(value=value, wall=busy, busy=busy, steps=10, trained=int(1000 * busy))
 
 
 def name(method, share, seed=0, stream="air"):
@@ -83,9 +83,9 @@ def test_results_are_there_when_a_campaign_goes_on(tmp_path):
 
 
 def test_the_plain_ways_are_as_good_as_the_best_of_them_for_the_seconds():
-    curve = Curve.through([Cost([70.0], 0.25), Cost([60.0], 0.5), Cost([80.0, 82.0], 1.0)])
+    curve = Curve.through([(1.0, 81.0), (0.25, 70.0), (0.5, 60.0)])
 
-    assert [curve.at(seconds) for seconds in (0.1, 0.25, 0.5, 1.0, 9.0)] == [70, 70, 75.5, 81, 81]
+    assert [curve.at(price) for price in (0.1, 0.25, 0.5, 1.0, 9.0)] == [70, 70, 75.5, 81, 81]
 
 
 def test_a_method_is_better_only_where_it_beats_the_plain_ways():
@@ -96,7 +96,7 @@ def test_a_method_is_better_only_where_it_beats_the_plain_ways():
         found = a_campaign("loss", value, busy)
 
         assert found.at_equal_steps("loss", 250).verdict == steps
-        assert found.at_equal_cost("loss", 250).verdict == cost
+        assert found.at_equal_seconds("loss", 250).verdict == cost
     assert found.at_equal_steps(UNIFORM, 250).verdict == "even"
     assert found.to_full("loss", 250) == pytest.approx((-1.0, 1.0))
 

@@ -411,3 +411,31 @@ def test_a_wrong_selection_is_caught_and_told(wrong, seen: str, advice: str) -> 
         check_selection(wrong)
 
     assert caught.match(advice)
+
+
+class KeepsWhatIsErased(Selection):
+    """Remembers its first ten samples for ever."""
+
+    tail_triggers = None
+
+    def __init__(self):
+        self._keys = np.empty(0, dtype=np.uint64)
+
+    def select(self, candidates, context):
+        if len(self._keys) < 10:
+            self._keys = candidates.keys[:10].copy()
+        return self._keys
+
+
+class LetsGoOfIt(KeepsWhatIsErased):
+    """The same, and right."""
+
+    def select(self, candidates, context):
+        self._keys = self._keys[candidates.living(self._keys)]
+        return super().select(candidates, context)
+
+
+def test_a_memory_has_to_let_go_of_what_is_erased() -> None:
+    check_selection(LetsGoOfIt)
+    with pytest.raises(CheckError, match=r"no candidate any more.*candidates\.living\(keys\)"):
+        check_selection(KeepsWhatIsErased)

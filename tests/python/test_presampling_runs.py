@@ -174,3 +174,18 @@ def test_a_buffer_that_was_warmed_up_has_looked_at_all(tmp_path: Path) -> None:
 
     assert warm[2:] == cold[2:]
     assert np.bincount(data.labels[warm[-1]]).tolist() == [15, 15]
+
+
+def twice(block: Any) -> Any:
+    """A weight of one's own."""
+    return np.full(len(block), 2.0)
+
+
+def test_a_function_among_the_parameters_is_described_by_its_name(tmp_path: Path) -> None:
+    data = drifting(tmp_path / "stream", count=130)
+    described = pipeline(data, selection=Weighted(ratio=50, by=twice)).describe()
+    assert described["selection_strategy"]["by"] == f"{__name__}:twice"
+
+    run = replay(data, tmp_path / "run", Weighted(ratio=50, by=twice))
+
+    assert run.triggers["samples"] == [30, 30]
