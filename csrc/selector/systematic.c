@@ -238,12 +238,28 @@ first_failure(const layout *layouts, uint32_t count, mdn_error *err)
     return MDN_OK;
 }
 
-/* All buckets and lone candidates into the first layout. */
+static mdn_status
+fail_changed(mdn_error *err)
+{
+    return mdn_fail(err, MDN_INVALID,
+                    "the candidates changed while they were drawn from");
+}
+
+/* All buckets and lone candidates into the first layout; every candidate has
+ * been seen once more since the last time. */
 static mdn_status
 gather(layout *layouts, uint32_t count, mdn_error *err)
 {
     layout *all = &layouts[0];
     mdn_status st = first_failure(layouts, count, err);
+    uint64_t seen = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        seen += layouts[i].seen;
+        layouts[i].seen = 0;
+    }
+    if (st == MDN_OK && seen != all->plan->seen)
+        return fail_changed(err);
 
     for (uint32_t i = 1; st == MDN_OK && i < count; i++) {
         layout *l = &layouts[i];
@@ -326,6 +342,20 @@ total_length(const layout *all, uint64_t *certain)
             total += length_of(all->alone[i].pi);
     }
     return total;
+}
+
+/* Whether there is as much to lay as was planned, but for rounding. */
+static bool
+adds_up(const layout *all)
+{
+    uint64_t count = all->plan->count, certain;
+    mdn_wide total = total_length(all, &certain), due, apart;
+
+    if (certain > count)
+        return false;
+    due = (mdn_wide)(count - certain) << 63;
+    apart = total > due ? total - due : due - total;
+    return apart >> 43 <= count - certain;
 }
 
 static ruler
@@ -424,6 +454,8 @@ draw(layout *all, uint64_t seed, mdn_drawn *out, mdn_error *err)
     uint64_t bytes = (all->plan->count + 1) * sizeof(uint64_t);
     mdn_status st;
 
+    if (!adds_up(all))
+        return fail_changed(err);
     if ((st = sort_alone(all, err)) != MDN_OK)
         return st;
     out->keys = malloc(bytes);

@@ -53,7 +53,9 @@ mdn_inclusion_of(const mdn_inclusion *plan, double weight)
 
 /* min(count, candidates) keys, with weights count / (candidates * pi).  The
  * choice is a function of the seed and of the set of candidates and weights,
- * as for mdn_sampler; each key is offered once.  Shards are read in threads. */
+ * as for mdn_sampler; each key is offered once.  Shards are read in threads.
+ * MDN_INVALID for weights that are none, for candidates or weights that change
+ * between readings, and for a key that is chosen twice; MDN_NOMEM. */
 mdn_status mdn_systematic(const mdn_shard *shards, uint32_t shard_count,
                           const mdn_values *values, uint64_t count,
                           uint64_t seed, mdn_drawn *out, mdn_error *err);
