@@ -13,7 +13,7 @@
 #include "selector/facility.h"
 
 #include "base/parallel.h"
-#include "selector/facility_gain.h"
+#include "selector/facility_screen.h"
 
 #include <inttypes.h>
 #include <math.h>
@@ -34,11 +34,13 @@ typedef struct {
     contributor *rows; /* owned; ascending */
     uint32_t count;
     bool known;
+    bool exact; /* else bounds of similarities, of a superset */
 } list;
 
 /* What one thread needs for a group of columns. */
 typedef struct {
     double *columns;                   /* owned */
+    float *screened;                   /* owned: columns of the screen */
     contributor *found[MDN_COLUMNS];   /* owned */
     uint32_t found_count[MDN_COLUMNS]; /* above list_most: too many */
     double sums[MDN_COLUMNS][MDN_LANES];
@@ -47,6 +49,8 @@ typedef struct {
 typedef struct {
     const mdn_features *features;
     mdn_facility_rule rule;
+    mdn_facility_screen screen;
+    bool has_screen;
     double *own;      /* owned: what the rule needs of each row */
     double *current;  /* owned; infinite behind the last row */
     double *bounds;   /* owned; or NULL */
@@ -63,6 +67,7 @@ typedef struct {
     const uint32_t *rows;
     double *gains;
     uint32_t parts, row; /* row: being taken */
+    bool bounding;
 } facility;
 
 static void
@@ -72,9 +77,11 @@ facility_free(facility *f)
         free(f->lists[i].rows);
     for (uint32_t b = 0; f->benches != NULL && b < f->bench_count; b++) {
         free(f->benches[b].columns);
+        free(f->benches[b].screened);
         for (uint32_t c = 0; c < MDN_COLUMNS; c++)
             free(f->benches[b].found[c]);
     }
+    mdn_facility_screen_free(&f->screen);
     free(f->lists);
     free(f->benches);
     free(f->own);
@@ -97,11 +104,13 @@ benches_init(facility *f)
         return false;
     for (uint32_t b = 0; b < f->bench_count; b++) {
         f->benches[b].columns = malloc(numbers * sizeof(double));
-        if (f->benches[b].columns == NULL)
+        f->benches[b].screened =
+            malloc((numbers + MDN_COLUMNS) * sizeof(float));
+        if (f->benches[b].columns == NULL || f->benches[b].screened == NULL)
             return false;
         for (uint32_t c = 0; c < MDN_COLUMNS; c++) {
             f->benches[b].found[c] =
-                malloc((f->list_most + MDN_LANES) * sizeof(contributor));
+                malloc((f->list_most + MDN_SCREEN_LANES) * sizeof(contributor));
             if (f->benches[b].found[c] == NULL)
                 return false;
         }
@@ -162,7 +171,7 @@ bound_first_gains(facility *f)
 
 static mdn_status
 facility_init(facility *f, const mdn_features *features,
-              mdn_similarity similarity, uint64_t batch, mdn_error *err)
+              mdn_similarity similarity, mdn_error *err)
 {
     uint64_t room = mdn_features_room(features);
     uint64_t each = LIST_BYTES / (sizeof(contributor) * features->count);
@@ -180,10 +189,12 @@ facility_init(facility *f, const mdn_features *features,
     f->column = malloc((mdn_features_numbers(features) + 1) * sizeof(double));
     f->server = calloc(room, sizeof *f->server);
     f->lists = calloc(features->count, sizeof *f->lists);
-    f->dense = malloc(batch * sizeof *f->dense);
+    f->dense = malloc(features->count * sizeof *f->dense);
     if (f->own && f->current && f->products && f->scratch && f->column
         && f->server && f->lists && f->dense && benches_init(f)) {
         prepare_rows(f);
+        f->has_screen =
+            mdn_facility_screen_init(&f->screen, features, &f->rule);
         if (bound_first_gains(f))
             return MDN_OK;
     }
@@ -199,7 +210,9 @@ sum_lanes(const double *s)
     return ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
 }
 
-/* From the list of its contributors, which loses those that are none now. */
+/* From the list of its contributors, which loses those that are none now; a
+ * bound of the gain when the list holds bounds, because each rounding is
+ * monotone. */
 static double
 gain_from_list(const facility *f, list *known)
 {
@@ -217,6 +230,32 @@ gain_from_list(const facility *f, list *known)
     }
     known->count = kept;
     return sum_lanes(sums);
+}
+
+/* The similarities themselves, of a list that holds bounds of them. */
+static void
+make_exact(const facility *f, uint32_t row, list *known)
+{
+    double similar[MDN_LANES], scratch[MDN_LANES];
+    uint64_t panel = UINT64_MAX;
+
+    if (known->exact)
+        return;
+    mdn_features_one(f->features, row, f->column);
+    for (uint32_t i = 0; i < known->count; i++) {
+        contributor *one = &known->rows[i];
+
+        if (one->row / MDN_LANES != panel) {
+            panel = one->row / MDN_LANES;
+            mdn_features_column(f->features, panel, 1, f->column, similar,
+                                scratch);
+            mdn_facility_similar(&f->rule, f->own + panel * MDN_LANES,
+                                 f->own[row], MDN_LANES, similar);
+        }
+        one->similarity = one->row == row ? mdn_facility_own(&f->rule)
+                                          : similar[one->row % MDN_LANES];
+    }
+    known->exact = true;
 }
 
 /* Keep the contributors among the rows of one panel. */
@@ -237,7 +276,7 @@ note(const facility *f, bench *b, uint32_t c, uint64_t panel,
 
 /* Keep what was found; without memory it is looked for again the next time. */
 static void
-keep(const facility *f, const bench *b, uint32_t c, list *known)
+keep(const facility *f, const bench *b, uint32_t c, bool exact, list *known)
 {
     uint64_t bytes = b->found_count[c] * sizeof(contributor);
 
@@ -247,6 +286,7 @@ keep(const facility *f, const bench *b, uint32_t c, list *known)
     memcpy(known->rows, b->found[c], bytes);
     known->count = b->found_count[c];
     known->known = true;
+    known->exact = exact;
 }
 
 /* One strip of panels, of the similarities to row number c of a group. */
@@ -291,7 +331,57 @@ gains_of_group(const facility *f, bench *b, const uint32_t *rows,
     }
     for (uint32_t c = 0; c < count; c++) {
         gains[c] = sum_lanes(b->sums[c]);
-        keep(f, b, c, &f->lists[rows[c]]);
+        keep(f, b, c, true, &f->lists[rows[c]]);
+    }
+}
+
+/* Keep those above in one panel of the screen. */
+static void
+note_above(const facility *f, bench *b, uint32_t c, uint64_t at, uint32_t above,
+           const float *values)
+{
+    if (b->found_count[c] > f->list_most)
+        return;
+    for (; above != 0; above &= above - 1) {
+        uint32_t lane = (uint32_t)__builtin_ctz(above);
+        double similar =
+            mdn_facility_screen_similarity(&f->screen, values[lane]);
+
+        b->found[c][b->found_count[c]++] = (contributor){similar, at + lane};
+    }
+}
+
+/* Bounds of the gains of up to MDN_COLUMNS rows. */
+static void
+bounds_of_group(const facility *f, bench *b, const uint32_t *rows,
+                uint32_t count, double *bounds)
+{
+    float tile[MDN_COLUMNS * MDN_SCREEN_STRIP];
+    uint32_t above[MDN_SCREEN_PANELS];
+    double sums[MDN_COLUMNS] = {0};
+    uint64_t panels = f->screen.panels;
+
+    mdn_facility_screen_gather(&f->screen, rows, count, b->screened);
+    memset(b->found_count, 0, sizeof b->found_count);
+    for (uint64_t p = 0; p < panels; p += MDN_SCREEN_PANELS) {
+        uint64_t rest = panels - p;
+        uint64_t strip = rest < MDN_SCREEN_PANELS ? rest : MDN_SCREEN_PANELS;
+
+        mdn_facility_screen_values(&f->screen, p, strip, rows, count,
+                                   b->screened, tile);
+        for (uint32_t c = 0; c < count; c++) {
+            const float *values = tile + (uint64_t)c * MDN_SCREEN_STRIP;
+
+            sums[c] +=
+                mdn_facility_screen_add(&f->screen, p, strip, values, above);
+            for (uint64_t i = 0; i < strip; i++)
+                note_above(f, b, c, (p + i) * MDN_SCREEN_LANES, above[i],
+                           values + i * MDN_SCREEN_LANES);
+        }
+    }
+    for (uint32_t c = 0; c < count; c++) {
+        bounds[c] = mdn_facility_screen_gain(&f->screen, sums[c]);
+        keep(f, b, c, false, &f->lists[rows[c]]);
     }
 }
 
@@ -311,35 +401,76 @@ gains_of_part(void *ctx, uint32_t part)
 
         for (uint32_t c = 0; c < count; c++)
             rows[c] = f->rows[f->dense[i + c]];
-        gains_of_group(f, &f->benches[part], rows, count, gains);
-        for (uint32_t c = 0; c < count; c++)
-            f->gains[f->dense[i + c]] = gains[c];
+        if (f->bounding)
+            bounds_of_group(f, &f->benches[part], rows, count, gains);
+        else
+            gains_of_group(f, &f->benches[part], rows, count, gains);
+        for (uint32_t c = 0; c < count; c++) {
+            double *gain = &f->gains[f->dense[i + c]];
+
+            *gain = f->bounding && *gain < gains[c] ? *gain : gains[c];
+        }
     }
+}
+
+/* The gains, or bounds, of the rows without a list, side by side. */
+static void
+look_at_dense(facility *f)
+{
+    uint64_t groups = (f->dense_count + MDN_COLUMNS - 1) / MDN_COLUMNS;
+    uint64_t size = mdn_features_room(f->features)
+                    * (mdn_features_numbers(f->features) + 4);
+    uint64_t least = (UINT64_C(1) << (f->bounding ? 20 : 18)) / size + 1;
+
+    if (f->dense_count == 0)
+        return;
+    f->parts = mdn_parallel_parts(groups, least, f->bench_count);
+    mdn_parallel(f->parts, gains_of_part, f);
 }
 
 static void
 evaluate(void *ctx, const uint32_t *rows, uint64_t count, double *gains)
 {
     facility *f = ctx;
-    uint64_t size = mdn_features_room(f->features)
-                    * (mdn_features_numbers(f->features) + 4);
-    uint64_t least = (UINT64_C(1) << 18) / size + 1;
 
     f->rows = rows;
     f->gains = gains;
+    f->bounding = false;
     f->dense_count = 0;
     for (uint64_t i = 0; i < count; i++) {
-        if (f->lists[rows[i]].known)
-            gains[i] = gain_from_list(f, &f->lists[rows[i]]);
-        else
+        list *known = &f->lists[rows[i]];
+
+        if (known->known) {
+            make_exact(f, rows[i], known);
+            gains[i] = gain_from_list(f, known);
+        } else {
             f->dense[f->dense_count++] = (uint32_t)i;
+        }
     }
-    if (f->dense_count == 0)
-        return;
-    f->parts =
-        mdn_parallel_parts((f->dense_count + MDN_COLUMNS - 1) / MDN_COLUMNS,
-                           least, f->bench_count);
-    mdn_parallel(f->parts, gains_of_part, f);
+    look_at_dense(f);
+}
+
+static void
+bound(void *ctx, const uint32_t *rows, uint64_t count, double *bounds)
+{
+    facility *f = ctx;
+
+    f->rows = rows;
+    f->gains = bounds;
+    f->bounding = true;
+    f->dense_count = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        list *known = &f->lists[rows[i]];
+
+        if (known->known) {
+            double above = gain_from_list(f, known);
+
+            bounds[i] = above < bounds[i] ? above : bounds[i];
+        } else {
+            f->dense[f->dense_count++] = (uint32_t)i;
+        }
+    }
+    look_at_dense(f);
 }
 
 /* ---- taking ---- */
@@ -350,6 +481,8 @@ serve(facility *f, uint64_t row, double similarity)
     if (similarity > f->current[row]) {
         f->current[row] = similarity;
         f->server[row] = f->taken;
+        if (f->has_screen)
+            mdn_facility_screen_set(&f->screen, row, similarity);
     }
 }
 
@@ -376,6 +509,7 @@ take(void *ctx, uint32_t row)
 
     f->row = row;
     if (known->known) {
+        make_exact(f, row, known);
         for (uint32_t i = 0; i < known->count; i++)
             serve(f, known->rows[i].row, known->rows[i].similarity);
     } else {
@@ -383,6 +517,8 @@ take(void *ctx, uint32_t row)
         mdn_features_each(features, serve_range, f);
     }
     f->current[row] = mdn_facility_own(&f->rule);
+    if (f->has_screen)
+        mdn_facility_screen_set(&f->screen, row, f->current[row]);
     f->server[row] = f->taken++;
     free(known->rows);
     *known = (list){0};
@@ -396,16 +532,15 @@ mdn_facility(const mdn_features *features, mdn_similarity similarity,
 {
     mdn_objective objective = {
         .count = features->count, .evaluate = evaluate, .take = take};
-    uint64_t batch = options->batch > 0 ? options->batch : 1;
     facility f;
     mdn_status st;
 
-    if (batch > features->count)
-        batch = features->count;
-    if ((st = facility_init(&f, features, similarity, batch, err)) != MDN_OK)
+    if ((st = facility_init(&f, features, similarity, err)) != MDN_OK)
         return st;
     objective.ctx = &f;
     objective.bounds = f.bounds;
+    if (f.has_screen)
+        objective.bound = bound;
     st = mdn_greedy_choose(&objective, options, count, chosen, gains,
                            evaluations, err);
     for (uint64_t k = 0; st == MDN_OK && k < count; k++)
