@@ -1,12 +1,14 @@
 """Greedy methods over feature vectors: C with one thread and two, and what others take.
 
     python -m benchmarks.coresets [--json] [--quick] [--rows 10000 100000] [--only kcenter]
+    python -m benchmarks.coresets --json --only facility_location --rows 10000 20000 --width 64
 
 A tenth of the rows is chosen (of gradient matching a hundredth) of a mixture of 50 Gaussians.
 Beside each method stands the same with NumPy, as one would write it, and facility location with
 apricot where that is installed (MIT licence; pip install apricot-select). Facility location by
-others needs the matrix of all similarities, so that they are asked only for as many rows as fit.
-Answers are compared.
+others needs the matrix of all similarities in float64, so that they are asked only for as many
+rows as fit. torch takes its own threads: OMP_NUM_THREADS=1 for one. Answers are compared; CPU
+seconds of all threads stand beside those of the clock.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ import numpy as np
 from benchmarks.machine import machine_line
 from modyn import coresets
 
-DENSE = 12_000  # rows whose matrix of similarities takes about a gigabyte
+DENSE = 20_000  # rows whose matrix of similarities takes about three gigabytes
+PLAIN = 2_000  # rows up to which all gains are computed before each choice
 SLOW = 25_000  # rows up to which the NumPy way is asked for
 
 Rows = Any
@@ -143,6 +146,24 @@ def numpy_gradient_match(x: np.ndarray, count: int) -> Rows:
     return sorted(rows)
 
 
+def torch_facility_location(x: np.ndarray, count: int) -> Rows:
+    """Every gain anew before each choice, in float32, without a matrix of similarities."""
+    import torch
+
+    unit = torch.nn.functional.normalize(torch.from_numpy(x), dim=1)
+    current = torch.zeros(len(x))
+    rows: list[int] = []
+    while len(rows) < count:
+        gains = torch.empty(len(x))
+        for first in range(0, len(x), 256):
+            similar = 0.5 + 0.5 * (unit[first : first + 256] @ unit.T)
+            gains[first : first + 256] = (similar - current).clamp_(min=0).sum(1)
+        gains[rows] = -torch.inf
+        rows.append(int(gains.argmax()))
+        current = torch.maximum(current, 0.5 + 0.5 * (unit @ unit[rows[-1]]))
+    return rows
+
+
 def apricot_facility_location(x: np.ndarray, count: int) -> Rows:
     from apricot import FacilityLocationSelection
 
@@ -162,6 +183,9 @@ def others(name: str, count: int) -> dict[str, Callable[[np.ndarray, int], Rows]
     most = DENSE if name == "facility_location" else SLOW
     if count <= most and f"numpy_{name}" in globals():
         found["numpy"] = globals()[f"numpy_{name}"]
+    if name == "facility_location" and count <= PLAIN:
+        torch_facility_location(mixture(50, 4), 5)  # imports
+        found["torch"] = torch_facility_location
     if name == "facility_location" and count <= DENSE:
         try:
             import apricot  # noqa: F401
@@ -172,13 +196,15 @@ def others(name: str, count: int) -> dict[str, Callable[[np.ndarray, int], Rows]
     return found
 
 
-def best_of(times: int, call: Callable[[], Any]) -> tuple[float, Any]:
-    seconds, answer = [], None
+def best_of(times: int, call: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Return the least seconds by the clock and of the CPU, and the last answer."""
+    seconds, busy, answer = [], [], None
     for _ in range(times):
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         answer = call()
         seconds.append(time.perf_counter() - started)
-    return min(seconds), answer
+        busy.append(time.process_time() - worked)
+    return min(seconds), min(busy), answer
 
 
 def measure(name: str, rows: int, width: int, times: int) -> dict[str, Any]:
@@ -188,13 +214,17 @@ def measure(name: str, rows: int, width: int, times: int) -> dict[str, Any]:
     line: dict[str, Any] = {"method": name, "rows": rows, "width": width, "chosen": count}
     base = None
     for threads in (1, 2):
-        taken, answer = best_of(times, lambda threads=threads: method(x, count, threads=threads))
+        taken, busy, answer = best_of(
+            times, lambda threads=threads: method(x, count, threads=threads)
+        )
         line[f"{threads} threads"] = round(taken, 6)
+        line[f"CPU of {threads} threads"] = round(busy, 6)
         assert base is None or np.array_equal(answer.rows, base.rows)
         base = answer
     for other, call in others(name, rows).items():
-        taken, chosen = best_of(1, lambda call=call: call(x, count))
+        taken, busy, chosen = best_of(1, lambda call=call: call(x, count))
         line[other] = round(taken, 6)
+        line[f"CPU of {other}"] = round(busy, 6)
         line[f"same as {other}"] = round(len(set(chosen) & set(base.rows.tolist())) / count, 4)
     return line
 

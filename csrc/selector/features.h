@@ -6,7 +6,8 @@
  *     <G_i, G_j> = <g_i, g_j> (1 + <h_i, h_j>)
  *
  * Numbers are float32, sums double, so that the memory is that of the input
- * and 8 bytes a sample, and no matrix of samples by samples is needed. */
+ * (facility location: twice that, and lists of at most 512 MiB) and 8 bytes a
+ * sample, and no matrix of samples by samples is needed. */
 #ifndef MDN_SELECTOR_FEATURES_H
 #define MDN_SELECTOR_FEATURES_H
 

@@ -3,6 +3,7 @@
  * Lazy keeps all rows in a heap by (bound, lowest row).  Those on top are
  * evaluated, a few at a time, and go back with their gain; a row on top whose
  * gain is of this step is the answer, because all others are bounded by theirs.
+ * Where a bound of this step is cheaper than a gain, it comes first.
  * How many are evaluated at once changes the work, never the choice. */
 #include "selector/greedy.h"
 
@@ -20,7 +21,8 @@
 typedef struct {
     double bound;
     uint32_t row;
-    uint32_t step; /* at which the bound was the gain; 0: none */
+    uint32_t step; /* of the bound; 0: none */
+    bool is_gain;  /* not only a bound of it */
 } entry;
 
 typedef struct {
@@ -195,20 +197,57 @@ pop(chooser *c)
 }
 
 static void
-fill_heap(chooser *c)
+fill_heap(chooser *c, bool by_bounds)
 {
-    const double *bounds = c->objective->bounds;
+    const mdn_objective *f = c->objective;
+    const double *bounds = f->bounds;
 
-    for (uint64_t i = 0; i < c->count; i++)
+    for (uint64_t i = 0; i < c->count; i++) {
         c->rows[i] = (uint32_t)i;
-    if (bounds == NULL)
+        c->gains[i] = bounds != NULL ? bounds[i] : INFINITY;
+    }
+    if (bounds == NULL && by_bounds)
+        f->bound(f->ctx, c->rows, c->count, c->gains);
+    else if (bounds == NULL)
         evaluate(c, 0, c->count);
     for (uint64_t i = 0; i < c->count; i++)
-        c->heap[i] = (entry){.bound = bounds ? bounds[i] : c->gains[i],
+        c->heap[i] = (entry){.bound = c->gains[i],
                              .row = (uint32_t)i,
-                             .step = bounds ? 0 : 1};
+                             .step = bounds != NULL ? 0 : 1,
+                             .is_gain = bounds == NULL && !by_bounds};
     for (uint64_t i = c->count / 2; i-- > 0;)
         sink(c->heap, c->count, i);
+}
+
+/* What the rows on top need: a gain, or a bound of this step before it. */
+static bool
+needs_gain(const chooser *c, uint32_t now)
+{
+    return c->objective->bound == NULL || c->heap[0].step == now;
+}
+
+/* Look at up to `most` rows on top that need the same. */
+static void
+look(chooser *c, uint32_t now, uint64_t most)
+{
+    const mdn_objective *f = c->objective;
+    bool gain = needs_gain(c, now);
+    uint64_t count = 0;
+
+    while (count < most && c->count > 0
+           && !(c->heap[0].step == now && c->heap[0].is_gain)
+           && needs_gain(c, now) == gain) {
+        entry top = pop(c);
+
+        c->gains[count] = top.bound;
+        c->rows[count++] = top.row;
+    }
+    if (gain)
+        evaluate(c, 0, count);
+    else
+        f->bound(f->ctx, c->rows, count, c->gains);
+    for (uint64_t i = 0; i < count; i++)
+        push(c, (entry){c->gains[i], c->rows[i], now, gain});
 }
 
 /* Steps count from 1 in the heap. */
@@ -216,19 +255,16 @@ static entry
 next_lazy(chooser *c, uint64_t step, uint64_t wanted)
 {
     uint64_t most = c->options->batch;
-    uint64_t batch = most < FIRST_BATCH ? most : FIRST_BATCH;
+    uint64_t bounds = most < FIRST_BATCH ? most : FIRST_BATCH;
+    uint64_t gains = c->objective->bound != NULL ? 1 : bounds;
     uint32_t now = (uint32_t)step + 1;
 
     (void)wanted;
-    while (c->heap[0].step != now) {
-        uint64_t count = 0;
+    while (c->heap[0].step != now || !c->heap[0].is_gain) {
+        uint64_t *batch = needs_gain(c, now) ? &gains : &bounds;
 
-        while (count < batch && c->count > 0 && c->heap[0].step != now)
-            c->rows[count++] = pop(c).row;
-        evaluate(c, 0, count);
-        for (uint64_t i = 0; i < count; i++)
-            push(c, (entry){c->gains[i], c->rows[i], now});
-        batch = 2 * batch < most ? 2 * batch : most;
+        look(c, now, *batch);
+        *batch = 2 * *batch < most ? 2 * *batch : most;
     }
     return pop(c);
 }
@@ -239,13 +275,13 @@ next_approximate(chooser *c, uint64_t step, uint64_t wanted)
     uint32_t now = (uint32_t)step + 1;
 
     (void)wanted;
-    while (c->heap[0].step != now) {
+    while (c->heap[0].step != now) { /* no bounds: by the gains of before */
         entry top = pop(c);
         double enough = c->options->beta * top.bound;
 
         c->rows[0] = top.row;
         evaluate(c, 0, 1);
-        top = (entry){c->gains[0], top.row, now};
+        top = (entry){c->gains[0], top.row, now, true};
         if (top.bound >= enough)
             return top;
         push(c, top);
@@ -298,7 +334,8 @@ mdn_greedy_choose(const mdn_objective *objective,
     if (count > 0
         && (options->how == MDN_GREEDY_LAZY
             || options->how == MDN_GREEDY_APPROXIMATE))
-        fill_heap(&c);
+        fill_heap(&c,
+                  options->how == MDN_GREEDY_LAZY && objective->bound != NULL);
     for (uint64_t step = 0; step < count && c.status == MDN_OK; step++) {
         entry best = next[options->how](&c, step, count);
 

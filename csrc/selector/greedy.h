@@ -27,12 +27,16 @@ typedef struct {
     uint64_t seed;  /* stochastic */
 } mdn_greedy_options;
 
-/* What is maximised.  Neither function may fail. */
+/* What is maximised.  No function may fail. */
 typedef struct {
     void *ctx;
     uint64_t count;       /* rows */
     const double *bounds; /* borrowed: not below the first gains; or NULL */
     mdn_beat *beat;       /* borrowed: asked all along; or NULL */
+    /* May be NULL.  Lowers upper bounds of these rows' gains, as far as that is
+     * cheap; infinity for a row that has none yet. */
+    void (*bound)(void *ctx, const uint32_t *rows, uint64_t count,
+                  double *bounds);
     /* The gains of these rows, none of which was taken. */
     void (*evaluate)(void *ctx, const uint32_t *rows, uint64_t count,
                      double *gains);

@@ -287,3 +287,26 @@ def test_what_makes_no_sense_is_refused(rows: Any, count: int, match: str) -> No
 def test_kcenter_refuses_what_makes_no_sense(start: Any, count: int) -> None:
     with pytest.raises(ValueError, match=r"start|choose|count"):
         coresets.kcenter(np.zeros((3, 2)), count, start=start)
+
+
+@pytest.mark.parametrize("scale", [1e-18, 1.0, 1e18])
+@pytest.mark.parametrize("method", [coresets.facility_location, coresets.craig])
+@pytest.mark.parametrize("kind", ["spread", "near", "lopsided", "outer"])
+def test_bounds_in_float_do_not_change_the_choice(
+    rand: Rand, method: Any, kind: str, scale: float
+) -> None:
+    rows = rand.numpy.normal(size=(613, 7))
+    if kind == "near":
+        rows = 1.0 + 1e-6 * rows
+    if kind == "lopsided":
+        rows[0] *= 1e4
+    rows[5], rows[6:9] = 0.0, rows[4]
+    more = rand.numpy.normal(size=(613, 5)).astype(np.float32) if kind == "outer" else None
+    given = Features((scale * rows).astype(np.float32), more)
+
+    lazy = method(given, 60, threads=2)
+
+    naive = method(given, 60, greedy=Greedy(how="NaiveGreedy"))
+    assert np.array_equal(lazy.rows, naive.rows)
+    assert np.array_equal(lazy.gains, naive.gains)
+    assert np.array_equal(lazy.served, naive.served)
