@@ -55,9 +55,10 @@ def measure(name: str, site: Site) -> Section:
 def run_all(options: argparse.Namespace, site: Site) -> dict[str, Any]:
     """Run workloads one after the other; return the document of all."""
     flags = " ".join(["--data DIR", *(["--quick"] if options.quick else [])])
+    streams = f" --streams {' '.join(options.streams)}" if options.streams else ""
     document: dict[str, Any] = {
         "benchmark": "selection",
-        "command": " ".join(["python -m benchmarks.selection", flags, *options.workload]),
+        "command": " ".join(["python -m benchmarks.selection", flags, *options.workload]) + streams,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "machine": machine_line(site.folder),
         "load_before": round(os.getloadavg()[0], 2),

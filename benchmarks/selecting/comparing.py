@@ -16,6 +16,7 @@ from benchmarks.selecting.methods import METHODS, WHOLE, Method
 
 WORKLOAD, SEEDS = "policies", 3
 SHARES = (500, 250, 125)
+NEAR = 1.02  # prices that are as near count as the same
 LEAST = -6.0  # points; what is below is out of the picture, and is said there
 FULL, FEWER, UNIFORM = "all data", "all data, fewer epochs", "uniform"
 
@@ -158,7 +159,7 @@ class Comparison:
     def _at_equal(self, price: Price, method: str, share: int) -> Gain | None:
         values = []
         for stream, cost in self._costs(method, share).items():
-            even = self._curves[(stream, price)].at(price(cost))
+            even = self._curves[(stream, price)].at(NEAR * price(cost))
             values += [value - even for value in cost.values]
         return Gain.of(values) if values else None
 

@@ -17,7 +17,10 @@ HOW = """\
 **How it is measured.** Everything runs through `Pipeline.replay`, as a user would run it, in one
 process with one thread of torch and one of the loader. Plus or minus is the standard deviation over
 seeds. Accuracies follow from code and seed alone. Seconds are processor seconds, since the machine
-is shared: what the run took of the processor, all threads together, evaluation left out.
+is shared: what the run took of the processor, all threads together, evaluation left out. For these
+figures streams were run side by side, the greedy methods in a process of their own, and the machine
+was busy otherwise, so take seconds as good to a third or so. Not every method has all twelve runs
+(four streams, three seeds): `runs` says how many, the dear ones have one seed.
 """
 NOT_CLAIMED = """\
 ## What is not claimed
