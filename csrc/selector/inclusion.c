@@ -114,8 +114,45 @@ certain_count(const uint64_t *orders, uint64_t count, double total)
     return certain;
 }
 
+/* The sum of all weights below 2^exponent, but for those that are certain. */
+static double
+sum_below(const mdn_exact *total, int exponent)
+{
+    double sum = 0;
+
+    for (int e = 1; e < MDN_EXACT_PARTS && e < exponent + 1023; e++)
+        if (total->parts[e] != 0)
+            sum += ldexp((double)total->parts[e], e - 1075);
+    return sum;
+}
+
+/* Who is light.  points: those that are chosen, but for the certain ones;
+ * total: likewise.  No more than (sum of total) / light are heavy. */
+static void
+find_light(const mdn_exact *total, double points, double thin_from,
+           mdn_inclusion *out)
+{
+    double sum = mdn_exact_round(total);
+    double most = 5 * (points > thin_from ? points : thin_from);
+    int exponent;
+
+    if (!(out->factor > 0))
+        return;
+    (void)frexp(0.5 / out->factor, &exponent);
+    for (exponent--; ldexp(sum, -exponent) <= most; exponent--) {
+        double light_sum = ldexp(sum_below(total, exponent), -exponent);
+
+        if (light_sum >= thin_from) {
+            out->light = ldexp(1, exponent);
+            out->light_sum = light_sum;
+            return;
+        }
+    }
+}
+
 static mdn_status
-plan(survey *all, uint64_t count, mdn_inclusion *out, mdn_error *err)
+plan(survey *all, uint64_t count, double thin_from, mdn_inclusion *out,
+     mdn_error *err)
 {
     mdn_lowest *largest = &all->largest;
     uint64_t zeros = all->seen - all->positive, certain;
@@ -146,13 +183,14 @@ plan(survey *all, uint64_t count, mdn_inclusion *out, mdn_error *err)
     out->certain =
         certain > 0 ? weight_of(largest->orders[certain - 1]) : INFINITY;
     out->factor = (double)(count - certain) / mdn_exact_round(all->total);
+    find_light(all->total, (double)(count - certain), thin_from, out);
     return MDN_OK;
 }
 
 mdn_status
 mdn_inclusion_plan(const mdn_shard *shards, uint32_t shard_count,
-                   const mdn_values *values, uint64_t count, mdn_inclusion *out,
-                   mdn_error *err)
+                   const mdn_values *values, uint64_t count, double thin_from,
+                   mdn_inclusion *out, mdn_error *err)
 {
     survey *surveys = calloc(shard_count, sizeof *surveys);
     mdn_status st = MDN_OK;
@@ -170,7 +208,7 @@ mdn_inclusion_plan(const mdn_shard *shards, uint32_t shard_count,
     if (st == MDN_OK) {
         mdn_parallel(shard_count, look_at_all, surveys);
         if ((st = gather(surveys, shard_count, err)) == MDN_OK)
-            st = plan(&surveys[0], count, out, err);
+            st = plan(&surveys[0], count, thin_from, out, err);
     }
     for (uint32_t i = 0; i < shard_count; i++) {
         mdn_lowest_free(&surveys[i].largest);

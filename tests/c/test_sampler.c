@@ -295,16 +295,17 @@ a_systematic_draw_does_not_depend_on_shards_either(void)
     const uint64_t counts[] = {0, 1, 300, 5000, 12000, 19900, 30000};
 
     for (int i = 0; i < 7; i++) {
-        for (uint64_t seed = 0; seed < 3; seed++) {
+        for (uint64_t seed = 0; seed < 4; seed++) {
             candidates *one = candidates_new(1, 0);
             candidates *many = candidates_new(SHARDS, 7777);
+            double thin_from = seed % 2 == 0 ? MDN_THIN_FROM : 100;
             mdn_drawn a, b;
 
             CHECK(mdn_systematic(one->shards, 1, &one->values, counts[i], seed,
-                                 &a, NULL)
+                                 thin_from, &a, NULL)
                   == MDN_OK);
             CHECK(mdn_systematic(many->shards, SHARDS, &many->values, counts[i],
-                                 seed, &b, NULL)
+                                 seed, thin_from, &b, NULL)
                   == MDN_OK);
             CHECK(a.count == (counts[i] < N ? counts[i] : N));
             CHECK(same(&a, &b));
@@ -374,15 +375,17 @@ what_is_wrong_in_one_shard_fails_all(void)
           == MDN_INVALID);
     CHECK(strstr(err.message, "key 59986 is nan") != NULL);
     mdn_sampler_free(sampler);
-    CHECK(mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, &drawn, &err)
-          == MDN_INVALID);
+    CHECK(
+        mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, 4096, &drawn, &err)
+        == MDN_INVALID);
     CHECK(drawn.keys == NULL && drawn.weights == NULL);
     CHECK(mdn_band(c->shards, SHARDS, &c->values, N, 5, 10, &keys, &count, &err)
           == MDN_INVALID);
     CHECK(keys == NULL && strstr(err.message, "not a number") != NULL);
     c->values.count = N - 6; /* rows that are too few */
-    CHECK(mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, &drawn, &err)
-          == MDN_INVALID);
+    CHECK(
+        mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, 4096, &drawn, &err)
+        == MDN_INVALID);
     CHECK(strstr(err.message, "19994 candidates") != NULL);
     candidates_free(c);
 }
