@@ -17,6 +17,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define AT_ONCE 8 /* weights that are compared without a branch */
+
 /* What one thread finds in its shard. */
 typedef struct {
     const mdn_shard *shard;
@@ -28,6 +30,44 @@ typedef struct {
     mdn_error error;
 } survey;
 
+static double
+weight_of(uint64_t order)
+{
+    double weight;
+
+    order = ~order;
+    memcpy(&weight, &order, sizeof weight);
+    return weight;
+}
+
+/* Whether one of a few is no less than the smallest that is wanted. */
+static bool
+may_be_large(const double *weights, uint64_t count, double least)
+{
+    uint64_t found = 0;
+
+    if (count < AT_ONCE || isnan(least))
+        return true;
+    for (uint64_t i = 0; i < AT_ONCE; i++)
+        found += weights[i] >= least;
+    return found > 0;
+}
+
+static mdn_status
+put_large(survey *s, const uint64_t *keys, const double *weights,
+          uint64_t first, uint64_t end, mdn_error *err)
+{
+    mdn_status st = MDN_OK;
+
+    for (uint64_t i = first; st == MDN_OK && i < end; i++) {
+        uint64_t bits;
+
+        memcpy(&bits, &weights[i], sizeof bits);
+        st = mdn_lowest_put(&s->largest, ~bits, keys[i], 0, err);
+    }
+    return st;
+}
+
 static mdn_status
 look(void *ctx, const mdn_value_block *block, uint64_t first, uint64_t count,
      mdn_error *err)
@@ -37,15 +77,16 @@ look(void *ctx, const mdn_value_block *block, uint64_t first, uint64_t count,
     mdn_status st =
         mdn_values_weights(s->values, block, first, count, weights, err);
 
-    for (uint64_t i = 0; st == MDN_OK && i < count; i++) {
-        uint64_t bits;
+    if (st != MDN_OK)
+        return st;
+    mdn_exact_add_all(s->total, weights, count);
+    for (uint64_t i = 0; i < count; i++)
+        s->positive += weights[i] != 0;
+    for (uint64_t i = 0; st == MDN_OK && i < count; i += AT_ONCE) {
+        uint64_t end = count - i < AT_ONCE ? count : i + AT_ONCE;
 
-        memcpy(&bits, &weights[i], sizeof bits);
-        s->positive += bits != 0;
-        mdn_exact_add(s->total, weights[i]);
-        if (~bits <= s->largest.cut_order)
-            st = mdn_lowest_put(&s->largest, ~bits, block->keys[first + i], 0,
-                                err);
+        if (may_be_large(weights + i, end - i, weight_of(s->largest.cut_order)))
+            st = put_large(s, block->keys + first, weights, i, end, err);
     }
     return st;
 }
@@ -80,16 +121,6 @@ gather(survey *surveys, uint32_t count, mdn_error *err)
         }
     }
     return MDN_OK;
-}
-
-static double
-weight_of(uint64_t order)
-{
-    double weight;
-
-    order = ~order;
-    memcpy(&weight, &order, sizeof weight);
-    return weight;
 }
 
 /* How many of the largest are certain.  orders: of all `count` of them, sorted;
@@ -127,27 +158,28 @@ sum_below(const mdn_exact *total, int exponent)
 }
 
 /* Who is light.  points: those that are chosen, but for the certain ones;
- * total: likewise.  No more than (sum of total) / light are heavy. */
+ * total: likewise.  Of the weights that are no less than light there are no
+ * more than their sum / light. */
 static void
 find_light(const mdn_exact *total, double points, double thin_from,
            mdn_inclusion *out)
 {
-    double sum = mdn_exact_round(total);
-    double most = 5 * (points > thin_from ? points : thin_from);
+    double sum = mdn_exact_round(total), light_sum, heavy;
+    double most = 4 * points > thin_from ? 4 * points : thin_from;
     int exponent;
 
     if (!(out->factor > 0))
         return;
     (void)frexp(0.5 / out->factor, &exponent);
-    for (exponent--; ldexp(sum, -exponent) <= most; exponent--) {
-        double light_sum = ldexp(sum_below(total, exponent), -exponent);
-
-        if (light_sum >= thin_from) {
-            out->light = ldexp(1, exponent);
-            out->light_sum = light_sum;
-            return;
-        }
-    }
+    do {
+        exponent--;
+        light_sum = ldexp(sum_below(total, exponent), -exponent);
+        heavy = ldexp(sum, -exponent) - light_sum;
+    } while (light_sum < thin_from && heavy <= most);
+    if (heavy > most)
+        return;
+    out->light = ldexp(1, exponent);
+    out->light_sum = light_sum;
 }
 
 static mdn_status

@@ -125,14 +125,15 @@ def light_bound(
         return 0.0, 0.0
     points = round(math.fsum(pi for pi in pis if pi < 1))
     total = math.fsum(uncertain)
-    exponent = math.frexp(0.5 * total / points)[1] - 1
-    while math.ldexp(total, -exponent) <= 5 * max(points, thin_from):
+    most = max(4 * points, thin_from)
+    exponent = math.frexp(0.5 * total / points)[1]
+    light_sum = heavy = 0.0
+    while light_sum < thin_from and heavy <= most:
+        exponent -= 1
         bound = math.ldexp(1, exponent)
         light_sum = math.fsum(weight for weight in uncertain if weight < bound) / bound
-        if light_sum >= thin_from:
-            return bound, light_sum
-        exponent -= 1
-    return 0.0, 0.0
+        heavy = math.fsum(weight for weight in uncertain if weight >= bound) / bound
+    return (bound, light_sum) if heavy <= most else (0.0, 0.0)
 
 
 def systematic(
