@@ -91,14 +91,19 @@ lint: setup
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	scripts/check-binding $(BIN)/python
 
-# Tests that need a server wait for it and for each other's processes most of the
-# time, so the others run beside them.  The last lines are pytest's own summary.
-.PHONY: check-python check-python-core check-python-server
+# Many tests wait for processes and servers that they started, most of the time
+# those that need a database, so that three parts of them run side by side: by
+# that mark, and by the first letter.  The last lines are pytest's own summary.
+PYTHON_PARTS := check-python-a-k check-python-l-z check-python-server
+.PHONY: check-python $(PYTHON_PARTS)
 check-python: setup
-	$(MAKE) -s -j2 --output-sync check-python-core check-python-server
+	$(MAKE) -s -j3 --output-sync $(PYTHON_PARTS)
 
-check-python-core:
-	$(BIN)/python -m pytest -m 'not server'
+check-python-a-k: # and all that is not in tests/python
+	$(BIN)/python -m pytest -m 'not server' --ignore-glob='tests/python/test_[l-z]*'
+
+check-python-l-z:
+	$(BIN)/python -m pytest -m 'not server' tests/python/test_[l-z]*.py
 
 check-python-server:
 	$(BIN)/python -m pytest -m server

@@ -7,6 +7,7 @@ import secrets
 import signal
 from dataclasses import dataclass, field
 
+import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -18,6 +19,12 @@ __all__ = ["Rand", "_server", "database_url", "guarded", "own_server", "server"]
 # In the background of a shell SIGINT is ignored, and would be in every process that a test starts
 # in order to interrupt it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# No test asserts on time; a machine may be busy with something else.
+SLOW = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=SLOW)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -80,14 +80,17 @@ class Gain:
 
     mean: float
     error: float
+    count: int
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Gain:
         error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-        return cls(statistics.mean(values), error)
+        return cls(statistics.mean(values), error, len(values))
 
     @property
     def verdict(self) -> str:
+        if self.count < 2:
+            return "one run"
         if abs(self.mean) <= 2 * self.error:
             return "even"
         return "better" if self.mean > 0 else "worse"
@@ -193,15 +196,24 @@ class Comparison:
             ]
             points = [f"{one[0]:+.2f}" if one else "" for one in found]
             seconds = [f"{one[1]:.2f}" if one else "" for one in found]
-            rows.append([method.name, *points, *seconds])
+            rows.append([method.name, *points, *seconds, self._runs(method)])
         heads = [
             "",
             *(f"{name_of(share)}: points" for share in SHARES),
             *(f"{name_of(share)}: seconds" for share in SHARES),
+            "runs",
         ]
         over = ", ".join(self._streams)
         title = f"Mean over {over}: points beside all data, and seconds as a multiple of its"
         return Table(title=title, heads=heads, rows=rows)
+
+    def _runs(self, method: Method) -> str:
+        """Return how many runs, streams times seeds, there are for each share."""
+        counts = [
+            sum(len(cost.values) for cost in self._costs(method.name, share).values())
+            for share in method.shares
+        ]
+        return str(counts[0]) if len(set(counts)) == 1 else ", ".join(map(str, counts))
 
     def gains(self) -> Table:
         """Return what each method gains, by each way to compare."""

@@ -31,6 +31,7 @@ class Method:
     kind: str  # "baseline", "presampling" or "downsampling"
     make: Callable[[int, int], dict[str, Any]]
     shares: tuple[int, ...] = (500, 250, 125)
+    seeds: int = 3  # at most
 
     @property
     def there(self) -> bool:
@@ -102,14 +103,14 @@ def middle(share: int, part: int) -> dict[str, Any]:
     return {"selection": band, "signals": ("loss",)}
 
 
-def downsampler(name: str, class_name: str, **options: Any) -> Method:
+def downsampler(name: str, class_name: str, seeds: int = 3, **options: Any) -> Method:
     """Return all data so far, and a downsampler that keeps the share of it."""
 
     def make(share: int, part: int) -> dict[str, Any]:
         sampler = getattr(downsampling, class_name)(ratio=share, ratio_max=WHOLE, **options)
         return {**everything(), "downsampling": sampler}
 
-    return Method(name=name, kind="downsampling", make=make)
+    return Method(name=name, kind="downsampling", make=make, seeds=seeds)
 
 
 def rho(share: int, part: int) -> dict[str, Any]:
@@ -154,7 +155,7 @@ METHODS = [
     downsampler("entropy", "Uncertainty", score_metric="Entropy"),
     downsampler("margin", "Uncertainty", score_metric="Margin"),
     downsampler("EL2N", "EL2N"),
-    downsampler("GraNd", "GraNd"),
+    downsampler("GraNd", "GraNd", seeds=1),
     downsampler("forgetting", "Forgetting"),
     Method(name="RHO-LOSS", kind="downsampling", make=rho),
     downsampler("k-center", "KcenterGreedy"),

@@ -16,7 +16,7 @@ with one hidden layer of {width}, Adam, {epochs} epochs, batches of {batch}) is 
 method keeps of all samples so far, and measured on the next part: that is the composite model.
 Buffers hold the share of half of the stream, which is what the others keep on average; "fewer
 epochs" trains on all data for the share of the epochs. Seconds are processor seconds of a whole run
-without its evaluation; methods take turns, a round for each seed."""
+without its evaluation; methods take turns, a round for each seed (GraNd, the dearest, has one)."""
 EVEN = """\
 *At equal steps* is percent right less that of a uniform draw of the same share with the same seed:
 what a method's choice is worth, were it free. *At equal passes* and *at equal seconds* is percent
@@ -28,10 +28,14 @@ seconds alone. Plus or minus is the standard error over streams and seeds; *bett
 of them above 0, *worse* as far below, *even* what is between."""
 
 
-def chosen(site: Site) -> Iterator[tuple[Method, int]]:
+def chosen(site: Site, seed: int) -> Iterator[tuple[Method, int]]:
     """Yield what is to be run on each stream."""
     for method in METHODS:
-        if method.there and (not site.methods or method.name in site.methods):
+        if (
+            method.there
+            and seed < method.seeds
+            and (not site.methods or method.name in site.methods)
+        ):
             for share in method.shares:
                 yield method, share
 
@@ -52,7 +56,7 @@ def run(site: Site) -> list[str]:
             except streams.NotThereError as error:
                 skipped[name] = f"{name} is left out: {error}"
                 continue
-            for method, share in chosen(site):
+            for method, share in chosen(site, seed):
                 cell = cells.Name(WORKLOAD, name, method.name, name_of(share), seed)
                 if cell in site.kept or method.name in skipped:
                     continue

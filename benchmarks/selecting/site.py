@@ -55,7 +55,8 @@ class Site:
     def cell(self, name: cells.Name, pipeline: Pipeline, score: cells.Score) -> cells.Result:
         """Return the result of a cell, of now or of before."""
         if name not in self.kept and self.no_new:
-            raise streams.NotThereError(f"{name} was not run yet")
+            cell = f"{name.workload} {name.stream} {name.method} {name.ratio}"
+            raise streams.NotThereError(f"{cell}, seed {name.seed}, was not run")
         if name not in self.kept:
             result = cells.run(pipeline, score, self.folder)
             self.kept.add(name, result)

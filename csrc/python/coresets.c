@@ -28,7 +28,11 @@ int
 mdn_py_features_read(PyObject *rows, PyObject *embeddings, uint32_t threads,
                      mdn_py_features *out)
 {
-    *out = (mdn_py_features){.threads = threads};
+    *out = (mdn_py_features){
+        .threads = threads,
+        .pulse = {.ask = mdn_py_check_signals, .ctx = &out->thread},
+        .beat = {.pulse = &out->pulse},
+    };
     if (threads == 0) {
         PyErr_SetString(PyExc_ValueError, "threads must be at least 1, got 0");
         return -1;
@@ -58,15 +62,16 @@ mdn_py_features_release(mdn_py_features *given)
 }
 
 mdn_status
-mdn_py_features_init(const mdn_py_features *given, mdn_features *out,
-                     mdn_error *err)
+mdn_py_features_init(mdn_py_features *given, mdn_features *out, mdn_error *err)
 {
     bool more = given->embeddings.obj != NULL;
-
-    return mdn_features_init(
+    mdn_status st = mdn_features_init(
         given->rows.buf, (uint32_t)given->rows.shape[1], given->embeddings.buf,
         more ? (uint32_t)given->embeddings.shape[1] : 0,
         mdn_py_features_count(given), given->threads, out, err);
+
+    out->beat = &given->beat;
+    return st;
 }
 
 uint64_t
@@ -168,7 +173,7 @@ kcenter(PyObject *module, PyObject *args)
                                {NULL, MDN_FLOAT64, n}};
 
         if (mdn_py_columns_new(out, 3) == 0) {
-            Py_BEGIN_ALLOW_THREADS
+            given.thread = PyEval_SaveThread();
             st = mdn_py_features_init(&given, &features, &err);
             if (st == MDN_OK) {
                 st = mdn_kcenter(&features, start.buf, (uint64_t)start.len / 8,
@@ -176,7 +181,7 @@ kcenter(PyObject *module, PyObject *args)
                                  &err);
                 mdn_features_free(&features);
             }
-            Py_END_ALLOW_THREADS
+            PyEval_RestoreThread(given.thread);
             answer = mdn_py_columns(module, st, &err, out, 3);
         }
         PyBuffer_Release(&start);
@@ -217,7 +222,7 @@ facility(PyObject *module, PyObject *args)
                            {NULL, MDN_UINT64, k},
                            {NULL, MDN_UINT64, 1}};
     if (mdn_py_columns_new(out, 4) == 0) {
-        Py_BEGIN_ALLOW_THREADS
+        given.thread = PyEval_SaveThread();
         st = mdn_py_features_init(&given, &features, &err);
         if (st == MDN_OK) {
             st = mdn_facility(
@@ -226,7 +231,7 @@ facility(PyObject *module, PyObject *args)
                 out[3].data, &err);
             mdn_features_free(&features);
         }
-        Py_END_ALLOW_THREADS
+        PyEval_RestoreThread(given.thread);
         answer = mdn_py_columns(module, st, &err, out, 4);
     }
     mdn_py_features_release(&given);

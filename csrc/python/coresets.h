@@ -11,15 +11,18 @@
 typedef struct {
     Py_buffer rows, embeddings; /* obj is NULL without */
     uint32_t threads;
+    PyThreadState *thread; /* of who calls, without the GIL */
+    mdn_pulse pulse;       /* looks for signals */
+    mdn_beat beat;
 } mdn_py_features;
 
-/* 0, or -1 and an exception. */
+/* 0, or -1 and an exception.  Must not move afterwards. */
 int mdn_py_features_read(PyObject *rows, PyObject *embeddings, uint32_t threads,
                          mdn_py_features *out);
 void mdn_py_features_release(mdn_py_features *given);
 
 /* Without the GIL: mdn_features_init of what was given. */
-mdn_status mdn_py_features_init(const mdn_py_features *given, mdn_features *out,
+mdn_status mdn_py_features_init(mdn_py_features *given, mdn_features *out,
                                 mdn_error *err);
 uint64_t mdn_py_features_count(const mdn_py_features *given);
 

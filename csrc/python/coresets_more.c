@@ -43,14 +43,14 @@ graph_cut(PyObject *module, PyObject *args)
     mdn_py_column out[] = {{NULL, MDN_UINT64, least(count, &given)},
                            {NULL, MDN_FLOAT64, least(count, &given)}};
     if (mdn_py_columns_new(out, 2) == 0) {
-        Py_BEGIN_ALLOW_THREADS
+        given.thread = PyEval_SaveThread();
         st = mdn_py_features_init(&given, &features, &err);
         if (st == MDN_OK) {
             st = mdn_cut(&features, coverage, &options, count, out[0].data,
                          out[1].data, &err);
             mdn_features_free(&features);
         }
-        Py_END_ALLOW_THREADS
+        PyEval_RestoreThread(given.thread);
         answer = mdn_py_columns(module, st, &err, out, 2);
     }
     mdn_py_features_release(&given);
@@ -90,7 +90,7 @@ volume(PyObject *module, PyObject *args)
     mdn_py_column out[] = {{NULL, MDN_UINT64, least(count, &given)},
                            {NULL, MDN_FLOAT64, least(count, &given)}};
     if (mdn_py_columns_new(out, 2) == 0) {
-        Py_BEGIN_ALLOW_THREADS
+        given.thread = PyEval_SaveThread();
         st = mdn_py_features_init(&given, &features, &err);
         if (st == MDN_OK) {
             st = mdn_volume(&features,
@@ -99,7 +99,7 @@ volume(PyObject *module, PyObject *args)
                             out[0].data, out[1].data, &err);
             mdn_features_free(&features);
         }
-        Py_END_ALLOW_THREADS
+        PyEval_RestoreThread(given.thread);
         answer = mdn_py_columns(module, st, &err, out, 2);
     }
     mdn_py_features_release(&given);
@@ -128,13 +128,13 @@ herding(PyObject *module, PyObject *args)
     mdn_py_column out[] = {{NULL, MDN_UINT64, least(count, &given)},
                            {NULL, MDN_FLOAT64, least(count, &given)}};
     if (mdn_py_columns_new(out, 2) == 0) {
-        Py_BEGIN_ALLOW_THREADS
+        given.thread = PyEval_SaveThread();
         st = mdn_py_features_init(&given, &features, &err);
         if (st == MDN_OK) {
             st = mdn_herding(&features, count, out[0].data, out[1].data, &err);
             mdn_features_free(&features);
         }
-        Py_END_ALLOW_THREADS
+        PyEval_RestoreThread(given.thread);
         answer = mdn_py_columns(module, st, &err, out, 2);
     }
     mdn_py_features_release(&given);
@@ -207,14 +207,14 @@ match(PyObject *module, PyObject *args)
         || mdn_py_features_read(rows, embeddings, threads, &given) < 0)
         return NULL;
     if (read_target(object, &given, &target) == 0) {
-        Py_BEGIN_ALLOW_THREADS
+        given.thread = PyEval_SaveThread();
         st = mdn_py_features_init(&given, &features, &err);
         if (st == MDN_OK) {
             st = mdn_match(&features, target.obj ? target.buf : NULL, ridge,
                            count, &found, &err);
             mdn_features_free(&features);
         }
-        Py_END_ALLOW_THREADS
+        PyEval_RestoreThread(given.thread);
         answer = matching_answer(module, st, &err, &found);
         if (target.obj != NULL)
             PyBuffer_Release(&target);

@@ -9,6 +9,8 @@
 #include "selector/shares.h"
 #include "selector/values.h"
 
+#include <stdatomic.h>
+
 /* 0, or -1 and ValueError. */
 int mdn_py_read_mode(int number, mdn_shares_mode *out);
 
@@ -37,10 +39,12 @@ int mdn_py_values_check(const mdn_py_values *values,
                         const mdn_py_candidates *candidates);
 void mdn_py_values_release(mdn_py_values *values);
 
-/* Candidates in parts, one for each thread that is worth it. */
+/* Candidates in parts, one for each thread that is worth it; it must not move
+ * while it is open. */
 typedef struct {
     mdn_shard shards[MDN_PARTS_MAX];
     uint32_t count;
+    atomic_bool ended; /* all of them, at their next block */
 } mdn_py_shards;
 
 /* values: NULL for who looks at keys (and labels, if wanted) only.  Call

@@ -1,6 +1,8 @@
 /* sampling_values.c - values of candidates, and candidates in parts. */
 #include "python/sampling.h"
 
+#include "metadata/watched.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -179,6 +181,23 @@ wanted_by(const mdn_py_values *values, mdn_wanted wanted)
     return wanted;
 }
 
+/* One part.  A source asks the pulse itself; others are watched. */
+static mdn_status
+open_part(const mdn_py_candidates *candidates, uint64_t first, uint64_t last,
+          uint64_t block_count, mdn_wanted wanted, const mdn_pulse *pulse,
+          atomic_bool *ended, mdn_metadata_stream **out, mdn_error *err)
+{
+    mdn_metadata_stream *inner;
+    mdn_status st = mdn_py_candidates_open_part(
+        candidates, candidates->first + first, candidates->first + last,
+        block_count, wanted, pulse, &inner, err);
+
+    *out = inner;
+    if (st != MDN_OK || candidates->source != NULL)
+        return st;
+    return mdn_metadata_watched(inner, pulse, ended, out, err);
+}
+
 mdn_status
 mdn_py_shards_open(const mdn_py_candidates *candidates,
                    const mdn_py_values *values, mdn_wanted wanted,
@@ -190,16 +209,17 @@ mdn_py_shards_open(const mdn_py_candidates *candidates,
     bool asked = values != NULL && values->core.kind == MDN_VALUES_ASKED;
     mdn_status st;
 
+    atomic_init(&out->ended, false);
     for (out->count = 0; out->count < parts; out->count++) {
         mdn_shard *shard = &out->shards[out->count];
         uint64_t first = mdn_part_first(count, parts, out->count);
         uint64_t last = mdn_part_first(count, parts, out->count + 1);
 
         shard->row = first;
-        st = mdn_py_candidates_open_part(
-            candidates, candidates->first + first, candidates->first + last,
-            asked ? ASKED_COUNT : BLOCK_COUNT, wanted_by(values, wanted),
-            parts == 1 ? pulse : NULL, &shard->stream, err);
+        st = open_part(
+            candidates, first, last, asked ? ASKED_COUNT : BLOCK_COUNT,
+            wanted_by(values, wanted), out->count == 0 ? pulse : NULL,
+            &out->ended, &shard->stream, err);
         if (st != MDN_OK) {
             mdn_py_shards_close(out);
             return st;

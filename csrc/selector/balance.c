@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
+#include "base/resize.h"
 #include "selector/bottom.h"
 #include "selector/sort.h"
 
@@ -34,13 +35,6 @@ mdn_balance_free(mdn_balance *balance)
     free(balance->scratch);
     free(balance->numbers);
     *balance = (mdn_balance){0};
-}
-
-static mdn_status
-resize(void *array, uint64_t bytes, void **out, mdn_error *err)
-{
-    *out = realloc(array, bytes > 0 ? bytes : 1);
-    return *out != NULL ? MDN_OK : mdn_fail_nomem(err, bytes);
 }
 
 /* ---- what may still be wanted ---- */
@@ -123,21 +117,16 @@ static mdn_status
 grow(mdn_balance *balance, uint64_t capacity, mdn_error *err)
 {
     uint64_t bytes = UINT64_MAX;
-    void *moved;
     mdn_status st;
 
     if (mdn_mul_overflows(capacity, sizeof(uint64_t), &bytes))
         return mdn_fail_nomem(err, bytes);
-    if ((st = resize(balance->draws, bytes, &moved, err)) != MDN_OK)
+    if ((st = mdn_resize(&balance->draws, bytes, err)) != MDN_OK
+        || (st = mdn_resize(&balance->scratch, bytes, err)) != MDN_OK
+        || (st =
+                mdn_resize(&balance->numbers, capacity * sizeof(uint32_t), err))
+               != MDN_OK)
         return st;
-    balance->draws = moved;
-    if ((st = resize(balance->scratch, bytes, &moved, err)) != MDN_OK)
-        return st;
-    balance->scratch = moved;
-    st = resize(balance->numbers, capacity * sizeof(uint32_t), &moved, err);
-    if (st != MDN_OK)
-        return st;
-    balance->numbers = moved;
     balance->capacity = capacity;
     return MDN_OK;
 }
@@ -186,7 +175,6 @@ number_of(mdn_balance *balance, int64_t label, mdn_status *st, mdn_error *err)
 {
     mdn_classes *classes = &balance->classes;
     uint32_t number = mdn_classes_number(classes, label);
-    void *moved;
 
     *st = MDN_OK;
     if (number > 0)
@@ -194,11 +182,10 @@ number_of(mdn_balance *balance, int64_t label, mdn_status *st, mdn_error *err)
     if ((*st = mdn_classes_add(classes, label, err)) != MDN_OK)
         return 0;
     if (balance->cut_room < classes->room) {
-        *st = resize(balance->cuts, classes->room * sizeof *balance->cuts,
-                     &moved, err);
+        *st = mdn_resize(&balance->cuts, classes->room * sizeof *balance->cuts,
+                         err);
         if (*st != MDN_OK)
             return 0;
-        balance->cuts = moved;
         balance->cut_room = classes->room;
     }
     balance->cuts[classes->count - 1] = UINT64_MAX;

@@ -120,6 +120,7 @@ mdn_cut(const mdn_features *features, double coverage,
     cut c;
     mdn_objective objective = {.ctx = &c,
                                .count = features->count,
+                               .beat = features->beat,
                                .evaluate = evaluate,
                                .take = take};
     mdn_status st = cut_init(&c, features, coverage, err);

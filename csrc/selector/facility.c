@@ -394,8 +394,10 @@ mdn_facility(const mdn_features *features, mdn_similarity similarity,
              uint64_t *chosen, double *gains, uint64_t *served,
              uint64_t *evaluations, mdn_error *err)
 {
-    mdn_objective objective = {
-        .count = features->count, .evaluate = evaluate, .take = take};
+    mdn_objective objective = {.count = features->count,
+                               .beat = features->beat,
+                               .evaluate = evaluate,
+                               .take = take};
     uint64_t batch = options->batch > 0 ? options->batch : 1;
     facility f;
     mdn_status st;

@@ -11,6 +11,7 @@
 #define MDN_SELECTOR_FEATURES_H
 
 #include "base/error.h"
+#include "base/pulse.h"
 #include "selector/panels.h"
 
 #include <stdbool.h>
@@ -22,6 +23,7 @@ typedef struct {
     double *squares;       /* owned: norm(G_i)^2, 0 behind the last */
     uint64_t count;        /* rows */
     uint32_t threads;
+    mdn_beat *beat; /* borrowed: asked all along whether to go on, or NULL */
 } mdn_features;
 
 /* embeddings may be NULL, with depth 0.  At least one row.  MDN_INVALID for

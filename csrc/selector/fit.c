@@ -2,6 +2,7 @@
 #include "selector/fit.h"
 
 #include "base/bytes.h"
+#include "base/resize.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -22,31 +23,24 @@ mdn_fit_free(mdn_fit *fit)
     *fit = (mdn_fit){0};
 }
 
-static bool
-resize(void *array, uint64_t bytes)
-{
-    void *old, *larger;
-
-    memcpy(&old, array, sizeof old);
-    larger = realloc(old, bytes);
-    if (larger != NULL)
-        memcpy(array, &larger, sizeof larger);
-    return larger != NULL;
-}
-
 mdn_status
 mdn_fit_grow(mdn_fit *fit, mdn_error *err)
 {
     uint64_t room = fit->room > 0 ? fit->room + fit->room / 2 : FIRST_ROOM;
     uint64_t bytes = room * sizeof(double), pairs;
+    mdn_status st;
 
     if (fit->count < fit->room)
         return MDN_OK;
-    if (mdn_mul_overflows(bytes, (room + 1) / 2 + 1, &pairs)
-        || !resize(&fit->gram, pairs) || !resize(&fit->factor, pairs)
-        || !resize(&fit->target, bytes) || !resize(&fit->weights, bytes)
-        || !resize(&fit->wanted, bytes) || !resize(&fit->names, bytes))
-        return mdn_fail_nomem(err, bytes * room);
+    if (mdn_mul_overflows(bytes, (room + 1) / 2 + 1, &pairs))
+        return mdn_fail_nomem(err, UINT64_MAX);
+    if ((st = mdn_resize(&fit->gram, pairs, err)) != MDN_OK
+        || (st = mdn_resize(&fit->factor, pairs, err)) != MDN_OK
+        || (st = mdn_resize(&fit->target, bytes, err)) != MDN_OK
+        || (st = mdn_resize(&fit->weights, bytes, err)) != MDN_OK
+        || (st = mdn_resize(&fit->wanted, bytes, err)) != MDN_OK
+        || (st = mdn_resize(&fit->names, bytes, err)) != MDN_OK)
+        return st;
     fit->room = room;
     return MDN_OK;
 }

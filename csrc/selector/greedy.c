@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define FIRST_BATCH                                                            \
     8 /* rows evaluated at first in a step; then twice as many */
@@ -30,6 +31,8 @@ typedef struct {
     uint32_t *rows;    /* owned: not taken, or those on their way */
     double *gains;     /* owned */
     uint64_t computed; /* gains so far */
+    mdn_status status; /* what the beat said */
+    mdn_error *err;
 } chooser;
 
 static void
@@ -46,7 +49,8 @@ chooser_init(chooser *c, const mdn_objective *objective,
 {
     uint64_t n = objective->count;
 
-    *c = (chooser){.objective = objective, .options = options, .count = n};
+    *c = (chooser){
+        .objective = objective, .options = options, .count = n, .err = err};
     c->heap = malloc((n + 1) * sizeof *c->heap);
     c->rows = malloc((n + 1) * sizeof *c->rows);
     c->gains = malloc((n + 1) * sizeof *c->gains);
@@ -56,7 +60,8 @@ chooser_init(chooser *c, const mdn_objective *objective,
     return mdn_fail_nomem(err, n * (sizeof *c->heap + sizeof *c->gains));
 }
 
-/* The gains of rows from number `first` of c->rows on, `batch` at a time. */
+/* The gains of rows from number `first` of c->rows on, `batch` at a time; zeros
+ * when the work is to end. */
 static void
 evaluate(chooser *c, uint64_t first, uint64_t count)
 {
@@ -66,8 +71,13 @@ evaluate(chooser *c, uint64_t first, uint64_t count)
     for (uint64_t i = first; i < first + count; i += batch) {
         uint64_t rest = first + count - i;
 
-        f->evaluate(f->ctx, c->rows + i, rest < batch ? rest : batch,
-                    c->gains + i);
+        rest = rest < batch ? rest : batch;
+        if (c->status == MDN_OK)
+            c->status = mdn_beat_ask(f->beat, c->err);
+        if (c->status == MDN_OK)
+            f->evaluate(f->ctx, c->rows + i, rest, c->gains + i);
+        else
+            memset(c->gains + i, 0, rest * sizeof *c->gains);
     }
     c->computed += count;
 }
@@ -289,7 +299,7 @@ mdn_greedy_choose(const mdn_objective *objective,
         && (options->how == MDN_GREEDY_LAZY
             || options->how == MDN_GREEDY_APPROXIMATE))
         fill_heap(&c);
-    for (uint64_t step = 0; step < count; step++) {
+    for (uint64_t step = 0; step < count && c.status == MDN_OK; step++) {
         entry best = next[options->how](&c, step, count);
 
         chosen[step] = best.row;
@@ -299,5 +309,5 @@ mdn_greedy_choose(const mdn_objective *objective,
     if (evaluations != NULL)
         *evaluations = c.computed;
     chooser_free(&c);
-    return MDN_OK;
+    return c.status;
 }

@@ -7,6 +7,7 @@
 #define MDN_SELECTOR_GREEDY_H
 
 #include "base/error.h"
+#include "base/pulse.h"
 
 #include <stdint.h>
 
@@ -31,6 +32,7 @@ typedef struct {
     void *ctx;
     uint64_t count;       /* rows */
     const double *bounds; /* borrowed: not below the first gains; or NULL */
+    mdn_beat *beat;       /* borrowed: asked all along; or NULL */
     /* The gains of these rows, none of which was taken. */
     void (*evaluate)(void *ctx, const uint32_t *rows, uint64_t count,
                      double *gains);
@@ -40,7 +42,7 @@ typedef struct {
 /* Take `count` rows: into chosen in the order of choice, with what each added.
  * Ties go to the lowest row.  *evaluations, which may be NULL, says how many
  * gains were computed.  MDN_INVALID when there are fewer rows, for an epsilon
- * or beta outside (0, 1), and for a batch of 0. */
+ * or beta outside (0, 1), and for a batch of 0; or what the beat said. */
 mdn_status mdn_greedy_choose(const mdn_objective *objective,
                              const mdn_greedy_options *options, uint64_t count,
                              uint64_t *chosen, double *gains,

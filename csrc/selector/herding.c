@@ -77,7 +77,7 @@ mdn_herding(const mdn_features *features, uint64_t count, uint64_t *chosen,
                         features->count);
     if ((st = herd_init(&h, features, err)) != MDN_OK)
         return st;
-    for (uint64_t k = 0; k < count; k++) {
+    for (uint64_t k = 0; st == MDN_OK && k < count; k++) {
         double square = 0;
 
         for (uint64_t t = 0; t < h.numbers; t++)
@@ -89,7 +89,8 @@ mdn_herding(const mdn_features *features, uint64_t count, uint64_t *chosen,
         for (uint64_t t = 0; t < h.numbers; t++)
             square += h.wanted[t] * h.wanted[t];
         errors[k] = sqrt(square) / (double)(k + 1);
+        st = mdn_beat_ask(features->beat, err);
     }
     herd_free(&h);
-    return MDN_OK;
+    return st;
 }

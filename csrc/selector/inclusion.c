@@ -11,8 +11,10 @@
 #include "selector/systematic.h"
 
 #include "base/parallel.h"
+#include "selector/bottom.h"
 #include "selector/sort.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -194,6 +196,7 @@ plan(survey *all, uint64_t count, double thin_from, mdn_inclusion *out,
         .certain = MDN_WEIGHT_MIN,
         .count = count < all->seen ? count : all->seen,
         .seen = all->seen,
+        .total = mdn_exact_round(all->total),
     };
     if (all->positive <= count) {
         if (zeros > 0)
@@ -248,4 +251,35 @@ mdn_inclusion_plan(const mdn_shard *shards, uint32_t shard_count,
     }
     free(surveys);
     return st;
+}
+
+mdn_status
+mdn_systematic_changed(mdn_error *err)
+{
+    return mdn_fail(err, MDN_INVALID,
+                    "the candidates changed while they were drawn from");
+}
+
+mdn_status
+mdn_systematic_finish(uint64_t order, mdn_drawn *out, mdn_error *err)
+{
+    uint64_t count = out->count;
+    uint64_t *words = malloc((3 * count + 1) * sizeof *words);
+
+    if (words == NULL)
+        return mdn_fail_nomem(err, (3 * count + 1) * sizeof *words);
+    mdn_bottom_keys(order, out->keys, count);
+    if (count > 0) {
+        memcpy(words, out->weights, count * sizeof *words);
+        mdn_sort_pairs(out->keys, words, count, words + count);
+        memcpy(out->weights, words, count * sizeof *words);
+    }
+    free(words);
+    for (uint64_t i = 1; i < count; i++)
+        if (out->keys[i] == out->keys[i - 1])
+            return mdn_fail(err, MDN_INVALID,
+                            "key %" PRIu64
+                            " comes more than once among the candidates",
+                            out->keys[i]);
+    return MDN_OK;
 }

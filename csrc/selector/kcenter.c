@@ -80,12 +80,16 @@ take(centers *c, uint64_t row)
 static mdn_status
 take_start(centers *c, const uint64_t *start, uint64_t count, mdn_error *err)
 {
+    mdn_status st;
+
     for (uint64_t s = 0; s < count; s++) {
         if (start[s] >= c->features->count || c->taken[start[s]])
             return mdn_fail(err, MDN_INVALID,
                             "start must be different rows below %" PRIu64
                             ", got %" PRIu64,
                             c->features->count, start[s]);
+        if ((st = mdn_beat_ask(c->features->beat, err)) != MDN_OK)
+            return st;
         take(c, start[s]);
     }
     return MDN_OK;
@@ -112,6 +116,7 @@ mdn_kcenter(const mdn_features *features, const uint64_t *start,
         chosen[k] = mdn_largest(c.nearest, c.taken, n);
         radii[k] = sqrt(c.nearest[chosen[k]]);
         take(&c, chosen[k]);
+        st = mdn_beat_ask(features->beat, err);
     }
     for (uint64_t i = 0; st == MDN_OK && i < n; i++)
         distances[i] = sqrt(c.nearest[i]);

@@ -2,6 +2,7 @@
 #include "selector/lowest.h"
 
 #include "base/bytes.h"
+#include "base/resize.h"
 #include "selector/sort.h"
 
 #include <stdlib.h>
@@ -80,18 +81,6 @@ mdn_lowest_trim(mdn_lowest *lowest)
     lowest->count = lowest->limit; /* a key that came twice may go beyond */
 }
 
-/* realloc that fails as a status does; the old words still stand then. */
-static mdn_status
-resize(uint64_t **words, uint64_t bytes, mdn_error *err)
-{
-    uint64_t *moved = realloc(*words, bytes);
-
-    if (moved == NULL)
-        return mdn_fail_nomem(err, bytes);
-    *words = moved;
-    return MDN_OK;
-}
-
 static mdn_status
 grow(mdn_lowest *lowest, uint64_t capacity, mdn_error *err)
 {
@@ -100,16 +89,11 @@ grow(mdn_lowest *lowest, uint64_t capacity, mdn_error *err)
 
     if (mdn_mul_overflows(capacity, sizeof(uint64_t), &bytes))
         return mdn_fail_nomem(err, bytes);
-    if ((st = resize(&lowest->orders, bytes, err)) != MDN_OK
-        || (st = resize(&lowest->keys, bytes, err)) != MDN_OK)
+    if ((st = mdn_resize(&lowest->orders, bytes, err)) != MDN_OK
+        || (st = mdn_resize(&lowest->keys, bytes, err)) != MDN_OK
+        || (lowest->weighted
+            && (st = mdn_resize(&lowest->weights, bytes, err)) != MDN_OK))
         return st;
-    if (lowest->weighted) {
-        double *moved = realloc(lowest->weights, bytes);
-
-        if (moved == NULL)
-            return mdn_fail_nomem(err, bytes);
-        lowest->weights = moved;
-    }
     lowest->capacity = capacity;
     return MDN_OK;
 }

@@ -220,7 +220,8 @@ pursue(pursuit *p, uint64_t count, uint64_t steps_most, uint8_t *useless,
 
         if (row == p->features->count)
             break;
-        if ((st = add_row(p, row, &useful, err)) != MDN_OK)
+        if ((st = mdn_beat_ask(p->features->beat, err)) != MDN_OK
+            || (st = add_row(p, row, &useful, err)) != MDN_OK)
             return st;
         useless[row] = !useful;
         if (!useful) {

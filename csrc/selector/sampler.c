@@ -1,7 +1,6 @@
 /* sampler.c - the kinds of choice, behind one face. */
 #include "selector/sampler.h"
 
-#include "base/bytes.h"
 #include "base/parallel.h"
 #include "selector/sort.h"
 

@@ -8,12 +8,13 @@
  *     11  of each entry: its order or draw, its key or class, its weight
  *         of each class: label, size
  *         of each part of the total: low word, high word
+ *   last  CRC-32C of all before it
  *
  * Loading puts entries in as if they were offered, and so trusts nothing but
  * their values. */
 #include "selector/sampler_state.h"
 
-#include "base/bytes.h"
+#include "base/crc32c.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,12 @@
 #define ENTRY 3
 #define CLASS 2
 #define TOTAL (UINT64_C(2) * MDN_EXACT_PARTS)
+
+static uint64_t
+checksum(const uint64_t *words, uint64_t count)
+{
+    return mdn_crc32c(0, words, count * sizeof *words);
+}
 
 static uint64_t
 entry_count(const mdn_sampler *sampler)
@@ -63,7 +70,7 @@ mdn_sampler_save(const mdn_sampler *sampler, uint64_t **words, uint64_t *count,
     uint64_t entries = entry_count(sampler);
     uint64_t total = sampler->total != NULL ? TOTAL : 0, *at;
 
-    *count = HEADER + ENTRY * entries + CLASS * classes->count + total;
+    *count = HEADER + ENTRY * entries + CLASS * classes->count + total + 1;
     *words = at = malloc(*count * sizeof **words);
     if (at == NULL)
         return mdn_fail_nomem(err, *count * sizeof **words);
@@ -84,6 +91,7 @@ mdn_sampler_save(const mdn_sampler *sampler, uint64_t **words, uint64_t *count,
         at[0] = (uint64_t)sampler->total->parts[i];
         at[1] = (uint64_t)(sampler->total->parts[i] >> 64);
     }
+    *at = checksum(*words, *count - 1);
     return MDN_OK;
 }
 
@@ -95,13 +103,13 @@ damaged(mdn_error *err)
     return mdn_fail(err, MDN_INVALID, "this is not the state of a sampler");
 }
 
-/* Whether the header fits itself and the number of words. */
+/* Whether words are whole, and their header fits itself and their number. */
 static bool
-is_header(const uint64_t *words, uint64_t count)
+is_state(const uint64_t *words, uint64_t count)
 {
     uint64_t entries, classes;
 
-    if (count < HEADER || words[0] != MAGIC || words[1] > MDN_SAMPLER_ARRIVALS
+    if (count <= HEADER || words[0] != MAGIC || words[1] > MDN_SAMPLER_ARRIVALS
         || words[4] > MDN_SHARES_EQUAL || words[5] > 1 || words[8] > count
         || words[9] > MDN_CLASSES_MAX)
         return false;
@@ -110,7 +118,9 @@ is_header(const uint64_t *words, uint64_t count)
     return words[10] == (words[1] == MDN_SAMPLER_ARRIVALS ? TOTAL : 0)
            && (classes == 0 || words[1] == MDN_SAMPLER_BALANCED)
            && (words[1] != MDN_SAMPLER_UNIFORM || words[7] >= entries)
-           && count == HEADER + ENTRY * entries + CLASS * classes + words[10];
+           && count
+                  == HEADER + ENTRY * entries + CLASS * classes + words[10] + 1
+           && words[count - 1] == checksum(words, count - 1);
 }
 
 static mdn_status
@@ -157,7 +167,7 @@ mdn_sampler_load(const uint64_t *words, uint64_t count, mdn_sampler **out,
     mdn_status st;
 
     *out = NULL;
-    if (!is_header(words, count))
+    if (!is_state(words, count))
         return damaged(err);
     options = (mdn_sampler_options){
         .kind = (mdn_sampler_kind)words[1],

@@ -8,7 +8,8 @@
 mdn_status mdn_sampler_save(const mdn_sampler *sampler, uint64_t **words,
                             uint64_t *count, mdn_error *err);
 
-/* A sampler that knows it.  MDN_INVALID for words that are no state. */
+/* A sampler that knows it.  MDN_INVALID for words that are no state, or of
+ * which one has changed. */
 mdn_status mdn_sampler_load(const uint64_t *words, uint64_t count,
                             mdn_sampler **out, mdn_error *err);
 

@@ -13,7 +13,6 @@
 #include "selector/sort.h"
 #include "selector/thinned.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -233,12 +232,21 @@ first_failure(const layout *layouts, uint32_t count, mdn_error *err)
     return MDN_OK;
 }
 
-/* All buckets and lone candidates into the first layout. */
+/* All buckets and lone candidates into the first layout; every candidate has
+ * been seen once more since the last time. */
 static mdn_status
 gather(layout *layouts, uint32_t count, mdn_error *err)
 {
     layout *all = &layouts[0];
     mdn_status st = first_failure(layouts, count, err);
+    uint64_t seen = 0;
+
+    for (uint32_t i = 0; i < count; i++) {
+        seen += layouts[i].seen;
+        layouts[i].seen = 0;
+    }
+    if (st == MDN_OK && seen != all->plan->seen)
+        return mdn_systematic_changed(err);
 
     for (uint32_t i = 1; st == MDN_OK && i < count; i++) {
         layout *l = &layouts[i];
@@ -323,6 +331,20 @@ total_length(const layout *all, uint64_t *certain)
     return total;
 }
 
+/* Whether there is as much to lay as was planned, but for rounding. */
+static bool
+adds_up(const layout *all)
+{
+    uint64_t count = all->plan->count, certain;
+    mdn_wide total = total_length(all, &certain), due, apart;
+
+    if (certain > count)
+        return false;
+    due = (mdn_wide)(count - certain) << 63;
+    apart = total > due ? total - due : due - total;
+    return apart >> 43 <= count - certain;
+}
+
 static ruler
 ruler_of(const layout *all, uint64_t seed)
 {
@@ -389,36 +411,14 @@ choose_all(const layout *all, uint64_t seed, mdn_drawn *out)
             choose(out, all, all->alone[i]);
 }
 
-mdn_status
-mdn_systematic_finish(uint64_t order, mdn_drawn *out, mdn_error *err)
-{
-    uint64_t count = out->count;
-    uint64_t *words = malloc((3 * count + 1) * sizeof *words);
-
-    if (words == NULL)
-        return mdn_fail_nomem(err, (3 * count + 1) * sizeof *words);
-    mdn_bottom_keys(order, out->keys, count);
-    if (count > 0) {
-        memcpy(words, out->weights, count * sizeof *words);
-        mdn_sort_pairs(out->keys, words, count, words + count);
-        memcpy(out->weights, words, count * sizeof *words);
-    }
-    free(words);
-    for (uint64_t i = 1; i < count; i++)
-        if (out->keys[i] == out->keys[i - 1])
-            return mdn_fail(err, MDN_INVALID,
-                            "key %" PRIu64
-                            " comes more than once among the candidates",
-                            out->keys[i]);
-    return MDN_OK;
-}
-
 static mdn_status
 draw(layout *all, uint64_t seed, mdn_drawn *out, mdn_error *err)
 {
     uint64_t bytes = (all->plan->count + 1) * sizeof(uint64_t);
     mdn_status st;
 
+    if (!adds_up(all))
+        return mdn_systematic_changed(err);
     if ((st = sort_alone(all, err)) != MDN_OK)
         return st;
     out->keys = malloc(bytes);

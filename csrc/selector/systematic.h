@@ -34,6 +34,7 @@ typedef struct {
     double zero;      /* pi of candidates of weight 0 */
     uint64_t count;   /* keys to be chosen: no more than there are candidates */
     uint64_t seen;    /* candidates */
+    double total;     /* of all weights */
     double light;     /* weights below are light, a power of two; or 0: none */
     double light_sum; /* of weight / light of those */
 } mdn_inclusion;
@@ -65,7 +66,9 @@ mdn_inclusion_of(const mdn_inclusion *plan, double weight)
 /* min(count, candidates) keys, with weights count / (candidates * pi).  The
  * choice is a function of the seed and of the set of candidates and weights,
  * as for mdn_sampler; each key is offered once.  Shards are read in threads.
- * thin_from: MDN_THIN_FROM, but for tests. */
+ * thin_from: MDN_THIN_FROM, but for tests.  MDN_INVALID for weights that are
+ * none, for candidates or weights that change between readings, and for a key
+ * that is chosen twice; MDN_NOMEM. */
 mdn_status mdn_systematic(const mdn_shard *shards, uint32_t shard_count,
                           const mdn_values *values, uint64_t count,
                           uint64_t seed, double thin_from, mdn_drawn *out,
@@ -79,6 +82,9 @@ mdn_systematic_length(double pi)
 
     return length > 0 || pi == 0 ? length : 1;
 }
+
+/* The failure of candidates that are not those of the plan. */
+mdn_status mdn_systematic_changed(mdn_error *err);
 
 /* From hashes of a stream to keys, in order.  MDN_INVALID when two are equal.
  */

@@ -25,6 +25,7 @@ typedef struct {
     uint64_t order, race;     /* streams of the seed */
     double scale, correction; /* 1 / light, 1 / s */
     mdn_lowest light, heavy;  /* hashes, bits of weights; heavy: all of them */
+    mdn_exact total;          /* of all weights */
     uint64_t seen;
     mdn_status status;
     mdn_error error;
@@ -103,6 +104,7 @@ sift(void *ctx, const mdn_value_block *block, uint64_t first, uint64_t count,
 
     if (st != MDN_OK)
         return st;
+    mdn_exact_add_all(&t->total, weights, count);
     mdn_bottom_draws(t->race, block->keys + first, count, draws);
     found = passing(draws, weights, count, t->scale, which);
     for (uint64_t i = 0; st == MDN_OK && i < found; i++) {
@@ -129,7 +131,7 @@ sift_all(void *ctx, uint32_t number)
         mdn_values_each(t->shard, t->values, sift, t, &t->seen, &t->error);
 }
 
-/* Into the first one what the others found. */
+/* Into the first one what the others found: of what the plan was made for. */
 static mdn_status
 gather(thinning *parts, uint32_t count, mdn_error *err)
 {
@@ -145,11 +147,16 @@ gather(thinning *parts, uint32_t count, mdn_error *err)
         if (st != MDN_OK)
             return st;
         if (i > 0) {
+            mdn_exact_merge(&parts[0].total, &parts[i].total);
+            parts[0].seen += parts[i].seen;
             mdn_lowest_free(&parts[i].light);
             mdn_lowest_free(&parts[i].heavy);
         }
     }
-    return MDN_OK;
+    if (parts[0].seen == parts[0].plan->seen
+        && mdn_exact_round(&parts[0].total) == parts[0].plan->total)
+        return MDN_OK;
+    return mdn_systematic_changed(err);
 }
 
 /* ---- the points ---- */

@@ -3,6 +3,7 @@
 
 #include "base/bytes.h"
 #include "base/random.h"
+#include "base/resize.h"
 #include "selector/sort.h"
 
 #include <stdlib.h>
@@ -29,17 +30,6 @@ mdn_uniform_free(mdn_uniform *uniform)
     *uniform = (mdn_uniform){0};
 }
 
-static mdn_status
-resize(uint64_t **words, uint64_t bytes, mdn_error *err)
-{
-    uint64_t *moved = realloc(*words, bytes);
-
-    if (moved == NULL)
-        return mdn_fail_nomem(err, bytes);
-    *words = moved;
-    return MDN_OK;
-}
-
 /* Room for `more` candidates: all of them, or twice the limit and a chunk. */
 static mdn_status
 prepare(mdn_uniform *uniform, uint64_t more, mdn_error *err)
@@ -59,13 +49,13 @@ prepare(mdn_uniform *uniform, uint64_t more, mdn_error *err)
     bottom->limit = limit;
     if (capacity <= bottom->capacity)
         return MDN_OK;
-    if ((st = resize(&uniform->draws, bytes, err)) != MDN_OK)
+    if ((st = mdn_resize(&uniform->draws, bytes, err)) != MDN_OK)
         return st;
     bottom->draws = uniform->draws;
     bottom->capacity = capacity;
     if (!uniform->merging)
         return MDN_OK;
-    if ((st = resize(&uniform->scratch, bytes, err)) == MDN_OK)
+    if ((st = mdn_resize(&uniform->scratch, bytes, err)) == MDN_OK)
         bottom->scratch = uniform->scratch;
     return st;
 }

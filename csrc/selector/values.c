@@ -19,9 +19,10 @@ check_rows(const mdn_values *values, uint64_t row, uint64_t count,
                     values->count);
 }
 
-mdn_status
-mdn_values_of(const mdn_values *values, const mdn_metadata_block *block,
-              uint64_t row, mdn_value_block *out, mdn_error *err)
+/* The values of a block whose first sample has this row. */
+static mdn_status
+values_of(const mdn_values *values, const mdn_metadata_block *block,
+          uint64_t row, mdn_value_block *out, mdn_error *err)
 {
     mdn_status st = MDN_OK;
 
@@ -134,7 +135,7 @@ mdn_values_each(const mdn_shard *shard, const mdn_values *values,
             return st;
         if (block.count == 0)
             return MDN_OK;
-        if ((st = mdn_values_of(values, &block, row, &found, err)) != MDN_OK)
+        if ((st = values_of(values, &block, row, &found, err)) != MDN_OK)
             return st;
         for (uint64_t i = 0; i < block.count; i += MDN_VALUES_CHUNK) {
             uint64_t rest = block.count - i;

@@ -50,12 +50,6 @@ typedef struct {
     const uint64_t *keys;
 } mdn_value_block;
 
-/* The values of a block whose first sample has this row.  MDN_INVALID when the
- * column is missing, or the rows are too few. */
-mdn_status mdn_values_of(const mdn_values *values,
-                         const mdn_metadata_block *block, uint64_t row,
-                         mdn_value_block *out, mdn_error *err);
-
 /* Some of them as weights.  MDN_INVALID names the first that is none. */
 mdn_status mdn_values_weights(const mdn_values *values,
                               const mdn_value_block *block, uint64_t first,
@@ -69,7 +63,8 @@ mdn_status mdn_values_orders(const mdn_value_block *block, uint64_t first,
 
 /* Call some(ctx, keys, values, first, count, err) for the samples of a shard
  * from its start to its end, MDN_VALUES_CHUNK at most at a time; *seen grows
- * by their number. */
+ * by their number.  MDN_INVALID when the column is missing, or the rows of the
+ * values are too few; else what the stream or some() says. */
 typedef mdn_status mdn_values_visit(void *ctx, const mdn_value_block *block,
                                     uint64_t first, uint64_t count,
                                     mdn_error *err);

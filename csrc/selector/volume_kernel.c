@@ -192,8 +192,11 @@ mdn_volume_kernel_open(const mdn_features *features, mdn_volume_kind kind,
         return st;
     k->kind = kind;
     k->ridge = ridge;
-    *out = (mdn_objective){
-        .ctx = k, .count = features->count, .evaluate = evaluate, .take = take};
+    *out = (mdn_objective){.ctx = k,
+                           .count = features->count,
+                           .beat = features->beat,
+                           .evaluate = evaluate,
+                           .take = take};
     return MDN_OK;
 }
 

@@ -157,8 +157,11 @@ mdn_volume_space_open(const mdn_features *features, mdn_volume_kind kind,
     if (st != MDN_OK)
         return st;
     prepare(s, kind);
-    *out = (mdn_objective){
-        .ctx = s, .count = features->count, .evaluate = evaluate, .take = take};
+    *out = (mdn_objective){.ctx = s,
+                           .count = features->count,
+                           .beat = features->beat,
+                           .evaluate = evaluate,
+                           .take = take};
     return MDN_OK;
 }
 

@@ -148,7 +148,7 @@ class Downsampler:
         With `sample_then_batch`: choose anew every so many epochs; 0: once.
     balance : bool
         With `sample_then_batch`: choose within each class, the same share of each and at least
-        one sample.
+        one sample.  Where there are weights, a class counts as much as it has samples.
     normalise : bool
         Divide the weighted loss of a batch by the sum of the weights instead of by the length.
     pool_samples : int

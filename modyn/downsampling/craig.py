@@ -15,6 +15,7 @@ from modyn.downsampling.vectors import (
     gradients_of,
     greedy_of,
 )
+from modyn.policies.checked import check_integer
 
 if TYPE_CHECKING:
     import torch
@@ -64,8 +65,7 @@ class Craig(Downsampler):
     def __post_init__(self) -> None:
         check_one_of("greedy", self.greedy, GREEDY)
         check_one_of("full_grad_approximation", self.full_grad_approximation, APPROXIMATIONS)
-        if self.selection_batch < 1:
-            raise ValueError(f"selection_batch must be at least 1, got {self.selection_batch}")
+        check_integer("selection_batch", self.selection_batch, 1)
         super().__post_init__()
 
     @property

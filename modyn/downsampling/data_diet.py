@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from modyn.downsampling.base import Downsampler, Pool
 from modyn.downsampling.importance import row_norms
 from modyn.downsampling.probabilities import class_probabilities, positive_probability
+from modyn.policies.checked import check_integer
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +33,8 @@ class EarlyScore(Downsampler):
 
     Raises
     ------
-    ValueError
-        For settings that do not go together.
+    TypeError, ValueError
+        For numbers that are no counts, and settings that do not go together.
     """
 
     initialisations: int = 0
@@ -41,10 +42,8 @@ class EarlyScore(Downsampler):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.initialisations < 0:
-            raise ValueError(f"initialisations must be at least 0, got {self.initialisations}")
-        if self.score_epochs < 0:
-            raise ValueError(f"score_epochs must be at least 0, got {self.score_epochs}")
+        check_integer("initialisations", self.initialisations, 0)
+        check_integer("score_epochs", self.score_epochs, 0)
         if self.initialisations == 0 and self.score_epochs > 0:
             raise ValueError(f"score_epochs {self.score_epochs} needs initialisations")
         if self.initialisations > 0 and not (self.sample_then_batch and self.period == 0):

@@ -132,6 +132,8 @@ class GradNorm(Importance):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_approximation(self.full_grad_approximation)
+        if self.start_gate and self.sample_then_batch:
+            raise ValueError("start_gate is an average over batches: not with sample_then_batch")
         self._gate = Gate()
 
     @property

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.downsampling.base import Downsampler, Pool
+from modyn.policies.checked import check_integer
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ class RHOLoss(Downsampler):
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         For a strategy that is not known, and a share that is not possible.
 
     References
@@ -71,8 +72,8 @@ class RHOLoss(Downsampler):
                 "holdout_set_strategy must be 'Simple' or 'Twin', "
                 f"got {self.holdout_set_strategy!r}"
             )
-        if whole < 1:
-            raise ValueError(f"holdout_set_ratio_max must be at least 1, got {whole}")
+        check_integer("holdout_set_ratio_max", whole, 1)
+        check_integer("holdout_set_ratio", share)
         if not 0 <= share <= whole:
             raise ValueError(f"holdout_set_ratio must be from 0 to {whole}, got {share}")
         if self.holdout_set_strategy == "Twin" and 2 * share != whole:

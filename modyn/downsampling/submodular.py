@@ -13,6 +13,7 @@ from modyn.downsampling.vectors import (
     gradients_of,
     greedy_of,
 )
+from modyn.policies.checked import check_integer
 
 __all__ = ["Submodular"]
 
@@ -66,8 +67,7 @@ class Submodular(Downsampler):
         check_one_of("submodular_function", self.submodular_function, tuple(FUNCTIONS))
         check_one_of("submodular_optimizer", self.submodular_optimizer, GREEDY)
         check_one_of("full_grad_approximation", self.full_grad_approximation, APPROXIMATIONS)
-        if self.selection_batch < 1:
-            raise ValueError(f"selection_batch must be at least 1, got {self.selection_batch}")
+        check_integer("selection_batch", self.selection_batch, 1)
         super().__post_init__()
 
     @property

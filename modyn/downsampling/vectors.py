@@ -88,12 +88,27 @@ def _vectors(pool: Pool, rows: "torch.Tensor", more: "torch.Tensor | None") -> V
 
     order = np.argsort(pool.keys, kind="stable")
     tensors = [None if t is None else t.detach().reshape(len(t), -1).float() for t in (rows, more)]
+    _check_finite(pool.keys, tensors)
     if on_the_host(rows):
         arrays = [None if t is None else t.numpy()[order] for t in tensors]
         return Vectors(order, Features(arrays[0], arrays[1]), coresets)  # type: ignore[arg-type]
     from modyn.coresets import device as elsewhere
 
     return Vectors(order, elsewhere.Tensors(*tensors).part(order), elsewhere)  # type: ignore[arg-type]
+
+
+def _check_finite(keys: npt.NDArray[np.uint64], tensors: "list[torch.Tensor | None]") -> None:
+    """Refuse vectors between which there is no distance."""
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        finite = tensor.isfinite().all(dim=1)
+        if not bool(finite.all()):
+            key = keys[(~finite).cpu().numpy()].min()
+            raise ValueError(
+                f"what the model says of sample {key} is not finite, and samples cannot be "
+                "compared by it: the training diverged, or the sample is damaged"
+            )
 
 
 def greedy_of(how: str, batch: int, context: Context) -> Greedy:

@@ -23,9 +23,9 @@ samples is used where a method goes by that: `history` takes no forward pass of 
 """
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -188,9 +188,9 @@ class SampleThenBatch:
             for rows, count in _blocks(d, group, whole=scores is not None):
                 pool = self._pool(rows, scores)
                 picked = choose(d, pool, count, _context(self._job, epoch, step))
-                found.append(Chosen(rows[picked.rows], picked.weights))
+                found.append(Part(Chosen(rows[picked.rows], picked.weights), len(rows)))
                 step += 1
-        return _joined(found)
+        return _joined(found, even=d.exact)
 
     def _pool(self, rows: npt.NDArray[np.int64], scores: "torch.Tensor | None") -> ArrayPool:
         """Return some of the training set, as `choose` sees it."""
@@ -265,12 +265,28 @@ def _together(pools: list[ArrayPool]) -> ArrayPool:
     return pools[0] if len(pools) == 1 else ArrayPool.joined(pools)
 
 
-def _joined(found: Iterable[Chosen]) -> Chosen:
-    """Return choices of different rows as one, ascending."""
-    parts = list(found)
-    rows = np.concatenate([part.rows for part in parts])
+class Part(NamedTuple):
+    """What was chosen of a class or of a block, of `size` samples."""
+
+    chosen: Chosen
+    size: int
+
+
+def _joined(parts: Sequence[Part], *, even: bool) -> Chosen:
+    """Return choices of different rows as one, ascending.
+
+    Where they have weights, a part counts as much as it has samples, also where what was chosen
+    of it is not just its share: one sample of a small class, or a share rounded down.  Weights
+    that are not `even` do so already.
+    """
+    rows = np.concatenate([part.chosen.rows for part in parts])
     order = np.argsort(rows, kind="stable")
-    if all(part.weights is None for part in parts):
+    if all(part.chosen.weights is None for part in parts):
         return Chosen(rows[order])
-    ones = (np.ones(len(p.rows)) if p.weights is None else p.weights for p in parts)
-    return Chosen(rows[order], np.concatenate(list(ones))[order])
+    mean = sum(part.size for part in parts) / len(rows)  # for how many samples each stands
+    weights = []
+    for one, size in parts:
+        count = len(one.rows)
+        own = np.ones(count) if one.weights is None else one.weights
+        weights.append(own * (size / count / mean) if even and len(parts) > 1 else own)
+    return Chosen(rows[order], np.concatenate(weights)[order])

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
 from modyn.dates import PER_SECOND
+from modyn.downsampling import RHOLoss
 from modyn.errors import ConfigError
 from modyn.orchestrator import Orchestrator
 from modyn.pipelines.looks import Counts, DryRun, Look, Weights
@@ -368,6 +369,8 @@ def _downsampling(pipeline: "Pipeline", trigger: int, count: int) -> str:
     how = pipeline.downsampler_at(trigger)
     if how is None or count == 0:
         return ""
+    if isinstance(how, RHOLoss) and how.holdout_set_strategy == "Simple":
+        count -= how.held_out(count)
     about = "" if how.exact else "about "
     share = f"{about}{100 * how.ratio / how.ratio_max:g} %"
     if not how.sample_then_batch:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from modyn.postgres import Connection
 
 _PIPELINE = "SELECT id FROM modyn.pipelines WHERE name = %s"
-HOLDOUT = "irreducible"  # of a recipe's training: the models that scored its samples
+HOLDOUT = "irreducible"  # of a recipe's downsampling: the models that scored its samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +121,8 @@ def _recipe(store: ModelStore, key: str) -> Recipe:
 
 
 def _holdouts(recipe: Recipe) -> Sequence[str]:
-    found = recipe.training.get(HOLDOUT)
-    return [str(key) for key in found] if isinstance(found, list) else []
+    downsampling = recipe.training.get("downsampling") or {}
+    return [str(key) for key in downsampling.get(HOLDOUT, ())]
 
 
 class Trainsets:

@@ -8,14 +8,23 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.dataset import Dataset
-from modyn.downsampling import Downsampler, RHOLoss, Schedule
+from modyn.downsampling import EL2N, Downsampler, Forgetting, RHOLoss, Schedule, Uncertainty
 from modyn.downsampling.base import check_settings
 from modyn.errors import ConfigError
 from modyn.pipelines import dump, rundir, strict_yaml
 from modyn.pipelines.build import fitted, model_of
 from modyn.pipelines.progress import Progress, Silent
 from modyn.pipelines.run import Run
-from modyn.pipelines.settings import Evaluation, Metadata, Model, Training, describe, place
+from modyn.pipelines.settings import (
+    BORDERS,
+    NUMERIC,
+    Evaluation,
+    Metadata,
+    Model,
+    Training,
+    describe,
+    place,
+)
 from modyn.policies import Selection, Trigger
 
 if TYPE_CHECKING:
@@ -355,6 +364,20 @@ def check_downsampling(downsampler: object, training: Training) -> None:
             f"{type(downsampler).__name__} with sample_then_batch trains whole epochs: "
             "num_samples_to_pass is for batch-then-sample"
         )
+    _check_criterion(downsampler, training.optimization_criterion.name)
+
+
+def _check_criterion(downsampler: Downsampler, criterion: str) -> None:
+    """Refuse what goes by classes where there are none, and logits that are taken for others."""
+    if not isinstance(downsampler, Uncertainty | EL2N | Forgetting):
+        return
+    name = type(downsampler).__name__
+    if criterion in NUMERIC and criterion not in BORDERS:
+        raise ValueError(f"{name} goes by classes, and {criterion} knows numbers alone")
+    given = getattr(downsampler, "probabilities", None)
+    if criterion in BORDERS and given is not None and given != (criterion == "BCELoss"):
+        outputs = "probabilities" if criterion == "BCELoss" else "no probabilities"
+        raise ValueError(f"{name}.probabilities is {given}, but {criterion} takes {outputs}")
 
 
 def _policy(policy: Trigger | Selection | Downsampler, key: str) -> dict[str, Any]:

@@ -79,6 +79,11 @@ class No(Strategy):
 
     def policy(self, tail_triggers: int | None, limit: int) -> policies.Selection:
         """Return the policy that takes all, or a uniform draw of `limit`."""
+        if self.ratio != self.ratio_max:
+            raise ValueError(
+                f"strategy No takes all, got ratio {self.ratio} of {self.ratio_max}; "
+                "a share is for Random"
+            )
         if limit == -1:
             return policies.NewData(tail_triggers=tail_triggers)
         return policies.NewData(tail_triggers=tail_triggers, limit=limit, limit_reset="sampleUAR")

@@ -8,7 +8,7 @@ are as before afterwards.  On CUDA the same code runs; its kernels need not be b
 The loss of a batch is sum(w * l) / sum(w) with the weights w of the selection, the mean without.
 Where a downsampler picked the samples, with factors f, it is sum(f * w * l) / sum(w): a factor of 1
 counts as much as without downsampling, and batches keep their scale; with its option `normalise`
-it is sum(f * w * l) / sum(f * w).
+it is sum(f * w * l) / sum(f * w).  A batch in which nothing counts has the loss 0.
 """
 
 import math
@@ -243,11 +243,12 @@ class _Loop:
         own = None if weights is None else placed(weights)
         if factors is None:
             assert own is not None  # noqa: S101
-            return (own * losses).sum() / own.sum()
+            return (own * losses).sum() / own.sum().clamp_min(_TINY)
         scaled = placed(factors) if own is None else placed(factors) * own
         if self._job.downsampling is not None and self._job.downsampling.normalise:
             return (scaled * losses).sum() / scaled.sum().clamp_min(_TINY)
-        return (scaled * losses).sum() / (len(losses) if own is None else own.sum())
+        below = len(losses) if own is None else own.sum().clamp_min(_TINY)
+        return (scaled * losses).sum() / below
 
     def _keep_pace(self, scheduler: Any) -> None:
         """Step a scheduler to where the training is."""

@@ -10,19 +10,21 @@ __all__ = [
 
 
 def check_integer(name: str, value: object, least: int | None = None) -> None:
-    """Refuse what is no int, or less than `least`.
+    """Refuse what is no int of 64 bits, or less than `least`.
 
     Raises
     ------
     TypeError
         Also for bool, float and NumPy's integers: parameters are written to pipeline.yaml.
     ValueError
-        For a number that is too small.
+        For a number that is too small, or beyond 64 bits.
     """
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, got {value!r}")
     if least is not None and value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
+    if not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name} must be a number of 64 bits, got {value}")
 
 
 def check_tail_triggers(tail_triggers: int | None) -> None:

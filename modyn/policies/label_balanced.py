@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modyn import sampling
-from modyn.policies.base import Context, Selected, Selection, seed_of
-from modyn.policies.checked import check_limit, check_ratio, check_tail_triggers
+from modyn.policies.base import Context, Selected, seed_of
+from modyn.policies.share import Share
 
 if TYPE_CHECKING:
     from modyn.sampling import Candidates
@@ -14,7 +14,7 @@ __all__ = ["LabelBalanced"]
 
 
 @dataclass(kw_only=True)
-class LabelBalanced(Selection):
+class LabelBalanced(Share):
     """A class-balanced draw without replacement from the budget floor(n * ratio / ratio_max).
 
     Each class gives a uniform draw of min(its size, s), where s is the largest number for which
@@ -51,17 +51,8 @@ class LabelBalanced(Selection):
     [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2]
     """
 
-    ratio: int
-    ratio_max: int = 100
-    limit: int = -1
-    tail_triggers: int | None = 0
     force_column_balancing: bool = False
     force_required_target_size: bool = False
-
-    def __post_init__(self) -> None:
-        check_ratio(self.ratio, self.ratio_max)
-        check_limit(self.limit)
-        check_tail_triggers(self.tail_triggers)
 
     def select(self, candidates: "Candidates", context: Context) -> Selected:
         """Return the draw for this trigger.
@@ -71,7 +62,7 @@ class LabelBalanced(Selection):
         ValueError
             For a dataset without labels.
         """
-        count = sampling.target_size(len(candidates), self.ratio, self.ratio_max, self.limit)
+        count = self.target(len(candidates))
         keys = sampling.balanced(
             candidates,
             count,

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modyn import sampling
-from modyn.policies.base import Context, Selected, Selection, seed_of
-from modyn.policies.checked import check_limit, check_ratio, check_tail_triggers
+from modyn.policies.base import Context, Selected, seed_of
+from modyn.policies.share import Share
 
 if TYPE_CHECKING:
     from modyn.sampling import Candidates
@@ -14,7 +14,7 @@ __all__ = ["Random"]
 
 
 @dataclass(kw_only=True)
-class Random(Selection):
+class Random(Share):
     """A uniform draw without replacement: floor(n * ratio / ratio_max) of n candidates.
 
     Parameters
@@ -40,17 +40,7 @@ class Random(Selection):
     250
     """
 
-    ratio: int
-    ratio_max: int = 100
-    limit: int = -1
-    tail_triggers: int | None = 0
-
-    def __post_init__(self) -> None:
-        check_ratio(self.ratio, self.ratio_max)
-        check_limit(self.limit)
-        check_tail_triggers(self.tail_triggers)
-
     def select(self, candidates: "Candidates", context: Context) -> Selected:
         """Return the draw for this trigger."""
-        count = sampling.target_size(len(candidates), self.ratio, self.ratio_max, self.limit)
+        count = self.target(len(candidates))
         return Selected(sampling.uniform(candidates, count, seed=seed_of(context)))

@@ -37,9 +37,10 @@ class Weighted(Share):
     ----------
     by : str or callable
         "timestamp" or "label": that column, at least 0. "loss", "gradient_norm", "prediction" or
-        "forgetting": that signal of the latest training, and the mean of the known ones for
-        samples without; alike for all before the first training. Or a function from a block of
-        candidates (`Arrivals`) to numbers that are at least 0, which pipeline.yaml cannot say.
+        "forgetting": that signal of the latest training, and for candidates without one the mean
+        of those that have one; alike for all before the first training. Or a function from a
+        block of candidates (`Arrivals`) to numbers that are at least 0, which pipeline.yaml
+        cannot say.
     half_life : str or None
         With "timestamp": the weight is not the time but halves for each of these periods of age,
         such as "30d".
@@ -113,7 +114,7 @@ class Weighted(Share):
             return _halving(now, units_of(self.half_life, context.timestamp_unit))
         if callable(self.by) or self.by in COLUMNS:
             return self.by
-        known = known_of(context, self.by, 1)
+        known = known_of(context, self.by, 1).among(candidates)
         usual = float(known.values.mean()) if len(known.keys) > 0 else 1.0
         return lambda block: known.of(block.keys, usual)
 

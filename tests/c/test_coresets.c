@@ -302,6 +302,51 @@ more_rows_than_there_are_cannot_be_chosen(void)
     mdn_features_free(&f);
 }
 
+static mdn_status
+say_no(void *ctx, mdn_error *err)
+{
+    ++*(int *)ctx;
+    return mdn_fail(err, MDN_CALLBACK, "no");
+}
+
+static void
+every_method_ends_when_the_pulse_says_so(void)
+{
+    static uint64_t chosen[FEW], served[FEW], evaluations;
+    static double gains[FEW], more[FEW];
+    const uint64_t start = 0;
+    mdn_features features = some(FEW, false, 1);
+    mdn_matching matching;
+    int asked = 0;
+    mdn_pulse pulse = {.ask = say_no, .ctx = &asked};
+
+    for (int method = 0; method < 6; method++) {
+        mdn_beat beat = {.pulse = &pulse};
+        mdn_status st = MDN_OK;
+        mdn_error err;
+
+        features.beat = &beat;
+        if (method == 0)
+            st =
+                mdn_kcenter(&features, &start, 1, 9, chosen, gains, more, &err);
+        else if (method == 1)
+            st = mdn_herding(&features, 9, chosen, gains, &err);
+        else if (method == 2)
+            st = mdn_match(&features, NULL, 0.1, 9, &matching, &err);
+        else if (method == 3)
+            st = mdn_cut(&features, 2, &lazily, 9, chosen, gains, &err);
+        else if (method == 4)
+            st = mdn_volume(&features, MDN_VOLUME_LINEAR, 1, MDN_VOLUME_AUTO,
+                            &lazily, 9, chosen, gains, &err);
+        else
+            st = mdn_facility(&features, MDN_SIMILAR_PLACE, &lazily, 9, chosen,
+                              gains, served, &evaluations, &err);
+        CHECK(st == MDN_CALLBACK && strcmp(err.message, "no") == 0);
+        CHECK(asked == method + 1);
+    }
+    mdn_features_free(&features);
+}
+
 int
 main(void)
 {
@@ -315,5 +360,6 @@ main(void)
     RUN(weights_of_a_matching_are_stationary);
     RUN(the_answers_do_not_depend_on_threads);
     RUN(more_rows_than_there_are_cannot_be_chosen);
+    RUN(every_method_ends_when_the_pulse_says_so);
     return check_report("test_coresets");
 }

@@ -1,6 +1,8 @@
 /* test_sampler.c - choices by weight and rank, in shards and threads. */
+#include "base/crc32c.h"
 #include "base/random.h"
 #include "metadata/stream.h"
+#include "metadata/watched.h"
 #include "selector/band.h"
 #include "selector/bits.h"
 #include "selector/exact.h"
@@ -232,7 +234,8 @@ no_choice_depends_on_shards_or_on_the_order_of_candidates(void)
 }
 
 /* The candidates of a shard, in a sampler of its own that is saved and loaded;
- * every word of its state is damaged once, too. */
+ * words of its state are damaged, too: that is seen, and if the checksum were
+ * right, what is loaded would be of no use but do no harm. */
 static mdn_sampler *
 travelled(const mdn_sampler_options *options, candidates *c, uint32_t shard)
 {
@@ -245,12 +248,15 @@ travelled(const mdn_sampler_options *options, candidates *c, uint32_t shard)
     CHECK(mdn_sampler_save(sampler, &words, &count, NULL) == MDN_OK);
     mdn_sampler_free(sampler);
     for (uint64_t i = 0; i < count; i += 1 + count / 40) {
-        uint64_t word = words[i];
+        uint64_t word = words[i], sum = words[count - 1];
 
-        words[i] = some(i) % 3 == 0 ? UINT64_MAX : some(i) % 3000;
+        words[i] = some(i) % 3 == 0 ? UINT64_MAX : some(i) % 3000 + 5000;
+        CHECK(mdn_sampler_load(words, count, &loaded, NULL) == MDN_INVALID);
+        words[count - 1] = mdn_crc32c(0, words, (count - 1) * sizeof *words);
         if (mdn_sampler_load(words, count, &loaded, NULL) == MDN_OK)
             mdn_sampler_free(loaded);
         words[i] = word;
+        words[count - 1] = sum;
     }
     CHECK(mdn_sampler_load(words, count - 1, &loaded, NULL) == MDN_INVALID);
     CHECK(loaded == NULL);
@@ -390,6 +396,97 @@ what_is_wrong_in_one_shard_fails_all(void)
     candidates_free(c);
 }
 
+/* A stream that ends early, or weights that are others, in the second and all
+ * later readings. */
+typedef struct {
+    mdn_metadata_stream base;
+    mdn_metadata_stream *inner; /* borrowed */
+    int readings;
+    bool ends_early, ended;
+    double *weights;
+} fickle;
+
+static void
+fickle_rewind(mdn_metadata_stream *stream)
+{
+    fickle *f = (fickle *)stream;
+
+    f->inner->rewind(f->inner);
+    f->ended = false;
+    if (++f->readings == 2 && !f->ends_early)
+        for (uint64_t i = 0; i < N; i++)
+            f->weights[i] *= i < N / 2 ? 3 : 0.1;
+}
+
+static mdn_status
+fickle_next(mdn_metadata_stream *stream, mdn_metadata_block *out,
+            mdn_error *err)
+{
+    fickle *f = (fickle *)stream;
+    mdn_status st = f->inner->next(f->inner, out, err);
+
+    if (f->ended)
+        out->count = 0;
+    f->ended = f->ends_early && f->readings > 1;
+    return st;
+}
+
+static void
+candidates_that_change_between_readings_are_refused(void)
+{
+    for (int how = 0; how < 4; how++) {
+        candidates *c = candidates_new(1, 0);
+        fickle changing = {
+            .base = {.count = N, .next = fickle_next, .rewind = fickle_rewind},
+            .inner = c->shards[0].stream,
+            .ends_early = how % 2 == 1,
+            .weights = c->weights};
+        mdn_shard shard = {.stream = &changing.base};
+        mdn_drawn drawn;
+        mdn_error err;
+
+        CHECK(mdn_systematic(&shard, 1, &c->values, 3000, 1,
+                             how < 2 ? MDN_THIN_FROM : 100, &drawn, &err)
+              == MDN_INVALID);
+        CHECK(drawn.keys == NULL && strstr(err.message, "changed") != NULL);
+        candidates_free(c);
+    }
+}
+
+static mdn_status
+say_no(void *ctx, mdn_error *err)
+{
+    ++*(int *)ctx;
+    return mdn_fail(err, MDN_CALLBACK, "no");
+}
+
+static void
+one_pulse_ends_all_shards(void)
+{
+    candidates *c = candidates_new(SHARDS, 0);
+    int asked = 0;
+    mdn_pulse pulse = {.ask = say_no, .ctx = &asked};
+    atomic_bool ended = false;
+    mdn_metadata_block block;
+    mdn_drawn drawn;
+    mdn_error err;
+
+    for (uint32_t s = 0; s < SHARDS; s++)
+        CHECK(mdn_metadata_watched(c->shards[s].stream, s == 0 ? &pulse : NULL,
+                                   &ended, &c->shards[s].stream, NULL)
+              == MDN_OK);
+    CHECK(mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, MDN_THIN_FROM,
+                         &drawn, &err)
+          == MDN_CALLBACK);
+    CHECK(asked == 1 && strcmp(err.message, "no") == 0);
+    for (uint32_t s = 1; s < SHARDS; s++) {
+        c->shards[s].stream->rewind(c->shards[s].stream);
+        CHECK(c->shards[s].stream->next(c->shards[s].stream, &block, NULL)
+              == MDN_CALLBACK);
+    }
+    candidates_free(c);
+}
+
 static void
 samplers_of_different_seeds_are_not_merged(void)
 {
@@ -416,6 +513,8 @@ main(void)
     RUN(a_systematic_draw_does_not_depend_on_shards_either);
     RUN(bands_hold_every_candidate_once);
     RUN(what_is_wrong_in_one_shard_fails_all);
+    RUN(candidates_that_change_between_readings_are_refused);
+    RUN(one_pulse_ends_all_shards);
     RUN(samplers_of_different_seeds_are_not_merged);
     return check_report("test_sampler");
 }

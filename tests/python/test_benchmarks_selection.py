@@ -108,8 +108,8 @@ def test_a_campaign_that_is_not_over_says_what_it_has():
     found = Comparison(kept, range(3), ["air", "cve"])
 
     assert found.summary().rows == [
-        [FULL, "+0.00", "", "", "1.00", "", ""],
-        ["loss", "", "-1.00", "", "", "1.00", ""],
+        [FULL, "+0.00", "", "", "1.00", "", "", "1"],
+        ["loss", "", "-1.00", "", "", "1.00", "", "0, 1, 0"],
     ]
     assert len(found.tables()) == 1
     assert len(found.gains().rows) == 1

@@ -446,6 +446,12 @@ def test_warm_up_triggers_wrap_the_selection():
         ("  tail_triggers: null\n", "", "selection_strategy.tail_triggers: this key is required"),
         ("tail_triggers: null", "tail_triggers: -1", "tail_triggers: should be greater than or eq"),
         ("ratio: 50", "ratio: 101", "presampling_config: ratio must be from 0 to ratio_max (100)"),
+        ("LabelBalanced", "No", "presampling_config: strategy No takes all, got ratio 50 of 100"),
+        (
+            "ratio: 50",
+            f"ratio: 50\n    ratio_max: {2**63}",
+            "ratio_max must be a number of 64 bits, got 922337",
+        ),
         ("LabelBalanced", "LabelBalance", "strategy 'LabelBalance' is unknown; did you mean 'La"),
         (
             "LabelBalanced",

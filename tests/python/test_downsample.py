@@ -456,6 +456,28 @@ def test_weights_reach_the_loss(stb, own, normalise):
     assert found == pytest.approx(batches, rel=1e-5)
 
 
+def test_a_class_counts_as_much_as_it_has_samples_whatever_is_chosen_of_it():
+    class Halves(Downsampler):
+        needs = ()
+
+        def choose(self, pool: Any, count: int, context: Any) -> Chosen:
+            return Chosen(np.arange(count), np.full(count, 0.5))
+
+    class Noting(ArraySamples):
+        def to_train(self, keys: np.ndarray, weights: np.ndarray | None) -> ArrayBatches:
+            noted.append(weights)
+            return super().to_train(keys, weights)
+
+    noted: list[np.ndarray | None] = []
+    data = replace(made(count=14), labels=np.array([0] * 10 + [1] * 3 + [2]))
+    halves = Halves(ratio=25, sample_then_batch=True, balance=True, period=0)
+
+    train(job_of(data, halves, pool=Noting(data)))
+
+    # 2 of 10 samples, 1 of 3 and 1 of 1; a sample chosen stands for 14 / 4 of them in the mean.
+    assert noted[0] == pytest.approx(0.5 * np.array([5, 5, 3, 1]) / 3.5)
+
+
 def test_weights_of_one_are_none():
     class Ones(Multiples):
         def choose(self, pool: Any, count: int, context: Any) -> Chosen:

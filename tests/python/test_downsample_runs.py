@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from modyn.dataset import Dataset
-from modyn.downsampling import Chosen, Downsampler, Schedule
+from modyn.downsampling import EL2N, Chosen, Downsampler, Forgetting, Schedule, Uncertainty
 from modyn.pipelines import Pipeline, Run, Training
 from modyn.pipelines.models import ModelStore
 from modyn.pipelines.progress import Silent
+from modyn.pipelines.settings import Criterion
 from modyn.pipelines.warmup import Warmup
 from modyn.policies import NewData
 from modyn.report.runpage import write_run
@@ -238,6 +239,21 @@ def test_a_run_without_says_nothing_of_it(stream, tmp_path):
             Schedule(downsamplers=[None, HighestLoss(sample_then_batch=True)], thresholds=[3]),
             {"num_samples_to_pass": (100,)},
             "HighestLoss with sample_then_batch trains whole epochs",
+        ),
+        (
+            Forgetting(ratio=50),
+            {"optimization_criterion": Criterion(name="MSELoss")},
+            "Forgetting goes by classes, and MSELoss knows numbers alone",
+        ),
+        (
+            Uncertainty(ratio=50, score_metric="Margin"),
+            {"optimization_criterion": Criterion(name="BCELoss")},
+            "Uncertainty.probabilities is False, but BCELoss takes probabilities",
+        ),
+        (
+            EL2N(ratio=50, probabilities=True),
+            {"optimization_criterion": Criterion(name="BCEWithLogitsLoss")},
+            "EL2N.probabilities is True, but BCEWithLogitsLoss takes no probabilities",
         ),
     ],
 )

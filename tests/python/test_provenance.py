@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 import modyn
 from modyn import cli
+from modyn.downsampling import RHOLoss
 from modyn.errors import CorruptError
 from modyn.pipelines import Training
 from modyn.pipelines.replay import Replay
 from modyn.pipelines.settings import Metadata
-from modyn.policies import LabelBalanced, NewData
+from modyn.policies import LabelBalanced
 from modyn.provenance import Provenance
 from modyn.trainset import TrainingSet
 from tests.python.streams import drifting, pipeline, sgd
@@ -228,32 +229,35 @@ def test_a_run_in_a_database_answers_the_same(tmp_path: Path, database_url, layo
     assert not (run.path / "trainsets").exists()
 
 
-def test_a_model_that_chose_samples_hands_on_what_it_has_seen(tmp_path: Path) -> None:
-    """Recipes may name models of holdouts, which scored the samples of a training."""
-    from modyn.pipelines import lineage
-    from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
+@pytest.mark.parametrize("strategy", ["Simple", "Twin"])
+def test_a_model_that_chose_samples_hands_on_what_it_has_seen(
+    tmp_path: Path, strategy: Literal["Simple", "Twin"]
+) -> None:
+    """The models of holdouts go on from one another, those that train with them do not."""
+    data = drifting(tmp_path / "stream", count=300)
+    rho = RHOLoss(ratio=50, holdout_set_strategy=strategy, holdout_set_ratio=50, il_training=WARM)
+    run = replay(data, tmp_path / "run", downsampling=rho)
+    count = 1 if strategy == "Simple" else 2
 
-    data = drifting(tmp_path / "stream")
-    run = replay(data, tmp_path / "run", selection=NewData(tail_triggers=0))
-    sets = tmp_path / "run" / "trainsets"
-    held = TrainingSet.write(sets, np.arange(20, 30), dataset_uuid=data.uuid)
-    rest = TrainingSet.write(sets, np.arange(30, 99), dataset_uuid=data.uuid)
-    store = ModelStore(run.path / "models")
-    facts = Facts(epochs=1, batches=1, samples=10, final_loss=None, losses=[])
-    nothing = StoredModel(weights={}, optimizer={}, facts=facts)
-    common = {"model": {}, "seed": 0, "dataset": data.uuid, "parent": None}
-    holdout = store.put(Recipe(training_set=held.digest, training={}, **common), nothing)
-    main = store.put(
-        Recipe(training_set=rest.digest, training={"irreducible": [holdout]}, **common), nothing
-    )
-    row = run.trainings[0]
+    seen = run.provenance()
+    first, second = seen.model("0"), seen.model("1")
+    chose = [model for model in seen.models if model.holdout]
+    found = seen.seen_by("1")
 
-    chooser, model = lineage._of_trigger(
-        store, type(row)(**{**vars(row), "model": main}), run.transitions[0]
-    )
-
-    assert (chooser.key, chooser.holdout, chooser.digest) == (holdout, True, held.digest)
-    assert (model.key, model.parents, model.digest) == (main, (holdout,), rest.digest)
+    assert [model.trigger for model in seen.models] == [0] * (count + 1) + [1] * (count + 1)
+    assert [model.samples for model in chose] == [75] * 2 * count
+    assert first.parents == tuple(model.key for model in chose[:count])
+    assert second.parents == tuple(model.key for model in chose[count:])
+    assert [model.parents for model in chose[count:]] == [(m.key,) for m in chose[:count]]
+    assert (first.seen, second.seen) == (150, 150 + 75 * count)
+    assert [part.model.key for part in found.parts][1:] == [m.key for m in chose[count:]] + [
+        m.key for m in chose[:count]
+    ]
+    assert [part.added for part in found.parts] == [75 if count == 1 else 0] + [75] * 2 * count
+    held = int(seen.seen_by(chose[0]).keys.keys(limit=1)[0])
+    sighting = next(s for s in seen.who_saw(held).sightings if s.model == second)
+    assert not sighting.directly
+    assert sighting.through == (chose[0],)
 
 
 # The command --------------------------------------------------------------------------------------

@@ -131,6 +131,7 @@ def test_a_sample_that_two_triggers_choose_is_held_out_by_both_or_none(tmp_path)
         ({"holdout_set_ratio": -1}, "holdout_set_ratio must be from 0 to 100, got -1"),
         ({"holdout_set_ratio": 100}, "holdout_set_ratio 100 of 100 leaves nothing to train on"),
         ({"holdout_set_ratio": 0, "holdout_set_ratio_max": 0}, "ratio_max must be at least 1"),
+        ({"holdout_set_ratio": 0.3}, "holdout_set_ratio must be an int, got 0.3"),
         (
             {"holdout_set_ratio": 49, "holdout_set_strategy": "Twin"},
             "one half of holdout_set_ratio_max with Twin, got 49 of 100",
@@ -142,7 +143,7 @@ def test_a_sample_that_two_triggers_choose_is_held_out_by_both_or_none(tmp_path)
     ],
 )
 def test_shares_that_are_not_possible_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         RHOLoss(**settings)
 
 

@@ -198,10 +198,10 @@ def test_what_is_no_state_is_refused(rand):
     sampler.offer(rand.keys(2000), labels=rand.integers(0, 5, 2000))
     state = sampler.state()
 
-    for at in (0, 1, 4, 5, 8, 9, 10, 12):
+    for at in (0, 1, 2, 4, 5, 8, 9, 10, 11, 12, 200, -1):
         broken = state.copy()
-        broken[at] = 2**40 + 12345
-        with pytest.raises(ValueError, match=r"not the state|belongs to class"):
+        broken[at] += 1
+        with pytest.raises(ValueError, match="not the state"):
             Sampler.from_state(broken)
     for size in (0, 5, state.size - 1):
         with pytest.raises(ValueError, match="not the state"):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import modyn
 from modyn import cli
-from modyn.downsampling import GradNorm, Schedule
+from modyn.downsampling import GradNorm, RHOLoss, Schedule
 from modyn.errors import ConfigError
 from modyn.pipelines import Training
 from modyn.pipelines.dry_run import _Spans, dry_run
@@ -183,6 +183,15 @@ def test_downsampling_is_named_with_its_share(tmp_path: Path) -> None:
         "GradNorm would train on 10 % of the training set (15 samples), chosen once; "
         "which ones needs the model"
     )
+
+
+def test_what_is_held_out_is_not_trained_on(tmp_path: Path) -> None:
+    rho = RHOLoss(ratio=50, holdout_set_ratio=20, sample_then_batch=True)
+
+    look = dry_run(pipeline(drifting(tmp_path / "stream"), downsampling=rho), trigger=0).looks[0]
+
+    assert look.total.chosen == 150
+    assert "50 % of the training set (60 samples)" in look.downsampling
 
 
 def test_nothing_stays_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

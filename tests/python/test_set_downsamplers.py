@@ -56,6 +56,16 @@ def test_each_keeps_the_promises_of_a_downsampler(sampler: Downsampler) -> None:
     check_downsampler(sampler)
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("sampler", [KcenterGreedy(ratio=50), Craig(ratio=50)], ids=repr)
+def test_a_sample_of_which_nothing_can_be_said_is_named(sampler: Downsampler, wrong: float) -> None:
+    pool = example_pool(20)
+    pool.embeddings[7, 1] = pool.gradients[7, 1] = wrong
+
+    with pytest.raises(ValueError, match=f"says of sample {pool.keys[7]} is not finite"):
+        sampler.choose(pool, 10, Context())
+
+
 def answers(sampler: Downsampler, pool: ArrayPool, count: int) -> dict[int, float]:
     """Key to weight."""
     found = sampler.choose(pool, count, Context(seed=4))

@@ -182,6 +182,18 @@ def test_a_weight_of_zero_leaves_a_sample_out(rand):
         assert torch.allclose(value, alone.weights[name], atol=1e-6)
 
 
+def test_a_batch_in_which_nothing_counts_teaches_nothing(rand):
+    x, labels = two_blobs(rand, 40)
+    weights = np.zeros(40)
+    weights[17] = 2.0
+
+    weighted = train(job(ArrayBatches(x, labels, 8, weights=weights)))
+    alone = train(job(ArrayBatches(x[17:18], labels[17:18], 8)))
+
+    for name, value in weighted.weights.items():
+        assert torch.allclose(value, alone.weights[name], atol=1e-6)
+
+
 def test_the_loss_is_the_weighted_mean(rand):
     x, labels = two_blobs(rand, 30)
     weights = rand.numpy.uniform(0.1, 5.0, 30)
