@@ -209,7 +209,14 @@ class Candidates:
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int64] | None]: ...
     def total(self, values: object, /) -> tuple[float, int]: ...
     def systematic(
-        self, values: object, offset: float, count: int, seed: int, threads: int, /
+        self,
+        values: object,
+        offset: float,
+        count: int,
+        seed: int,
+        threads: int,
+        thin_from: float = ...,
+        /,
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float64] | None, bool]: ...
     def band(
         self, values: object, first: int, last: int, threads: int, /

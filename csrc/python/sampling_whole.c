@@ -94,7 +94,7 @@ done:
 
 static mdn_status
 systematic(const mdn_py_candidates *self, const mdn_py_values *values,
-           uint64_t count, uint64_t seed, uint32_t threads,
+           uint64_t count, uint64_t seed, uint32_t threads, double thin_from,
            const mdn_pulse *pulse, mdn_drawn *out, mdn_error *err)
 {
     mdn_py_shards shards;
@@ -104,15 +104,18 @@ systematic(const mdn_py_candidates *self, const mdn_py_values *values,
     if (st != MDN_OK)
         return st;
     st = mdn_systematic(shards.shards, shards.count, &values->core, count, seed,
-                        out, err);
+                        thin_from, out, err);
     mdn_py_shards_close(&shards);
     return st;
 }
 
 const char mdn_py_systematic_doc[] =
-    "systematic($self, values, offset, count, seed, threads, /)\n--\n\n"
+    "systematic($self, values, offset, count, seed, threads, "
+    "thin_from=1048576.0, /)\n--\n\n"
     "Return keys with exact inclusion probabilities, their weights, and "
-    "False.\n\nvalues, offset: weights, as of Sampler.offer.";
+    "False.\n\nvalues, offset: weights, as of Sampler.offer. thin_from: how much "
+    "of light\ncandidates makes it worth to thin them out; at least 1, for "
+    "tests.";
 
 PyObject *
 mdn_py_candidates_systematic(mdn_py_candidates *self, PyObject *args)
@@ -123,21 +126,25 @@ mdn_py_candidates_systematic(mdn_py_candidates *self, PyObject *args)
     unsigned long threads;
     PyObject *object;
     mdn_py_values values;
-    double offset;
+    double offset, thin_from = MDN_THIN_FROM;
     mdn_drawn drawn;
     mdn_error err;
     mdn_status st = MDN_CALLBACK;
 
-    if (!PyArg_ParseTuple(args, "OdKKk:systematic", &object, &offset, &count,
-                          &seed, &threads)
+    if (!PyArg_ParseTuple(args, "OdKKk|d:systematic", &object, &offset, &count,
+                          &seed, &threads, &thin_from)
         || mdn_py_read_threads(threads) == 0)
         return NULL;
+    if (!(thin_from >= 1)) {
+        PyErr_SetString(PyExc_ValueError, "thin_from must be at least 1");
+        return NULL;
+    }
     if (mdn_py_values_read(object, offset, &thread, &values) < 0
         || check(&values, self) < 0)
         goto done;
     thread = PyEval_SaveThread();
     st = systematic(self, &values, count, seed, mdn_py_read_threads(threads),
-                    &pulse, &drawn, &err);
+                    thin_from, &pulse, &drawn, &err);
     PyEval_RestoreThread(thread);
     if (st != MDN_OK)
         mdn_py_raise(mdn_py_state_of_type(Py_TYPE(self)), &err);

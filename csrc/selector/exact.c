@@ -2,8 +2,79 @@
 #include "selector/exact.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 #define WORDS 36 /* of 64 bits: 2047 + 128 bits and a word of carry */
+
+#define SOME 512 /* significands whose sum fits in a word */
+#define MANTISSA ((UINT64_C(1) << 52) - 1)
+#define FEW 12 /* exponents, for each of which all values are read */
+
+/* Exponent by exponent, so that no sum waits for the one before; false, and
+ * nothing is added, when there are too many. */
+static inline __attribute__((always_inline)) bool
+add_by_exponent(mdn_exact *sum, const double *values, uint64_t count)
+{
+    uint64_t bits[SOME];
+    int64_t low = INT64_MAX, high = 0;
+
+    memcpy(bits, values, count * sizeof *bits);
+    for (uint64_t i = 0; i < count; i++) {
+        int64_t word = (int64_t)bits[i];
+
+        low = word < low ? word : low;
+        high = word > high ? word : high;
+    }
+    low >>= 52;
+    high >>= 52;
+    if (low == 0 || high - low >= FEW)
+        return false;
+    for (int64_t e = low; e <= high; e++) {
+        uint64_t part = 0;
+
+        for (uint64_t i = 0; i < count; i++) {
+            uint64_t other = (bits[i] >> 52) - (uint64_t)e;
+
+            part += other == 0 ? (bits[i] & MANTISSA) | (MANTISSA + 1) : 0;
+        }
+        sum->parts[e] += part;
+    }
+    return true;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f,avx512dq,avx512vl"))) static bool
+add_avx512(mdn_exact *sum, const double *values, uint64_t count)
+{
+    return add_by_exponent(sum, values, count);
+}
+#endif
+
+static bool
+add_quickly(mdn_exact *sum, const double *values, uint64_t count)
+{
+#if defined(__x86_64__)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
+        && __builtin_cpu_supports("avx512vl"))
+        return add_avx512(sum, values, count);
+#endif
+    (void)sum;
+    (void)values;
+    (void)count;
+    return false; /* without wide vectors one by one is no slower */
+}
+
+void
+mdn_exact_add_all(mdn_exact *sum, const double *values, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i += SOME) {
+        uint64_t some = count - i < SOME ? count - i : SOME;
+
+        if (!add_quickly(sum, values + i, some))
+            for (uint64_t j = i; j < i + some; j++)
+                mdn_exact_add(sum, values[j]);
+    }
+}
 
 void
 mdn_exact_merge(mdn_exact *sum, const mdn_exact *other)

@@ -42,6 +42,9 @@ mdn_exact_subtract(mdn_exact *sum, double value)
         (bits & ((UINT64_C(1) << 52) - 1)) | normal << 52;
 }
 
+/* Add many; quick where few exponents come. */
+void mdn_exact_add_all(mdn_exact *sum, const double *values, uint64_t count);
+
 void mdn_exact_merge(mdn_exact *sum, const mdn_exact *other);
 
 /* The nearest double, ties to even; infinite when there is none. */

@@ -11,11 +11,15 @@
 #include "selector/systematic.h"
 
 #include "base/parallel.h"
+#include "selector/bottom.h"
 #include "selector/sort.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define AT_ONCE 8 /* weights that are compared without a branch */
 
 /* What one thread finds in its shard. */
 typedef struct {
@@ -28,6 +32,44 @@ typedef struct {
     mdn_error error;
 } survey;
 
+static double
+weight_of(uint64_t order)
+{
+    double weight;
+
+    order = ~order;
+    memcpy(&weight, &order, sizeof weight);
+    return weight;
+}
+
+/* Whether one of a few is no less than the smallest that is wanted. */
+static bool
+may_be_large(const double *weights, uint64_t count, double least)
+{
+    uint64_t found = 0;
+
+    if (count < AT_ONCE || isnan(least))
+        return true;
+    for (uint64_t i = 0; i < AT_ONCE; i++)
+        found += weights[i] >= least;
+    return found > 0;
+}
+
+static mdn_status
+put_large(survey *s, const uint64_t *keys, const double *weights,
+          uint64_t first, uint64_t end, mdn_error *err)
+{
+    mdn_status st = MDN_OK;
+
+    for (uint64_t i = first; st == MDN_OK && i < end; i++) {
+        uint64_t bits;
+
+        memcpy(&bits, &weights[i], sizeof bits);
+        st = mdn_lowest_put(&s->largest, ~bits, keys[i], 0, err);
+    }
+    return st;
+}
+
 static mdn_status
 look(void *ctx, const mdn_value_block *block, uint64_t first, uint64_t count,
      mdn_error *err)
@@ -37,15 +79,16 @@ look(void *ctx, const mdn_value_block *block, uint64_t first, uint64_t count,
     mdn_status st =
         mdn_values_weights(s->values, block, first, count, weights, err);
 
-    for (uint64_t i = 0; st == MDN_OK && i < count; i++) {
-        uint64_t bits;
+    if (st != MDN_OK)
+        return st;
+    mdn_exact_add_all(s->total, weights, count);
+    for (uint64_t i = 0; i < count; i++)
+        s->positive += weights[i] != 0;
+    for (uint64_t i = 0; st == MDN_OK && i < count; i += AT_ONCE) {
+        uint64_t end = count - i < AT_ONCE ? count : i + AT_ONCE;
 
-        memcpy(&bits, &weights[i], sizeof bits);
-        s->positive += bits != 0;
-        mdn_exact_add(s->total, weights[i]);
-        if (~bits <= s->largest.cut_order)
-            st = mdn_lowest_put(&s->largest, ~bits, block->keys[first + i], 0,
-                                err);
+        if (may_be_large(weights + i, end - i, weight_of(s->largest.cut_order)))
+            st = put_large(s, block->keys + first, weights, i, end, err);
     }
     return st;
 }
@@ -82,16 +125,6 @@ gather(survey *surveys, uint32_t count, mdn_error *err)
     return MDN_OK;
 }
 
-static double
-weight_of(uint64_t order)
-{
-    double weight;
-
-    order = ~order;
-    memcpy(&weight, &order, sizeof weight);
-    return weight;
-}
-
 /* How many of the largest are certain.  orders: of all `count` of them, sorted;
  * total: of the weights that are not among them. */
 static uint64_t
@@ -114,8 +147,46 @@ certain_count(const uint64_t *orders, uint64_t count, double total)
     return certain;
 }
 
+/* The sum of all weights below 2^exponent, but for those that are certain. */
+static double
+sum_below(const mdn_exact *total, int exponent)
+{
+    double sum = 0;
+
+    for (int e = 1; e < MDN_EXACT_PARTS && e < exponent + 1023; e++)
+        if (total->parts[e] != 0)
+            sum += ldexp((double)total->parts[e], e - 1075);
+    return sum;
+}
+
+/* Who is light.  points: those that are chosen, but for the certain ones;
+ * total: likewise.  Of the weights that are no less than light there are no
+ * more than their sum / light. */
+static void
+find_light(const mdn_exact *total, double points, double thin_from,
+           mdn_inclusion *out)
+{
+    double sum = mdn_exact_round(total), light_sum, heavy;
+    double most = 4 * points > thin_from ? 4 * points : thin_from;
+    int exponent;
+
+    if (!(out->factor > 0))
+        return;
+    (void)frexp(0.5 / out->factor, &exponent);
+    do {
+        exponent--;
+        light_sum = ldexp(sum_below(total, exponent), -exponent);
+        heavy = ldexp(sum, -exponent) - light_sum;
+    } while (light_sum < thin_from && heavy <= most);
+    if (heavy > most)
+        return;
+    out->light = ldexp(1, exponent);
+    out->light_sum = light_sum;
+}
+
 static mdn_status
-plan(survey *all, uint64_t count, mdn_inclusion *out, mdn_error *err)
+plan(survey *all, uint64_t count, double thin_from, mdn_inclusion *out,
+     mdn_error *err)
 {
     mdn_lowest *largest = &all->largest;
     uint64_t zeros = all->seen - all->positive, certain;
@@ -125,6 +196,7 @@ plan(survey *all, uint64_t count, mdn_inclusion *out, mdn_error *err)
         .certain = MDN_WEIGHT_MIN,
         .count = count < all->seen ? count : all->seen,
         .seen = all->seen,
+        .total = mdn_exact_round(all->total),
     };
     if (all->positive <= count) {
         if (zeros > 0)
@@ -146,13 +218,14 @@ plan(survey *all, uint64_t count, mdn_inclusion *out, mdn_error *err)
     out->certain =
         certain > 0 ? weight_of(largest->orders[certain - 1]) : INFINITY;
     out->factor = (double)(count - certain) / mdn_exact_round(all->total);
+    find_light(all->total, (double)(count - certain), thin_from, out);
     return MDN_OK;
 }
 
 mdn_status
 mdn_inclusion_plan(const mdn_shard *shards, uint32_t shard_count,
-                   const mdn_values *values, uint64_t count, mdn_inclusion *out,
-                   mdn_error *err)
+                   const mdn_values *values, uint64_t count, double thin_from,
+                   mdn_inclusion *out, mdn_error *err)
 {
     survey *surveys = calloc(shard_count, sizeof *surveys);
     mdn_status st = MDN_OK;
@@ -170,7 +243,7 @@ mdn_inclusion_plan(const mdn_shard *shards, uint32_t shard_count,
     if (st == MDN_OK) {
         mdn_parallel(shard_count, look_at_all, surveys);
         if ((st = gather(surveys, shard_count, err)) == MDN_OK)
-            st = plan(&surveys[0], count, out, err);
+            st = plan(&surveys[0], count, thin_from, out, err);
     }
     for (uint32_t i = 0; i < shard_count; i++) {
         mdn_lowest_free(&surveys[i].largest);
@@ -178,4 +251,35 @@ mdn_inclusion_plan(const mdn_shard *shards, uint32_t shard_count,
     }
     free(surveys);
     return st;
+}
+
+mdn_status
+mdn_systematic_changed(mdn_error *err)
+{
+    return mdn_fail(err, MDN_INVALID,
+                    "the candidates changed while they were drawn from");
+}
+
+mdn_status
+mdn_systematic_finish(uint64_t order, mdn_drawn *out, mdn_error *err)
+{
+    uint64_t count = out->count;
+    uint64_t *words = malloc((3 * count + 1) * sizeof *words);
+
+    if (words == NULL)
+        return mdn_fail_nomem(err, (3 * count + 1) * sizeof *words);
+    mdn_bottom_keys(order, out->keys, count);
+    if (count > 0) {
+        memcpy(words, out->weights, count * sizeof *words);
+        mdn_sort_pairs(out->keys, words, count, words + count);
+        memcpy(out->weights, words, count * sizeof *words);
+    }
+    free(words);
+    for (uint64_t i = 1; i < count; i++)
+        if (out->keys[i] == out->keys[i - 1])
+            return mdn_fail(err, MDN_INVALID,
+                            "key %" PRIu64
+                            " comes more than once among the candidates",
+                            out->keys[i]);
+    return MDN_OK;
 }

@@ -361,6 +361,25 @@ finish_entries(const mdn_lowest *lowest, mdn_drawn *out, mdn_error *err)
     return MDN_OK;
 }
 
+/* What is not needed for the choice, before memory is needed for that. */
+static void
+drop_orders(mdn_lowest *lowest)
+{
+    uint64_t bytes = (lowest->count + 1) * sizeof(uint64_t);
+    uint64_t *keys;
+    double *weights;
+
+    free(lowest->orders);
+    lowest->orders = NULL;
+    if (lowest->capacity <= lowest->count)
+        return;
+    lowest->capacity = lowest->count;
+    if ((keys = realloc(lowest->keys, bytes)) != NULL)
+        lowest->keys = keys;
+    if (lowest->weighted && (weights = realloc(lowest->weights, bytes)) != NULL)
+        lowest->weights = weights;
+}
+
 static mdn_status
 finish_lowest(mdn_sampler *sampler, mdn_drawn *out, mdn_error *err)
 {
@@ -376,6 +395,7 @@ finish_lowest(mdn_sampler *sampler, mdn_drawn *out, mdn_error *err)
         weigh_priorities(sampler);
     if (kind == MDN_SAMPLER_ARRIVALS)
         weigh_arrivals(sampler);
+    drop_orders(lowest);
     if ((st = finish_entries(lowest, out, err)) != MDN_OK)
         return st;
     if (kind == MDN_SAMPLER_ARRIVALS) {

@@ -11,13 +11,12 @@
 #include "base/random.h"
 #include "selector/bottom.h"
 #include "selector/sort.h"
+#include "selector/thinned.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ONE 0x1p63           /* a length of 1 */
 #define LONGEST 0x1.ffffep62 /* of a bucket: 1, less some room for rounding */
 #define HEAVY 0.25           /* pi, from which on a candidate lies alone */
 
@@ -46,14 +45,6 @@ typedef struct {
     mdn_status status;
     mdn_error error;
 } layout;
-
-static uint64_t
-length_of(double pi)
-{
-    uint64_t length = (uint64_t)(pi * ONE);
-
-    return length > 0 || pi == 0 ? length : 1;
-}
 
 static uint64_t
 bucket_of(const layout *l, uint64_t hash)
@@ -107,13 +98,14 @@ lay_into(layout *l, uint64_t hash, double pi, uint64_t draw)
 
     memcpy(&first, &b->time, sizeof first);
     if (x > first * pi * (1 + 0x1p-40)) {
-        if (mdn_add_overflows(b->length, length_of(pi), &b->length))
+        if (mdn_add_overflows(b->length, mdn_systematic_length(pi), &b->length))
             b->length = UINT64_MAX;
         return;
     }
     rings = mdn_minus_log1m(x) / pi;
     memcpy(&time, &rings, sizeof time);
-    join(b, &l->winners[at], length_of(pi), time, (candidate){hash, pi});
+    join(b, &l->winners[at], mdn_systematic_length(pi), time,
+         (candidate){hash, pi});
 }
 
 static mdn_status
@@ -223,6 +215,8 @@ release(layout *l)
     free(l->buckets);
     free(l->winners);
     free(l->alone);
+    l->buckets = NULL;
+    l->winners = l->alone = NULL;
 }
 
 static mdn_status
@@ -236,13 +230,6 @@ first_failure(const layout *layouts, uint32_t count, mdn_error *err)
         return layouts[i].status;
     }
     return MDN_OK;
-}
-
-static mdn_status
-fail_changed(mdn_error *err)
-{
-    return mdn_fail(err, MDN_INVALID,
-                    "the candidates changed while they were drawn from");
 }
 
 /* All buckets and lone candidates into the first layout; every candidate has
@@ -259,7 +246,7 @@ gather(layout *layouts, uint32_t count, mdn_error *err)
         layouts[i].seen = 0;
     }
     if (st == MDN_OK && seen != all->plan->seen)
-        return fail_changed(err);
+        return mdn_systematic_changed(err);
 
     for (uint32_t i = 1; st == MDN_OK && i < count; i++) {
         layout *l = &layouts[i];
@@ -339,7 +326,7 @@ total_length(const layout *all, uint64_t *certain)
         if (all->alone[i].pi == 1)
             ++*certain;
         else
-            total += length_of(all->alone[i].pi);
+            total += mdn_systematic_length(all->alone[i].pi);
     }
     return total;
 }
@@ -419,33 +406,9 @@ choose_all(const layout *all, uint64_t seed, mdn_drawn *out)
             && falls_on(&r, all->buckets[b].length))
             choose(out, all, all->winners[b]);
     for (uint64_t i = 0; i < all->alone_count; i++)
-        if (all->alone[i].pi == 1 || falls_on(&r, length_of(all->alone[i].pi)))
+        if (all->alone[i].pi == 1
+            || falls_on(&r, mdn_systematic_length(all->alone[i].pi)))
             choose(out, all, all->alone[i]);
-}
-
-/* Hashes to keys, in order. */
-static mdn_status
-finish(const layout *all, mdn_drawn *out, mdn_error *err)
-{
-    uint64_t count = out->count;
-    uint64_t *words = malloc((3 * count + 1) * sizeof *words);
-
-    if (words == NULL)
-        return mdn_fail_nomem(err, (3 * count + 1) * sizeof *words);
-    mdn_bottom_keys(all->order, out->keys, count);
-    if (count > 0) {
-        memcpy(words, out->weights, count * sizeof *words);
-        mdn_sort_pairs(out->keys, words, count, words + count);
-        memcpy(out->weights, words, count * sizeof *words);
-    }
-    free(words);
-    for (uint64_t i = 1; i < count; i++)
-        if (out->keys[i] == out->keys[i - 1])
-            return mdn_fail(err, MDN_INVALID,
-                            "key %" PRIu64
-                            " comes more than once among the candidates",
-                            out->keys[i]);
-    return MDN_OK;
 }
 
 static mdn_status
@@ -455,7 +418,7 @@ draw(layout *all, uint64_t seed, mdn_drawn *out, mdn_error *err)
     mdn_status st;
 
     if (!adds_up(all))
-        return fail_changed(err);
+        return mdn_systematic_changed(err);
     if ((st = sort_alone(all, err)) != MDN_OK)
         return st;
     out->keys = malloc(bytes);
@@ -463,27 +426,22 @@ draw(layout *all, uint64_t seed, mdn_drawn *out, mdn_error *err)
     if (out->keys == NULL || out->weights == NULL)
         return mdn_fail_nomem(err, 2 * bytes);
     choose_all(all, seed, out);
-    return finish(all, out, err);
+    release(all);
+    return mdn_systematic_finish(all->order, out, err);
 }
 
-mdn_status
-mdn_systematic(const mdn_shard *shards, uint32_t shard_count,
-               const mdn_values *values, uint64_t count, uint64_t seed,
-               mdn_drawn *out, mdn_error *err)
+static mdn_status
+by_buckets(const mdn_shard *shards, uint32_t shard_count,
+           const mdn_values *values, const mdn_inclusion *plan, uint64_t seed,
+           mdn_drawn *out, mdn_error *err)
 {
-    layout *layouts;
-    mdn_inclusion plan;
-    mdn_status st;
+    layout *layouts = calloc(shard_count, sizeof *layouts);
+    mdn_status st = MDN_OK;
 
-    *out = (mdn_drawn){0};
-    st = mdn_inclusion_plan(shards, shard_count, values, count, &plan, err);
-    if (st != MDN_OK)
-        return st;
-    layouts = calloc(shard_count, sizeof *layouts);
     if (layouts == NULL)
         return mdn_fail_nomem(err, shard_count * sizeof *layouts);
     for (uint32_t i = 0; st == MDN_OK && i < shard_count; i++)
-        st = prepare(&layouts[i], &shards[i], values, &plan, seed, err);
+        st = prepare(&layouts[i], &shards[i], values, plan, seed, err);
     if (st == MDN_OK) {
         mdn_parallel(shard_count, lay_all, layouts);
         if ((st = gather(layouts, shard_count, err)) == MDN_OK
@@ -496,4 +454,26 @@ mdn_systematic(const mdn_shard *shards, uint32_t shard_count,
     if (st != MDN_OK)
         mdn_drawn_free(out);
     return st;
+}
+
+mdn_status
+mdn_systematic(const mdn_shard *shards, uint32_t shard_count,
+               const mdn_values *values, uint64_t count, uint64_t seed,
+               double thin_from, mdn_drawn *out, mdn_error *err)
+{
+    mdn_inclusion plan;
+    bool enough;
+    mdn_status st = mdn_inclusion_plan(shards, shard_count, values, count,
+                                       thin_from, &plan, err);
+
+    *out = (mdn_drawn){0};
+    if (st == MDN_OK && plan.light > 0) {
+        st = mdn_thinned(shards, shard_count, values, &plan, seed, out, &enough,
+                         err);
+        if (st != MDN_OK || enough)
+            return st;
+    }
+    if (st != MDN_OK)
+        return st;
+    return by_buckets(shards, shard_count, values, &plan, seed, out, err);
 }

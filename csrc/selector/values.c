@@ -62,7 +62,7 @@ mdn_status
 mdn_values_weights(const mdn_values *values, const mdn_value_block *block,
                    uint64_t first, uint64_t count, double *out, mdn_error *err)
 {
-    bool right = true;
+    uint64_t wrong = 0;
 
     if (block->doubles != NULL)
         for (uint64_t i = 0; i < count; i++)
@@ -71,9 +71,9 @@ mdn_values_weights(const mdn_values *values, const mdn_value_block *block,
         for (uint64_t i = 0; i < count; i++)
             out[i] = (double)block->ints[first + i] + values->offset;
     for (uint64_t i = 0; i < count; i++)
-        right &= (out[i] >= MDN_WEIGHT_MIN && out[i] <= MDN_WEIGHT_MAX)
-                 | (out[i] == 0);
-    for (uint64_t i = 0; !right && i < count; i++)
+        wrong += !((out[i] >= MDN_WEIGHT_MIN) & (out[i] <= MDN_WEIGHT_MAX))
+                 & (out[i] != 0);
+    for (uint64_t i = 0; wrong > 0 && i < count; i++)
         if (!is_weight(out[i]))
             return mdn_fail(err, MDN_INVALID,
                             "weights must be 0, or 2**-500 to 2**500; that of "

@@ -152,8 +152,7 @@ mdn_weighted_offer(mdn_weighted *weighted, const uint64_t *keys,
         st = put(weighted, keys[which[i]], draws[which[i]], weights[which[i]],
                  err);
     if (weighted->total != NULL)
-        for (uint64_t i = 0; i < count; i++)
-            mdn_exact_add(weighted->total, weights[i]);
+        mdn_exact_add_all(weighted->total, weights, count);
     return st;
 }
 

@@ -79,12 +79,15 @@ def weighted(
     pps: systematic sampling, W. G. Madow, "On the theory of systematic sampling, II", Ann. Math.
     Stat. 20(3), 1949, and the estimator of D. G. Horvitz and D. J. Thompson, J. ASA 47, 1952.
     Here the order is that of a hash of the keys, and light candidates first send one of each
-    bucket, so that memory is O(k). priority: N. Duffield, C. Lund and M. Thorup, "Priority
-    sampling for estimation of arbitrary subset sums", J. ACM 54(6), 2007. sequential: P. S.
-    Efraimidis and P. G. Spirakis, "Weighted random sampling with a reservoir", Inf. Process.
-    Lett. 97(5), 2006. with_replacement: the first k points of a superposition of Poisson
-    processes; J. F. C. Kingman, "Poisson Processes", 1993. Floor: T. Hesterberg, "Weighted
-    average importance sampling and defensive mixture distributions", Technometrics 37(2), 1995.
+    bucket, so that memory is O(k). From about 2**20 light candidates on, each stays by a draw of
+    its own instead, with a probability that follows its weight, and of those that stay as many as
+    points fall on light candidates are chosen uniformly; pi is then exact to about 2**-40 of it
+    (csrc/selector/thinned.h). priority: N. Duffield, C. Lund and M. Thorup, "Priority sampling for
+    estimation of arbitrary subset sums", J. ACM 54(6), 2007. sequential: P. S. Efraimidis and P.
+    G. Spirakis, "Weighted random sampling with a reservoir", Inf. Process. Lett. 97(5), 2006.
+    with_replacement: the first k points of a superposition of Poisson processes; J. F. C. Kingman,
+    "Poisson Processes", 1993. Floor: T. Hesterberg, "Weighted average importance sampling and
+    defensive mixture distributions", Technometrics 37(2), 1995.
 
     Examples
     --------

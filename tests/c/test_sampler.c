@@ -301,16 +301,17 @@ a_systematic_draw_does_not_depend_on_shards_either(void)
     const uint64_t counts[] = {0, 1, 300, 5000, 12000, 19900, 30000};
 
     for (int i = 0; i < 7; i++) {
-        for (uint64_t seed = 0; seed < 3; seed++) {
+        for (uint64_t seed = 0; seed < 4; seed++) {
             candidates *one = candidates_new(1, 0);
             candidates *many = candidates_new(SHARDS, 7777);
+            double thin_from = seed % 2 == 0 ? MDN_THIN_FROM : 100;
             mdn_drawn a, b;
 
             CHECK(mdn_systematic(one->shards, 1, &one->values, counts[i], seed,
-                                 &a, NULL)
+                                 thin_from, &a, NULL)
                   == MDN_OK);
             CHECK(mdn_systematic(many->shards, SHARDS, &many->values, counts[i],
-                                 seed, &b, NULL)
+                                 seed, thin_from, &b, NULL)
                   == MDN_OK);
             CHECK(a.count == (counts[i] < N ? counts[i] : N));
             CHECK(same(&a, &b));
@@ -380,15 +381,17 @@ what_is_wrong_in_one_shard_fails_all(void)
           == MDN_INVALID);
     CHECK(strstr(err.message, "key 59986 is nan") != NULL);
     mdn_sampler_free(sampler);
-    CHECK(mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, &drawn, &err)
-          == MDN_INVALID);
+    CHECK(
+        mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, 4096, &drawn, &err)
+        == MDN_INVALID);
     CHECK(drawn.keys == NULL && drawn.weights == NULL);
     CHECK(mdn_band(c->shards, SHARDS, &c->values, N, 5, 10, &keys, &count, &err)
           == MDN_INVALID);
     CHECK(keys == NULL && strstr(err.message, "not a number") != NULL);
     c->values.count = N - 6; /* rows that are too few */
-    CHECK(mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, &drawn, &err)
-          == MDN_INVALID);
+    CHECK(
+        mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, 4096, &drawn, &err)
+        == MDN_INVALID);
     CHECK(strstr(err.message, "19994 candidates") != NULL);
     candidates_free(c);
 }
@@ -431,18 +434,19 @@ fickle_next(mdn_metadata_stream *stream, mdn_metadata_block *out,
 static void
 candidates_that_change_between_readings_are_refused(void)
 {
-    for (int early = 0; early < 2; early++) {
+    for (int how = 0; how < 4; how++) {
         candidates *c = candidates_new(1, 0);
         fickle changing = {
             .base = {.count = N, .next = fickle_next, .rewind = fickle_rewind},
             .inner = c->shards[0].stream,
-            .ends_early = early,
+            .ends_early = how % 2 == 1,
             .weights = c->weights};
         mdn_shard shard = {.stream = &changing.base};
         mdn_drawn drawn;
         mdn_error err;
 
-        CHECK(mdn_systematic(&shard, 1, &c->values, 3000, 1, &drawn, &err)
+        CHECK(mdn_systematic(&shard, 1, &c->values, 3000, 1,
+                             how < 2 ? MDN_THIN_FROM : 100, &drawn, &err)
               == MDN_INVALID);
         CHECK(drawn.keys == NULL && strstr(err.message, "changed") != NULL);
         candidates_free(c);
@@ -471,7 +475,8 @@ one_pulse_ends_all_shards(void)
         CHECK(mdn_metadata_watched(c->shards[s].stream, s == 0 ? &pulse : NULL,
                                    &ended, &c->shards[s].stream, NULL)
               == MDN_OK);
-    CHECK(mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, &drawn, &err)
+    CHECK(mdn_systematic(c->shards, SHARDS, &c->values, 10, 0, MDN_THIN_FROM,
+                         &drawn, &err)
           == MDN_CALLBACK);
     CHECK(asked == 1 && strcmp(err.message, "no") == 0);
     for (uint32_t s = 1; s < SHARDS; s++) {

@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from modyn.sampling import Candidates, weighted
+from modyn.sampling import Candidates, Drawn, weighted
+from modyn.sampling.candidates import core_of
 from tests.reference import weighted as reference
 
 SCHEMES = ["pps", "priority", "with_replacement", "sequential"]
@@ -67,6 +68,30 @@ def test_pps_in_many_buckets_that_are_too_long_equals_its_twin(rand):
     assert drawn.keys.tolist() == want
     assert len(drawn) == 1990
     np.testing.assert_allclose(drawn.weights, made, rtol=1e-14)
+
+
+def thinned(keys, count, weights, seed, thin_from):
+    """What pps chooses where it takes as little as this for many light candidates."""
+    core, values = core_of(keys, None), np.asarray(weights, np.float64)
+    return Drawn(*core.systematic(values, 0.0, count, seed, 1, thin_from)[:2])
+
+
+@pytest.mark.parametrize("kind", ["light", "heavy tail", "few are not 0", "equal"])
+@pytest.mark.parametrize("count", [0, 1, 40, 300, 900])
+@pytest.mark.parametrize("thin_from", [1, 30, 200])
+def test_pps_of_thinned_candidates_equals_its_twin(rand, kind, count, thin_from):
+    keys = rand.numpy.permutation(rand.keys(3000))
+    weights = some_weights(rand, 3000, kind)
+
+    drawn = thinned(keys, count, weights, rand.seed, thin_from)
+
+    arguments = (keys.tolist(), weights.tolist(), count, rand.seed)
+    want, made = reference.systematic(*arguments, thin_from)
+    assert drawn.keys.tolist() == want
+    assert len(drawn) == count or kind == "few are not 0"
+    np.testing.assert_allclose(drawn.weights, made, rtol=1e-14)
+    if kind == "light" and count in (40, 300):
+        assert drawn.keys.tolist() != reference.systematic(*arguments)[0]
 
 
 def test_the_logarithm_of_the_clocks_is_one():
@@ -175,6 +200,63 @@ def test_pps_of_many_light_keys_includes_each_as_promised():
 
     assert 300 < (scores**2).sum() < 510
     assert np.abs(scores).max() < 4.7
+
+
+@pytest.mark.parametrize("count", [60, 120])
+def test_pps_of_thinned_candidates_includes_each_as_promised(count):
+    """As above: 400 keys, of which some are heavy; the others stay or do not."""
+    weights = 0.5 + np.arange(400) % 7 + 20.0 * (np.arange(400) % 40 == 0)
+    pi = np.array(reference.inclusion(weights.tolist(), count))
+    bound, _ = reference.light_bound(weights.tolist(), pi.tolist(), 100)
+    hits = np.zeros(400)
+    for seed in range(SEEDS):
+        drawn = thinned(np.arange(400), count, weights, seed, 100)
+        assert len(drawn) == count
+        hits[drawn.keys] += 1
+
+    certain = pi == 1
+    scores = (hits - SEEDS * pi)[~certain] / np.sqrt(SEEDS * pi * (1 - pi))[~certain]
+
+    assert 0 < (weights >= bound).sum() < 200
+    assert (hits[certain] == SEEDS).all()
+    assert 270 < (scores**2).sum() < 510
+    assert np.abs(scores).max() < 4.7
+
+
+@pytest.mark.parametrize("n", [50, 200, 800])
+def test_thinning_is_exact_but_for_the_square_of_its_sum(n):
+    """The probability that a candidate is chosen, of all ways in which the others may stay.
+
+    Up to a factor that all share; thinning by v itself would be off by 1 / s.
+    """
+    v = np.linspace(0.02, 0.98, n)
+    s = v.sum()
+    q = v - v * v / s
+
+    pi = []
+    for i in (0, n // 3, n - 1):
+        stays = np.ones(1)  # of how many others stay
+        for other in np.delete(q, i):
+            stays = np.convolve(stays, [1 - other, other])
+        pi.append(q[i] * (stays / np.arange(1, n + 1)).sum())
+
+    ratio = np.array(pi) / v[[0, n // 3, n - 1]]
+    assert np.abs(ratio / ratio.mean() - 1).max() < 2 / s**2
+
+
+def test_pps_of_a_million_candidates_is_spread_as_its_weights_are():
+    """Thinned without being asked: 20 groups of equal sums of weights give about as many each."""
+    group = np.arange(3_000_000) % 20
+    weights = (1.0 + group) * (group % 2 == 1)
+
+    drawn = weighted(np.arange(3_000_000), 500_000, weights=weights, seed=4)
+
+    found = np.bincount(group[drawn.keys], minlength=20)
+    expected = 500_000 * (1.0 + np.arange(20)) * (np.arange(20) % 2 == 1) / 110
+    assert len(drawn) == 500_000
+    assert (found[0::2] == 0).all()
+    assert np.abs(found - expected)[1::2].max() < 5 * expected.max() ** 0.5
+    assert drawn.weights.sum() / 500_000 == pytest.approx(0.5, abs=0.005)
 
 
 def test_inclusion_adds_up_and_weights_are_its_inverse(rand):

@@ -114,14 +114,86 @@ def inclusion(weights: Sequence[float], count: int) -> list[float]:
     ]
 
 
-def systematic(keys: Sequence[int], weights: Sequence[float], count: int, seed: int) -> Drawn:
-    """Buckets, who stands for each, and the points that fall on them."""
+def light_bound(
+    weights: Sequence[float], pis: Sequence[float], thin_from: float
+) -> tuple[float, float]:
+    """Below which weight candidates are light, and the sum of their weights in units of it."""
+    uncertain = [
+        weight for weight, pi in zip(weights, pis, strict=True) if weight > 0 and 0 < pi < 1
+    ]
+    if not uncertain:
+        return 0.0, 0.0
+    points = round(math.fsum(pi for pi in pis if pi < 1))
+    total = math.fsum(uncertain)
+    most = max(4 * points, thin_from)
+    exponent = math.frexp(0.5 * total / points)[1]
+    light_sum = heavy = 0.0
+    while light_sum < thin_from and heavy <= most:
+        exponent -= 1
+        bound = math.ldexp(1, exponent)
+        light_sum = math.fsum(weight for weight in uncertain if weight < bound) / bound
+        heavy = math.fsum(weight for weight in uncertain if weight >= bound) / bound
+    return (bound, light_sum) if heavy <= most else (0.0, 0.0)
+
+
+def systematic(
+    keys: Sequence[int],
+    weights: Sequence[float],
+    count: int,
+    seed: int,
+    thin_from: float = 2**20,
+) -> Drawn:
     count = min(count, len(keys))
+    pis = inclusion(weights, count)
+    bound, light_sum = light_bound(weights, pis, thin_from)
+    chosen = thinned(keys, weights, pis, count, seed, bound, light_sum) if bound else None
+    if chosen is None:
+        chosen = by_buckets(keys, pis, count, seed)
+    made = {key: count / (len(keys) * pi) for key, pi in chosen}
+    return sorted(made), [made[key] for key in sorted(made)]
+
+
+def thinned(
+    keys: Sequence[int],
+    weights: Sequence[float],
+    pis: Sequence[float],
+    count: int,
+    seed: int,
+    bound: float,
+    light_sum: float,
+) -> list[tuple[int, float]] | None:
+    """Heavy ones side by side, and some of the light ones that stay; None: too few stay."""
+    start, race = stream(seed, ORDER), stream(seed, RACE)
+    point, end = draw(stream(seed, SYSTEMATIC), 0) >> 1, 0
+    heavy, light, chosen = [], [], []
+    for key, weight, pi in zip(keys, weights, pis, strict=True):
+        v = weight / bound
+        if v >= 1:
+            heavy.append((draw(start, key), key, pi))
+        elif float(draw(race, key)) * 2.0**-64 < v - v * v / light_sum:
+            light.append((draw(start, key), key, pi))
+    for _, key, pi in sorted(heavy):
+        if pi < 1:
+            end += int(pi * ONE)
+            if point >= end:
+                continue
+            point += ONE
+        chosen.append((key, pi))
+    left = count - len(chosen)
+    if len(light) < left:
+        return None
+    return chosen + [(key, pi) for _, key, pi in sorted(light)[:left]]
+
+
+def by_buckets(
+    keys: Sequence[int], pis: Sequence[float], count: int, seed: int
+) -> list[tuple[int, float]]:
+    """Buckets, who stands for each, and the points that fall on them."""
     buckets = count + count // 2 + 16
     members: list[list[tuple[int, float, int]]] = [[] for _ in range(buckets)]
     alone = []
     start, race = stream(seed, ORDER), stream(seed, RACE)
-    for key, pi in zip(keys, inclusion(weights, count), strict=True):
+    for key, pi in zip(keys, pis, strict=True):
         place = draw(start, key)
         if pi > 0.25:
             alone.append((place, pi, key))
@@ -141,7 +213,7 @@ def systematic(keys: Sequence[int], weights: Sequence[float], count: int, seed: 
             units.append((length, pi, key))
     alone.sort()
     certain = sum(pi == 1 for _, pi, _ in alone)
-    made = {key: count / (len(keys) * pi) for _, pi, key in alone if pi == 1}
+    chosen = [(key, pi) for _, pi, key in alone if pi == 1]
     units += [(int(pi * ONE), pi, key) for _, pi, key in alone if pi < 1]
     total, points = sum(length for length, _, _ in units), count - certain
     step, rest = divmod(total, points) if points else (0, 0)
@@ -150,9 +222,9 @@ def systematic(keys: Sequence[int], weights: Sequence[float], count: int, seed: 
     for length, pi, key in units:
         end += length
         if taken < points and first + step * taken + rest * taken // points < end:
-            made[key] = count / (len(keys) * pi)
+            chosen.append((key, pi))
             taken += 1
-    return sorted(made), [made[key] for key in sorted(made)]
+    return chosen
 
 
 def ranked(keys: Sequence[int], values: Sequence[float]) -> list[int]:
