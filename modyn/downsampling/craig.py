@@ -75,7 +75,7 @@ class Craig(Downsampler):
 
     def choose(self, pool: Pool, count: int, context: Context) -> Chosen:
         """Return on which `count` samples of the pool to train, and their weights."""
-        vectors = gradients_of(pool, self.full_grad_approximation)
+        vectors = gradients_of(pool, self.full_grad_approximation, context)
         labels = classes_of(pool.labels)[vectors.order]
         greedy = greedy_of(self.greedy, self.selection_batch, context)
         rows, served = [], []

@@ -44,7 +44,7 @@ class DOptimal(Downsampler):
 
     def choose(self, pool: Pool, count: int, context: Context) -> Chosen:
         """Return on which `count` samples of the pool to train."""
-        vectors = embeddings_of(pool)
+        vectors = embeddings_of(pool, context)
         mean = float(pool.embeddings.detach().double().square().sum()) / len(pool)
         ridge = self.ridge * mean if mean > 0 else 1.0
         found = vectors.kernels.d_optimal(vectors.features, count, ridge=ridge)

@@ -67,7 +67,7 @@ class GradMatch(Downsampler):
 
     def choose(self, pool: Pool, count: int, context: Context) -> Chosen:
         """Return on which `count` samples of the pool to train, and their weights."""
-        vectors = gradients_of(pool, self.full_grad_approximation)
+        vectors = gradients_of(pool, self.full_grad_approximation, context)
         found = vectors.kernels.gradient_match(vectors.features, count, ridge=self.ridge)
         chosen = found.rows.astype(np.intp)
         weights = np.ones(count)

@@ -34,6 +34,6 @@ class Herding(Downsampler):
 
     def choose(self, pool: Pool, count: int, context: Context) -> Chosen:
         """Return on which `count` samples of the pool to train."""
-        vectors = embeddings_of(pool)
+        vectors = embeddings_of(pool, context)
         found = vectors.kernels.herding(vectors.features, count)
         return Chosen(np.sort(vectors.order[found.rows.astype(np.intp)]))

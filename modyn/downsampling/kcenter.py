@@ -31,14 +31,14 @@ class KcenterGreedy(Downsampler):
     --------
     >>> from modyn.downsampling.checks import example_pool
     >>> KcenterGreedy(ratio=10).choose(example_pool(50), 5, Context()).rows.tolist()
-    [4, 9, 11, 15, 16]
+    [11, 15, 39, 41, 47]
     """
 
     needs = ("embeddings",)
 
     def choose(self, pool: Pool, count: int, context: Context) -> Chosen:
         """Return on which `count` samples of the pool to train."""
-        vectors = embeddings_of(pool)
+        vectors = embeddings_of(pool, context)
         start = int(context.random().integers(len(pool)))
         found = vectors.kernels.kcenter(vectors.features, count, start=start)
         return Chosen(np.sort(vectors.order[found.rows.astype(np.intp)]))

@@ -77,7 +77,7 @@ class Submodular(Downsampler):
 
     def choose(self, pool: Pool, count: int, context: Context) -> Chosen:
         """Return on which `count` samples of the pool to train."""
-        vectors = gradients_of(pool, self.full_grad_approximation)
+        vectors = gradients_of(pool, self.full_grad_approximation, context)
         greedy = greedy_of(self.submodular_optimizer, self.selection_batch, context)
         kernel = getattr(vectors.kernels, FUNCTIONS[self.submodular_function])
         found = kernel(vectors.features, count, greedy=greedy)

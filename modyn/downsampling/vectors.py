@@ -1,8 +1,10 @@
 """The vectors of a pool that set-based downsamplers compare, where the pool has them.
 
 On a CPU they go to the C kernels of `modyn.coresets`, on any other device to their twins in
-`modyn.coresets.device`, which stay there. Rows stand in the order of their keys, so that ties go
-to the lowest key.
+`modyn.coresets.device`, which stay there. Rows stand in an order that is drawn for each choice,
+from the keys alone: where vectors say nothing more, the kernels go by the place of a row, and that
+must not be its age. (With two classes, for one, the gradients of the outputs lie on a line, and any
+two of one sign are alike.)
 """
 
 from dataclasses import dataclass
@@ -28,12 +30,13 @@ __all__ = [
     "on_the_host",
 ]
 
+_TIES = 1  # a purpose of Context.random
 APPROXIMATIONS = ("LastLayer", "LastLayerWithEmbedding")
 
 
 @dataclass(frozen=True, eq=False)
 class Vectors:
-    """Vectors of samples in the order of their keys.
+    """Vectors of samples, in an order that breaks ties.
 
     Parameters
     ----------
@@ -67,15 +70,15 @@ def gradient_needs(approximation: str) -> tuple[str, ...]:
     return ("gradients",)
 
 
-def gradients_of(pool: Pool, approximation: str) -> Vectors:
+def gradients_of(pool: Pool, approximation: str, context: Context) -> Vectors:
     """Return the gradients of the last layer: of its outputs, or of its bias and weights."""
     more = pool.embeddings if approximation == "LastLayerWithEmbedding" else None
-    return _vectors(pool, pool.gradients, more)
+    return _vectors(pool, pool.gradients, more, context)
 
 
-def embeddings_of(pool: Pool) -> Vectors:
+def embeddings_of(pool: Pool, context: Context) -> Vectors:
     """Return the embeddings."""
-    return _vectors(pool, pool.embeddings, None)
+    return _vectors(pool, pool.embeddings, None, context)
 
 
 def on_the_host(tensor: "torch.Tensor") -> bool:
@@ -83,10 +86,12 @@ def on_the_host(tensor: "torch.Tensor") -> bool:
     return tensor.device.type == "cpu"
 
 
-def _vectors(pool: Pool, rows: "torch.Tensor", more: "torch.Tensor | None") -> Vectors:
+def _vectors(
+    pool: Pool, rows: "torch.Tensor", more: "torch.Tensor | None", context: Context
+) -> Vectors:
     from modyn import coresets
 
-    order = np.argsort(pool.keys, kind="stable")
+    order = np.argsort(pool.keys, kind="stable")[context.random(_TIES).permutation(len(pool))]
     tensors = [None if t is None else t.detach().reshape(len(t), -1).float() for t in (rows, more)]
     _check_finite(pool.keys, tensors)
     if on_the_host(rows):

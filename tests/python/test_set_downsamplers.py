@@ -192,3 +192,19 @@ def test_tensors_of_another_device_are_chosen_from_there(
     monkeypatch.setattr("modyn.downsampling.vectors.on_the_host", lambda tensor: False)
 
     assert answers(sampler, pool, 15) == pytest.approx(base)
+
+
+@pytest.mark.parametrize("function", ["FacilityLocation", "GraphCut", "LogDeterminant"])
+def test_samples_that_are_all_alike_are_not_chosen_by_age(function: str) -> None:
+    # With two classes the gradients of the outputs lie on a line: each is like half of the others.
+    signs = np.where(np.arange(200) % 2 == 0, 1.0, -1.0)
+    gradients = torch.from_numpy(np.stack([signs, -signs], axis=1)).float()
+    pool = ArrayPool(keys=np.arange(200, dtype=np.uint64), gradients=gradients)
+    sampler = Submodular(submodular_function=function, ratio=50)
+
+    means = [
+        float(np.mean(sampler.choose(pool, 100, Context(step=step)).rows)) for step in range(20)
+    ]
+
+    # Of 100 rows drawn from 0 to 199 the mean has a standard deviation of 4.1.
+    assert abs(np.mean(means) - 99.5) < 5 * 4.1 / np.sqrt(20)
