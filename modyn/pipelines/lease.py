@@ -188,11 +188,13 @@ class Lease:
             token, expires = cursor.execute(_TAKE, values).fetchone() or (0, None)
             taken.append((token, expires))
             self._until = sent + self.seconds
+            # Before the commit: one who is killed right after it is known all the same.
+            self._write_note((token, self.holder), (state.token, state.holder))
             return token
 
         self._token = self._database.run(take)
         try:
-            self._write_note()
+            self._write_note((self._token, self.holder))
         except BaseException:
             self.release()
             raise
@@ -249,12 +251,15 @@ class Lease:
             said = self._note.read_text()
         except FileNotFoundError:
             return False
-        return said == _noted(self._note.parent, self.pipeline, state.token, state.holder)
+        noted = _noted(self._note.parent, self.pipeline, state.token, state.holder)
+        return noted in said.splitlines(keepends=True)
 
-    def _write_note(self) -> None:
+    def _write_note(self, *leases: tuple[int, str | None]) -> None:
+        """Write down whose lease one of these is (token, holder), if it is any process's here."""
         if self._note is not None:
-            text = _noted(self._note.parent, self.pipeline, self.token, self.holder)
-            durable.replace(self._note, text.encode())
+            where = self._note.parent
+            lines = [_noted(where, self.pipeline, token, holder) for token, holder in leases]
+            durable.replace(self._note, "".join(lines).encode())
 
     @contextmanager
     def _evicting(self, cursor: "Cursor[Any]") -> Iterator[None]:

@@ -230,14 +230,41 @@ def test_a_copy_of_the_directory_takes_nothing_over(controllers, tmp_path, datab
     assert token(database) == 1
 
 
-def test_a_lease_whose_directory_is_gone_is_given_back(database, tmp_path):
+@pytest.mark.parametrize("place", ["noted, not committed", "committed, not noted"])
+def test_one_that_is_killed_as_it_takes_the_lease_keeps_nobody_out(
+    database, database_url, tmp_path, place
+):
+    number = database.pipeline_id("a")
+    for last in (False, True):
+        pid = os.fork()
+        if pid == 0:  # the first is killed as it holds the lease, the second as it takes it
+            try:
+                with Database(database_url) as own:
+                    lease = Lease(own, number, directory=tmp_path)
+                    if last:
+                        owner, name = (lease, "_write_note") if "not com" in place else (own, "run")
+                        inner = getattr(owner, name)
+                        setattr(
+                            owner, name, lambda *a, inner=inner, **k: (inner(*a, **k), os._exit(0))
+                        )
+                    lease.acquire()
+                    os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+    with Lease(database, number, directory=tmp_path) as lease:
+        assert lease.token == (2 if "not com" in place else 3)
+
+
+def test_a_lease_whose_directory_is_gone_is_not_taken(database, tmp_path):
     number = database.pipeline_id("a")
 
     with pytest.raises(FileNotFoundError), Lease(database, number, directory=tmp_path / "none"):
         pass
 
     with Lease(database, number) as lease:
-        assert lease.token == 2
+        assert lease.token == 1
 
 
 # Who was paused ---------------------------------------------------------------------------------
