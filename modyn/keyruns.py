@@ -12,6 +12,7 @@ __all__ = ["KeyRuns"]
 
 ALL, BOTH, WITHOUT = 0, 1, 2
 BLOCK = 65_536  # keys at a time of an iteration
+MOST = 2**40  # keys of ranges
 
 
 class KeyRuns:
@@ -61,11 +62,16 @@ class KeyRuns:
         Raises
         ------
         ValueError
-            When two of them overlap, or one has a step.
+            When two of them overlap, one has a step, or they are no keys of 64 bits; and for
+            ranges of more than 2**40 keys, whose parts would not fit into memory.
         """
         found = sorted((r.start, r.stop - 1, r.step) for r in ranges if len(r))
         if any(step != 1 for _, _, step in found):
             raise ValueError("ranges of keys have the step 1")
+        if found and not 0 <= found[0][0] <= max(last for _, last, _ in found) < 2**64:
+            raise ValueError("keys must be 0 to 2**64 - 1")
+        if (keys := sum(last - first + 1 for first, last, _ in found)) > MOST:
+            raise ValueError(f"ranges must have {MOST} keys at most, got {keys}")
         firsts = np.array([first for first, _, _ in found], dtype=np.uint64)
         lasts = np.array([last for _, last, _ in found], dtype=np.uint64)
         return cls._of(_core.KeyRuns.of_ranges(firsts, lasts))
@@ -127,8 +133,12 @@ class KeyRuns:
         limit: int | None,
         first: int,
     ) -> npt.NDArray[np.uint64]:
+        if not 0 <= first < 2**64:
+            raise ValueError(f"first must be 0 to 2**64 - 1, got {first}")
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must be at least 0, or None, got {limit}")
         room = len(self) if limit is None else min(limit, len(self))
-        out = np.empty(max(room, 0), dtype=np.uint64)
+        out = np.empty(room, dtype=np.uint64)
         found = self._core.list(None if other is None else other._core, which, first, out)
         return out[:found]
 

@@ -30,7 +30,8 @@ ABOUT_INFOBATCH = """\
 InfoBatch leaves out half of the samples whose last loss is below the mean and doubles the weight of
 the other half, in all but the last eighth of the epochs. On MNIST as for RS2; on the stream
 `{stream}` as for all methods. Both are trained for {epochs} epochs: the first of each training
-leaves out nothing, and with four there is little to save."""
+leaves out nothing, and with four there is little to save. (With 16, the first number that was
+tried, `flights` saved 29.9 % of the steps.)"""
 
 
 def on_digits(site: Site, epochs: int, seed: int, downsampler: Any = None) -> Pipeline:

@@ -18,9 +18,9 @@ HOW = """\
 process with one thread of torch and one of the loader. Plus or minus is the standard deviation over
 seeds. Accuracies follow from code and seed alone. Seconds are processor seconds, since the machine
 is shared: what the run took of the processor, all threads together, evaluation left out. For these
-figures streams were run side by side, the greedy methods in a process of their own, and the machine
-was busy otherwise, so take seconds as good to a third or so. Not every method has all twelve runs
-(four streams, three seeds): `runs` says how many, the dear ones have one seed.
+figures streams were run side by side and the machine was busy otherwise, so take seconds as good to
+a third or so. The greedy methods were run later, on a calmer machine: theirs are too low beside the
+others'. Not every method has all twelve runs (four streams, three seeds): `runs` says how many.
 """
 NOT_CLAIMED = """\
 ## What is not claimed

@@ -6,6 +6,7 @@ are computed when they are needed, as many at once as fit into `COLUMN_BYTES`. R
 come back as NumPy arrays.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -229,8 +230,8 @@ def gradient_match(
     import torch
 
     _check_count(count, len(features))
-    if not ridge >= 0:
-        raise ValueError(f"ridge must be at least 0, got {ridge}")
+    if not 0 <= ridge < math.inf:
+        raise ValueError(f"ridge must be at least 0 and finite, got {ridge}")
     given, n = features.double(), len(features)
     squares = given.squares()
     mean_square = float(squares.mean())
@@ -309,8 +310,8 @@ def _volume(
     """With the Cholesky factor L of those chosen: left = own + ridge - norm(L^-1 K_Sx)^2."""
     import torch
 
-    if not ridge > 0:
-        raise ValueError(f"ridge must be above 0, got {ridge}")
+    if not 0 < ridge < math.inf:
+        raise ValueError(f"ridge must be above 0 and finite, got {ridge}")
     n = len(own)
     _check_count(count, n)
     factor = torch.zeros(count, count, dtype=torch.float64, device=own.device)

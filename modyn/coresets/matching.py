@@ -1,5 +1,6 @@
 """Samples whose mean, or weighted sum, is that of all: herding and GradMatch."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,6 +131,8 @@ def gradient_match(
     given = features_of(features)
     if not 0 <= count <= len(given):
         raise ValueError(f"count must be 0 to {len(given)}, got {count}")
+    if not 0 <= ridge < math.inf:
+        raise ValueError(f"ridge must be at least 0 and finite, got {ridge}")
     wanted = None if target is None else np.asarray(target, dtype=np.float64).reshape(-1)
     rows, weights, objectives, residual = _core.match(
         given.rows, given.embeddings, wanted, ridge, count, threads

@@ -1,5 +1,6 @@
 """Samples that differ from each other: graph cut, log determinant, D-optimal design."""
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -178,6 +179,8 @@ def _volume(
 ) -> Greedily:
     if way not in _WAYS:
         raise ValueError(f"way must be one of {', '.join(_WAYS)}, got {way!r}")
+    if not 0 < ridge < math.inf:
+        raise ValueError(f"ridge must be above 0 and finite, got {ridge}")
     numbers = _numbers(greedy)
     rows, gains = _core.volume(
         given.rows, given.embeddings, linear, ridge, _WAYS[way], numbers, count, threads

@@ -341,3 +341,6 @@ def test_what_is_out_of_range_is_refused(where: str, name: str, more: dict[str, 
         run(where, "log_determinant", given, 1, ridge=0.0)
     with pytest.raises(ValueError, match="ridge must be"):
         run(where, "gradient_match", given, 1, ridge=-1.0)
+    for name in ("log_determinant", "d_optimal", "gradient_match"):
+        with pytest.raises(ValueError, match=r"ridge must be .* and finite, got inf"):
+            run(where, name, given, 1, ridge=np.inf)

@@ -92,6 +92,19 @@ def test_ranges_that_overlap_are_refused() -> None:
         KeyRuns.of_ranges([range(0, 10, 2)])
 
 
+def test_numbers_that_make_no_sense_are_refused() -> None:
+    keys = KeyRuns([1, 2])
+
+    with pytest.raises(ValueError, match=r"first must be 0 to 2\*\*64 - 1, got -1"):
+        keys.keys(first=-1)
+    with pytest.raises(ValueError, match="limit must be at least 0, or None, got -1"):
+        keys.keys(limit=-1)
+    with pytest.raises(ValueError, match="keys at most, got 1152921504606846976"):
+        KeyRuns.of_ranges([range(0, 2**60)])
+    with pytest.raises(ValueError, match="keys must be 0 to"):
+        KeyRuns.of_ranges([range(-3, 3)])
+
+
 def test_the_core_checks_what_it_is_given() -> None:
     core = KeyRuns([1, 2])._core
     with pytest.raises(TypeError, match="expected KeyRuns"):
