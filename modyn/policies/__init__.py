@@ -2,10 +2,13 @@
 
 from modyn.policies.amount import DataAmountTrigger
 from modyn.policies.base import Context, PlainContext, Selected, Selection, Trigger, seed_of
+from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.by_signal import QuantileBand, TopBySignal
 from modyn.policies.class_balanced_reservoir import ClassBalancedReservoir
+from modyn.policies.context import Note, PastModel
 from modyn.policies.freshness import FreshnessSampling
 from modyn.policies.gdumb import GDumb
+from modyn.policies.history import HeldHistory, History
 from modyn.policies.label_balanced import LabelBalanced
 from modyn.policies.most_recent import MostRecent
 from modyn.policies.new_data import NewData
@@ -18,14 +21,20 @@ from modyn.policies.trigger_balanced import TriggerBalanced
 from modyn.policies.weighted import Weighted
 
 __all__ = [
+    "BatchedTrigger",
     "ClassBalancedReservoir",
     "Context",
     "DataAmountTrigger",
     "FreshnessSampling",
     "GDumb",
+    "HeldHistory",
+    "History",
+    "Interval",
     "LabelBalanced",
     "MostRecent",
     "NewData",
+    "Note",
+    "PastModel",
     "PlainContext",
     "QuantileBand",
     "Random",

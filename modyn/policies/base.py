@@ -1,15 +1,15 @@
 """What a policy is: the base classes of triggers and selections, and what both may look at."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
+from modyn.policies.context import Context, PlainContext
 from modyn.policies.state import decode, encode
-from modyn.signals import Recorded, Signals, check_names
 
 if TYPE_CHECKING:
     from modyn.sampling import Candidates
@@ -17,114 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["Context", "PlainContext", "Selected", "Selection", "Trigger", "seed_of"]
 
 
-class Context(Protocol):
-    """What a policy may look at besides its samples. Everything is as of the position."""
-
-    @property
-    def clock(self) -> int | None:
-        """The timestamp of the last sample consumed, None before the first."""
-
-    @property
-    def position(self) -> int:
-        """How many samples of the stream were consumed."""
-
-    @property
-    def trigger(self) -> int:
-        """The index of the trigger that is sought, or selected for."""
-
-    @property
-    def seed(self) -> int:
-        """The seed of the pipeline; draw with `seed_of(context)`."""
-
-    @property
-    def timestamp_unit(self) -> str:
-        """The unit of all timestamps: "s", "ms", "us" or "ns"."""
-
-    def signals(self, trigger: int | None = None, names: Sequence[str] | None = None) -> Signals:
-        """Return what a model said of each sample while it was trained.
-
-        Parameters
-        ----------
-        trigger : int, optional
-            Of which trigger's training; by default the latest that there is.  Before the first
-            there are no rows.
-        names : sequence of str, optional
-            Only these signals: "loss", "gradient_norm", "prediction", "forgetting".
-
-        Raises
-        ------
-        ValueError
-            When `training.signals` does not ask for them, or the trigger was not trained yet.
-        """
-
-    def training_set(self, trigger: int) -> "Selected":
-        """Return what an earlier trigger chose: keys, ascending, and their weights.
-
-        They lie in a file of the run, so that no policy has to carry in its state what was
-        chosen. Samples that were erased since are still named: see `Candidates.living`.
-
-        Parameters
-        ----------
-        trigger : int
-            From 0; less than `trigger` of the context.
-
-        Raises
-        ------
-        ValueError
-            For a trigger that was not selected for yet.
-        """
-
-
-@dataclass(frozen=True, kw_only=True)
-class PlainContext:
-    """A context of given values, for examples, tests and notebooks.
-
-    Examples
-    --------
-    >>> from modyn.signals import Kept, example_signals
-    >>> keys = np.arange(5, dtype=np.uint64)
-    >>> context = PlainContext(trigger=1, recorded=Kept({0: example_signals(keys)}))
-    >>> len(context.signals(names=["loss"]).last())
-    5
-    """
-
-    clock: int | None = None
-    position: int = 0
-    trigger: int = 0
-    seed: int = 0
-    timestamp_unit: str = "s"
-    recorded: Recorded | None = field(default=None, repr=False, compare=False)
-    training_sets: Mapping[int, "Selected"] = field(default_factory=dict, repr=False, compare=False)
-
-    def training_set(self, trigger: int) -> "Selected":
-        """Return what an earlier trigger chose; see `Context`."""
-        if trigger < self.trigger and trigger in self.training_sets:
-            return self.training_sets[trigger]
-        raise ValueError(f"there is no training set of trigger {trigger} at trigger {self.trigger}")
-
-    def signals(self, trigger: int | None = None, names: Sequence[str] | None = None) -> Signals:
-        """Return what a model said of each sample while it was trained; see `Context`."""
-        if self.recorded is None:
-            raise ValueError("no signals are recorded: name them in training.signals")
-        check_names(names or (), self.recorded.names)
-        trained = [one for one in self.recorded.triggers() if one < self.trigger]
-        if trigger is None and trained:
-            trigger = trained[-1]
-        if trigger is None:
-            nothing = self.recorded.nothing()
-            return nothing if names is None else nothing.only(names)
-        if trigger not in trained:
-            raise ValueError(
-                f"there are no signals of trigger {trigger} at trigger {self.trigger}: it is not "
-                "trained yet, or there was nothing to train on"
-            )
-        return self.recorded.read(trigger, names)
+_INNER = "_policies"  # the state of policies among the parameters
 
 
 class _Policy:
     """State that travels: all private attributes, whole, as JSON values.
 
     Those that begin with `_cached` do not travel: what they hold is made again when it is missing.
+    The state of policies among the parameters (one, or a mapping of them) travels along.
     """
 
     def state_dict(self) -> dict[str, Any]:
@@ -139,11 +39,13 @@ class _Policy:
             Naming the attribute that JSON cannot hold.
         """
         owner = type(self).__name__
-        return {
+        state = {
             name: encode(getattr(self, name), f"{owner}.{name}")
             for name in _private_names(self)
             if _is_state(name)
         }
+        inner = {name: policy.state_dict() for name, policy in _inner_policies(self)}
+        return {**state, _INNER: inner} if inner else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Make the private attributes exactly those of `state`.
@@ -160,7 +62,10 @@ class _Policy:
         for name in _private_names(self):
             object.__delattr__(self, name)
         for name, value in state.items():
-            object.__setattr__(self, name, decode(value))
+            if name != _INNER:
+                object.__setattr__(self, name, decode(value))
+        for name, policy in _inner_policies(self):
+            policy.load_state_dict(state[_INNER][name])
 
 
 def _private_names(policy: object) -> list[str]:
@@ -171,6 +76,20 @@ def _private_names(policy: object) -> list[str]:
         names.update([slots] if isinstance(slots, str) else slots)
     own = (name for name in names if name.startswith("_") and not name.startswith("__"))
     return sorted(name for name in own if hasattr(policy, name))
+
+
+def _inner_policies(policy: object) -> list[tuple[str, "_Policy"]]:
+    """Return the policies among the parameters of one, by name."""
+    found: list[tuple[str, _Policy]] = []
+    for name, value in getattr(policy, "__dict__", {}).items():
+        if name.startswith("_"):
+            continue
+        if isinstance(value, _Policy):
+            found.append((name, value))
+        elif isinstance(value, Mapping):
+            inner = value.items()
+            found += [(f"{name}.{key}", one) for key, one in inner if isinstance(one, _Policy)]
+    return found
 
 
 def _is_state(name: str) -> bool:

@@ -136,6 +136,7 @@ FLOORS = {
     "modyn.ingest": 2,
     "modyn.export": 2,
     "modyn.coresets": 2,
+    "modyn.drift": 2,
     "modyn.keyindex": 2,
     "modyn.keyruns": 2,
     "modyn.loader": 2,
@@ -151,6 +152,7 @@ FLOORS = {
     "modyn.pipelines": 5,
     "modyn.provenance": 5,  # a table of runs
     "modyn.report": 6,
+    "modyn.backtesting": 6,
     "modyn.listing": 6,
     "modyn.progress": 6,
     "modyn.commands": 6,
@@ -161,6 +163,7 @@ FLOORS = {
 FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.orchestrator",
     "modyn.coresets.locations",
+    "modyn.drift.kernels",
     "modyn.coresets.matching",
     "modyn.coresets.spread",
     "modyn.ingest.facts",
@@ -180,7 +183,14 @@ FACES = {name for name, level in FLOORS.items() if level in (1, 2)} | {
     "modyn.sampling.sampler",
     "modyn.sampling.weighted",
 }
-POLICIES_MAY = ("numpy", "modyn.arrivals", "modyn.sampling", "modyn.signals", "modyn.policies")
+POLICIES_MAY = (
+    "numpy",
+    "modyn.arrivals",
+    "modyn.drift",
+    "modyn.sampling",
+    "modyn.signals",
+    "modyn.policies",
+)
 CHECKS_MAY = ("modyn.downsampling",)  # the checks of policies hand downsamplers on to theirs
 # What takes long to import, or is an extra, comes in inside the function that needs it.
 HEAVY = {"torch", "torchmetrics", "pandas", "plotly", "matplotlib", "psycopg", "ray", "scipy"}

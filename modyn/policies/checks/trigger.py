@@ -1,9 +1,10 @@
 """The checks of a trigger policy."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,8 @@ from modyn.policies.checks.common import (
     reborn,
     state_after_json,
 )
+from modyn.policies.context import PastModel
+from modyn.policies.history import HeldHistory
 
 __all__ = ["check_trigger"]
 
@@ -93,25 +96,77 @@ def check_trigger(
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _WatchedContext(PlainContext):
-    """A context that refuses to tell about samples that were not informed of yet."""
+class _WatchedHistory(HeldHistory):
+    """A stream that refuses to tell about samples that were not informed of yet."""
 
-    known: frozenset[int] = frozenset()
-
-    def embeddings(self, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
-        """Return two made-up numbers per key."""
-        keys = np.asarray(keys, dtype=np.uint64)
-        later = sorted(set(keys.tolist()) - self.known)
-        if later:
+    def reached(self, keys: npt.NDArray[np.uint64], position: int) -> npt.NDArray[np.bool_]:
+        """Return which samples come before a position, and fail where one does not."""
+        known = np.isin(keys, self.samples(0, position).keys)
+        if not known.all():
             raise CheckError(
-                f"the policy asked for the sample with key {later[0]}, which it has not reached; "
-                "ask only for samples that it was informed of"
+                f"the policy asked for the sample with key {min(keys[~known])}, which it has "
+                "not reached; ask only for samples that it was informed of"
             )
-        return np.stack((np.sin(keys), np.cos(keys)), axis=1)
+        return known
 
-    predictions = embeddings
-    losses = embeddings
+
+class _MadeUpAnswers:
+    """Two classes, and a few made-up numbers per key, which depend on the model."""
+
+    def embeddings(self, model: PastModel, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
+        """Return two numbers per key."""
+        angles = keys.astype(np.float64) + model.trigger
+        return np.stack((np.sin(angles), np.cos(angles)), axis=1).astype(np.float32)
+
+    def predictions(
+        self, model: PastModel, keys: npt.NDArray[np.uint64]
+    ) -> npt.NDArray[np.float32]:
+        """Return the probabilities of five classes."""
+        shares = np.abs(np.sin(np.outer(keys.astype(np.float64), np.arange(1, 6)) + model.trigger))
+        found: npt.NDArray[np.float32] = (shares / shares.sum(axis=1, keepdims=True)).astype(
+            np.float32
+        )
+        return found
+
+    def losses(self, model: PastModel, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.float32]:
+        """Return one number per key."""
+        losses: npt.NDArray[np.float32] = np.square(self.embeddings(model, keys)[:, 0])
+        return losses
+
+    def fields(self, keys: npt.NDArray[np.uint64]) -> dict[str, npt.NDArray[np.float32]]:
+        """Return one field of two numbers."""
+        return {"dense": np.stack((np.sin(keys), np.cos(keys)), axis=1).astype(np.float32)}
+
+
+class _Models(Sequence[PastModel]):
+    """A made-up model of the samples between any two triggers."""
+
+    def __init__(self, stream: Arrivals, fired: list[int]) -> None:
+        self._stream = stream
+        self._ends = [0, *fired]
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> PastModel: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PastModel]: ...
+    def __getitem__(self, index: int | slice) -> PastModel | Sequence[PastModel]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"there are {len(self)} models, not {index}")
+        trigger = index % len(self)
+        first, last = self._ends[trigger : trigger + 2]
+        return PastModel(
+            trigger=trigger,
+            model=f"made up at {last}",
+            position=last,
+            last_timestamp=int(self._stream.timestamps[last - 1]) if last else None,
+            samples=last - first,
+            seconds=1.0 + (last - first) / 100,
+        )
 
 
 @dataclass(frozen=True)
@@ -128,6 +183,11 @@ class _Play:
 
     stream: Arrivals
     given: PlainContext
+
+    @cached_property
+    def history(self) -> _WatchedHistory:
+        """The stream as policies look back at it."""
+        return _WatchedHistory(self.stream)
 
     def run(
         self,
@@ -174,16 +234,21 @@ class _Play:
             )
         return due
 
-    def context(self, position: int, end: int, fired: list[int]) -> _WatchedContext:
+    def context(self, position: int, end: int, fired: list[int]) -> PlainContext:
         """Return what a policy sees before the samples from `position` to `end`."""
-        return _WatchedContext(
+        return PlainContext(
             clock=int(self.stream.timestamps[position - 1]) if position else None,
             position=position,
             trigger=len(fired),
+            triggered_at=fired[-1] if fired else 0,
             seed=self.given.seed,
             timestamp_unit=self.given.timestamp_unit,
+            label_delay=self.given.label_delay,
+            models=_Models(self.stream, fired[:]),
+            informed=end - position,
             recorded=MadeUp(self.stream, tuple(fired)),
-            known=frozenset(self.stream.keys[:end].tolist()),
+            history=self.history,
+            answers=_MadeUpAnswers(),
         )
 
 
