@@ -224,6 +224,9 @@ class Ledger(Protocol):
     def evaluations(self) -> list[EvaluationRow]:
         """Return all results."""
 
+    def seconds(self, stage: str) -> dict[int, float]:
+        """Return the seconds of a stage, by trigger."""
+
     def content(self) -> Content:
         """Return all that the ledger says, and its digest, as of one moment."""
 

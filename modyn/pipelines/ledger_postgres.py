@@ -58,6 +58,7 @@ _ADVANCE = """
     UPDATE modyn.ledger_progress
     SET position = %s, trigger_state = %s, selection_state = %s, finished = %s
     WHERE pipeline = %s"""
+_SECONDS = "SELECT trigger, seconds FROM modyn.ledger_timings WHERE pipeline = %s AND stage = %s"
 _FINISH = "UPDATE modyn.ledger_progress SET finished = true WHERE pipeline = %s"
 _ADD_SECONDS = """
     INSERT INTO modyn.ledger_timings AS known (pipeline, trigger, stage, seconds)
@@ -171,6 +172,12 @@ class PostgresLedger:
 
     def evaluations(self) -> list[EvaluationRow]:
         return self._read(lambda cursor, pipeline: _rows(cursor, pipeline, EvaluationRow))
+
+    def seconds(self, stage: str) -> dict[int, float]:
+        def read(cursor: "Cursor[Any]", pipeline: int) -> dict[int, float]:
+            return dict(cursor.execute(_SECONDS, (pipeline, stage)).fetchall())
+
+        return self._read(read)
 
     def content(self) -> Content:
         return self._read(_content)

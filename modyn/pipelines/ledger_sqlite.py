@@ -197,6 +197,10 @@ class SqliteLedger:
     def evaluations(self) -> list[EvaluationRow]:
         return self._rows(EvaluationRow)
 
+    def seconds(self, stage: str) -> dict[int, float]:
+        rows = self._db.execute("SELECT trigger, seconds FROM timings WHERE stage = ?", (stage,))
+        return dict(rows.fetchall())
+
     def content(self) -> Content:
         with self._transaction("DEFERRED"):
             return content_of(

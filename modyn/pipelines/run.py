@@ -20,6 +20,7 @@ from modyn.pipelines.ledger import (
     TransitionRow,
     WindowRow,
 )
+from modyn.pipelines.past import TRAINING
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.table import Table
 from modyn.signals import Signals, of_keys
@@ -319,7 +320,8 @@ class Run:
     def _spent(self) -> dict[str, float]:
         total = dict.fromkeys((*STAGES, *WORKERS), 0.0)
         for row in self._content.timings:
-            total[row.stage] = total.get(row.stage, 0.0) + row.seconds
+            if row.stage != TRAINING:  # which is what the model took, and perhaps elsewhere
+                total[row.stage] = total.get(row.stage, 0.0) + row.seconds
         return total
 
     @cached_property

@@ -73,6 +73,7 @@ class Data(Section):
     """The stream; records are typed, so there is nothing to parse here."""
 
     dataset_id: DatasetId
+    label_delay: Index | Duration = 0
     bytes_parser_function: Code = None
     transformations: Code = None
     label_transformer_function: Code = None
