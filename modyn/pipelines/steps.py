@@ -11,6 +11,7 @@ import numpy.typing as npt
 from modyn.arrivals import Arrivals
 from modyn.pipelines.backend import Backend
 from modyn.pipelines.clock import Stopwatch
+from modyn.pipelines.decisions import Notebook
 from modyn.pipelines.ledger import Progress as Position
 from modyn.pipelines.ledger import TransitionRow, canonical
 from modyn.pipelines.lookback import RunHistory
@@ -109,6 +110,9 @@ class Steps:
         self._selected_at: float | None = None
         self._training_sets = TrainingSets(recorder.backend)
         self._models = past_models(recorder.backend.ledger)
+        self._notes = Notebook(
+            recorder.backend.ledger.decision_count(), recorder.history.timestamp_before
+        )
         self.orchestrator: Orchestrator  # from the start of the loop on
 
     @property
@@ -132,7 +136,7 @@ class Steps:
         )
         if self._recorder.label_delay:
             arrivals = Arrivals(arrivals.keys, arrivals.timestamps)
-        with self._clock.stage("policy"):
+        with self._clock.stage("policy"), self._notes.asking():
             due = due_after(self._trigger.inform(arrivals, context), type(self._trigger).__name__)
         self._recorder.progress.position(at.position + (len(arrivals) if due is None else due))
         return due
@@ -145,7 +149,7 @@ class Steps:
             trigger=transition.trigger,
             triggered_at=transition.first,
         )
-        with self._clock.stage("select"):
+        with self._clock.stage("select"), self._notes.asking():
             chosen = self._selection.select(candidates, context)
         self._selected_at = time.perf_counter()
         return chosen
@@ -170,12 +174,15 @@ class Steps:
             trigger_state=canonical(self._trigger.state_dict()),
             selection_state=canonical(self._selection.state_dict()),
         )
-        self._recorder.backend.ledger.commit(row, self._clock.take())
+        self._recorder.backend.ledger.commit(row, self._clock.take(), self._notes.rows)
+        self._notes.committed()
         self._training_sets.add(row.trigger, row.digest)
 
     def advance(self, position: int) -> None:
         """Commit a mere position."""
-        self._recorder.backend.ledger.advance(position_of(position, self._trigger, self._selection))
+        progress = position_of(position, self._trigger, self._selection)
+        self._recorder.backend.ledger.advance(progress, self._notes.rows)
+        self._notes.committed()
 
     def _context(
         self,
@@ -201,6 +208,7 @@ class Steps:
             training_sets=self._training_sets,
             history=recorder.history,
             answers=recorder.answers,
+            notes=self._notes.take,
         )
 
 

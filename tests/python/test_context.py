@@ -443,6 +443,69 @@ def test_models_have_the_seconds_of_their_training_after_a_crash(
     assert min(seconds[4]) > 0
 
 
+class Noting(Looking):
+    """Notes what it saw, of every kind that JSON can be made of."""
+
+    def decide(self, interval: Interval, context: Context) -> bool:
+        mean = context.losses(context.samples(interval.first, interval.last).keys).mean()
+        fired = bool(mean > 0.6)
+        seen = {"score": mean, "not": float("nan"), "interval": (interval.first, interval.last)}
+        context.note("Noting", {"fired": fired, **seen})
+        return fired
+
+
+@pytest.mark.parametrize("block", [1000, 31])
+def test_what_policies_note_is_in_the_ledger_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+) -> None:
+    dataset = drifting(tmp_path / "stream", count=COUNT, order="late")
+    trigger = Noting(evaluation_interval_data_points=30)
+    whole = looking(dataset, trigger=trigger).replay(tmp_path / "whole").decisions.rows()
+    decide, died = Noting.decide, []
+
+    def dying(self: Noting, interval: Interval, context: Context) -> bool:
+        found = decide(self, interval, context)
+        if interval.index not in died:
+            died.append(interval.index)
+            raise RuntimeError("killed")
+        return found
+
+    monkeypatch.setattr("modyn.pipelines.replay.BLOCK_COUNT", block)
+    monkeypatch.setattr(Noting, "decide", dying)
+    for _ in range(20):
+        try:
+            run = looking(dataset, trigger=trigger).replay(tmp_path / "run")
+            break
+        except RuntimeError:
+            continue
+
+    assert died == list(range(1, 11))
+    again = run.decisions.rows()
+    assert [row["position"] for row in again] == list(range(60, COUNT + 1, 30))
+    assert [row["values"].pop("not") for row in again] == pytest.approx([np.nan] * 10, nan_ok=True)
+    for row in whole:
+        del row["values"]["not"]
+    assert again == whole
+    positions = run.triggers["position"][1:]
+    assert [row["position"] for row in again if row["fired"]] == positions
+    assert [row["values"]["fired"] for row in again] == [row["fired"] for row in again]
+    assert [row["timestamp"] for row in again] == [
+        int(np.sort(dataset.timestamps)[row["position"] - 1]) for row in again
+    ]
+
+
+def test_what_json_cannot_hold_is_refused_where_it_is_noted(tmp_path: Path) -> None:
+    class Wrong(Looking):
+        def decide(self, interval: Interval, context: Context) -> bool:
+            context.note("Wrong", {"stream": {1, 2}})
+            return False
+
+    dataset = drifting(tmp_path / "stream", count=COUNT)
+
+    with pytest.raises(TypeError, match=r"a note of Wrong\['stream'\] is a set"):
+        looking(dataset, trigger=Wrong(evaluation_interval_data_points=30)).replay(tmp_path / "run")
+
+
 def test_a_time_trigger_needs_no_answers(tmp_path: Path) -> None:
     dataset = drifting(tmp_path / "stream", count=COUNT)
 
