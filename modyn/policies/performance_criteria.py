@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from modyn.policies.checked import check_integer
+from modyn.policies.checked import check_integer, check_number
 from modyn.policies.criteria import (
     DynamicQuantileThresholdCriterion,
     DynamicRollingAverageThresholdCriterion,
@@ -22,7 +22,6 @@ __all__ = [
     "StaticNumberAvoidableMisclassificationCriterion",
     "StaticPerformanceThresholdCriterion",
     "ThresholdCriterion",
-    "check_expected_accuracy",
 ]
 
 
@@ -152,7 +151,8 @@ class StaticNumberAvoidableMisclassificationCriterion:
     def __post_init__(self) -> None:
         name = "avoidable_misclassification_threshold"
         check_integer(name, self.avoidable_misclassification_threshold, 1)
-        check_expected_accuracy(self.expected_accuracy)
+        if self.expected_accuracy is not None:
+            check_number("expected_accuracy", self.expected_accuracy, 0, 1)
 
 
 ThresholdCriterion = (
@@ -161,9 +161,3 @@ ThresholdCriterion = (
     | DynamicRollingAveragePerformanceThresholdCriterion
 )
 PerformanceCriterion = ThresholdCriterion | StaticNumberAvoidableMisclassificationCriterion
-
-
-def check_expected_accuracy(value: float | None) -> None:
-    """Refuse what is no share."""
-    if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"expected_accuracy must be from 0 to 1, got {value}")
