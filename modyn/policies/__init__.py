@@ -14,6 +14,7 @@ from modyn.policies.criteria import (
     ThresholdDecisionCriterion,
     Verdict,
 )
+from modyn.policies.detector import DetectorTrigger
 from modyn.policies.freshness import FreshnessSampling
 from modyn.policies.gdumb import GDumb
 from modyn.policies.history import HeldHistory, History
@@ -37,6 +38,7 @@ __all__ = [
     "Custom",
     "DataAmountTrigger",
     "DecisionCriterion",
+    "DetectorTrigger",
     "DynamicQuantileThresholdCriterion",
     "DynamicRollingAverageThresholdCriterion",
     "FreshnessSampling",

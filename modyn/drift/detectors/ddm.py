@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 from modyn.drift.detectors.detector import Detector
 
@@ -39,7 +40,7 @@ class DDM(Detector):
     warning_threshold: float = 2.0
     drift_threshold: float = 3.0
 
-    binary = True
+    binary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.warm_start < 1:

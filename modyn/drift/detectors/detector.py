@@ -3,8 +3,8 @@
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ __all__ = ["Detector"]
 PIECE = 1024  # values that are looked at together, so that many drifts cost no more than one
 
 
+@dataclass(kw_only=True)
 class Detector:
     """Looks at a series of numbers one by one; after a drift it begins anew.
 
@@ -38,10 +39,10 @@ class Detector:
     >>> detector.update(loud[6:])
     """
 
-    warning: bool = False
-    binary: bool = False
+    binary: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        self.warning = False
         self.reset()
 
     def update(self, values: Sequence[float] | npt.NDArray[np.floating]) -> int | None:
@@ -96,7 +97,7 @@ class Detector:
 
     def state(self) -> dict[str, Any]:
         """Return what was seen as plain JSON values; None stands for infinity."""
-        parameters = {field.name for field in fields(self)}  # type: ignore[arg-type]
+        parameters = {field.name for field in fields(self)}
         return {
             name.removeprefix("_"): None if value == math.inf else deepcopy(value)
             for name, value in vars(self).items()

@@ -1,6 +1,7 @@
 """EDDM: errors that come closer to each other than they once did."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from modyn.drift.detectors.detector import Detector
 
@@ -38,7 +39,7 @@ class EDDM(Detector):
     alpha: float = 0.95
     beta: float = 0.9
 
-    binary = True
+    binary: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.warm_start < 1:
