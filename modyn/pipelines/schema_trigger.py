@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modyn.pipelines.schema_trigger_detector import DetectorTrigger
 from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigger
 from modyn.pipelines.sections import tagged
 
@@ -15,7 +16,7 @@ LATER = (
     *("AvoidableMisclassificationCostTrigger", "EnsembleTrigger"),
 )
 Trigger = Annotated[
-    TimeTrigger | DataAmountTrigger,
+    TimeTrigger | DataAmountTrigger | DetectorTrigger,
     Field(discriminator="id"),
-    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger"),
+    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger", "DetectorTrigger"),
 ]

@@ -18,6 +18,7 @@ from modyn.policies.criteria import (
     ThresholdDecisionCriterion,
     Verdict,
 )
+from modyn.policies.detector import DetectorTrigger
 from modyn.policies.ensemble import EnsembleTrigger
 from modyn.policies.estimation import ATC, CBPE, Estimator
 from modyn.policies.freshness import FreshnessSampling
@@ -54,6 +55,7 @@ __all__ = [
     "DataAmountTrigger",
     "DataIncorporationLatencyCostTrigger",
     "DecisionCriterion",
+    "DetectorTrigger",
     "DynamicQuantilePerformanceThresholdCriterion",
     "DynamicQuantileThresholdCriterion",
     "DynamicRollingAveragePerformanceThresholdCriterion",
