@@ -14,6 +14,7 @@ from modyn.policies.criteria import (
     ThresholdDecisionCriterion,
     Verdict,
 )
+from modyn.policies.drift import DataDriftTrigger
 from modyn.policies.freshness import FreshnessSampling
 from modyn.policies.gdumb import GDumb
 from modyn.policies.history import HeldHistory, History
@@ -27,8 +28,10 @@ from modyn.policies.time import TimeTrigger
 from modyn.policies.time_stratified import TimeStratified
 from modyn.policies.trigger_balanced import TriggerBalanced
 from modyn.policies.weighted import Weighted
+from modyn.policies.windows import AmountWindowingStrategy, TimeWindowingStrategy
 
 __all__ = [
+    "AmountWindowingStrategy",
     "AggregationStrategy",
     "AtLeastN",
     "BatchedTrigger",
@@ -36,6 +39,7 @@ __all__ = [
     "Context",
     "Custom",
     "DataAmountTrigger",
+    "DataDriftTrigger",
     "DecisionCriterion",
     "DynamicQuantileThresholdCriterion",
     "DynamicRollingAverageThresholdCriterion",
@@ -60,6 +64,7 @@ __all__ = [
     "ThresholdDecisionCriterion",
     "TimeStratified",
     "TimeTrigger",
+    "TimeWindowingStrategy",
     "TopBySignal",
     "Trigger",
     "TriggerBalanced",

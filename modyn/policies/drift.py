@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modyn.drift.base import Distance, DriftMetric
@@ -166,9 +166,9 @@ class DataDriftTrigger(BatchedTrigger):
     """
 
     metrics: Mapping[str, Metric]
-    windowing_strategy: WindowingStrategy = AmountWindowingStrategy()
+    windowing_strategy: WindowingStrategy = field(default_factory=AmountWindowingStrategy)
     sample_size: int | None = 5000
-    aggregation_strategy: AggregationStrategy = MajorityVote()
+    aggregation_strategy: AggregationStrategy = field(default_factory=MajorityVote)
     reset_history_on_model: bool = False
     reset_windows_in_warmup: bool = False
 
