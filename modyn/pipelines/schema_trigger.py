@@ -7,15 +7,16 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modyn.pipelines.schema_trigger_drift import DataDriftTrigger
 from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigger
 from modyn.pipelines.sections import tagged
 
 LATER = (
-    *("DataDriftTrigger", "PerformanceTrigger", "DataIncorporationLatencyCostTrigger"),
+    *("PerformanceTrigger", "DataIncorporationLatencyCostTrigger"),
     *("AvoidableMisclassificationCostTrigger", "EnsembleTrigger"),
 )
 Trigger = Annotated[
-    TimeTrigger | DataAmountTrigger,
+    TimeTrigger | DataAmountTrigger | DataDriftTrigger,
     Field(discriminator="id"),
-    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger"),
+    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger", "DataDriftTrigger"),
 ]

@@ -18,6 +18,7 @@ from modyn.policies.criteria import (
     ThresholdDecisionCriterion,
     Verdict,
 )
+from modyn.policies.drift import DataDriftTrigger
 from modyn.policies.ensemble import EnsembleTrigger
 from modyn.policies.estimation import ATC, CBPE, Estimator
 from modyn.policies.freshness import FreshnessSampling
@@ -40,8 +41,10 @@ from modyn.policies.time import TimeTrigger
 from modyn.policies.time_stratified import TimeStratified
 from modyn.policies.trigger_balanced import TriggerBalanced
 from modyn.policies.weighted import Weighted
+from modyn.policies.windows import AmountWindowingStrategy, TimeWindowingStrategy
 
 __all__ = [
+    "AmountWindowingStrategy",
     "ATC",
     "AggregationStrategy",
     "AtLeastN",
@@ -52,6 +55,7 @@ __all__ = [
     "Context",
     "Custom",
     "DataAmountTrigger",
+    "DataDriftTrigger",
     "DataIncorporationLatencyCostTrigger",
     "DecisionCriterion",
     "DynamicQuantilePerformanceThresholdCriterion",
@@ -84,6 +88,7 @@ __all__ = [
     "ThresholdDecisionCriterion",
     "TimeStratified",
     "TimeTrigger",
+    "TimeWindowingStrategy",
     "TopBySignal",
     "Trigger",
     "TriggerBalanced",
