@@ -11,7 +11,7 @@ import pytest
 
 import modyn
 from modyn.arrivals import Arrivals
-from modyn.pipelines import Criterion, Model, Training
+from modyn.pipelines import Criterion, Model, Pipeline, Training
 from modyn.pipelines.answer_cache import AnswerCache
 from modyn.pipelines.asking import RunAnswers
 from modyn.pipelines.lookback import RunHistory
@@ -382,6 +382,30 @@ def test_labels_come_with_their_delay(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run.config["data"]["label_delay"] == 40
     with pytest.raises(modyn.errors.ConfigError, match="label_delay"):
         looking(dataset, trigger=Recording(70)).replay(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("written", "units"), [("0", 0), ("40", 40), ("2m", 120), ("-1", None), ("soon", None)]
+)
+def test_a_file_says_the_delay_in_units_or_as_a_time(
+    tmp_path: Path, written: str, units: int | None
+) -> None:
+    drifting(tmp_path / "stream", count=COUNT).close()
+    text = looking(drifting(tmp_path / "other", count=COUNT), trigger=DataAmountTrigger(num_samples=70))
+    content = text.config_text().decode().replace("other", "stream")
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(content.replace("dataset_id: stream", f"dataset_id: stream\n  label_delay: {written}"))
+
+    if units is None:
+        with pytest.raises(modyn.errors.ConfigError, match=r"data\.label_delay"):
+            Pipeline.from_yaml(path, tmp_path)
+        return
+    found = Pipeline.from_yaml(path, tmp_path)
+    assert found.label_delay == units
+    written_again = tmp_path / "again.yaml"
+    found.text = None
+    written_again.write_bytes(found.config_text())
+    assert Pipeline.from_yaml(written_again, tmp_path).describe() == found.describe()
 
 
 def test_models_say_when_and_from_how_much_and_in_how_long(
