@@ -109,7 +109,7 @@ class Metadata(Section):
 
 
 class Stream(Data):
-    """The stream that is followed."""
+    """The dataset that is followed."""
 
     label_delay: Index | Duration = 0
 
