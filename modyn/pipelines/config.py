@@ -53,6 +53,7 @@ class PipelineConfig:
     training: Training
     evaluation: Evaluation | None
     metadata: Metadata | None
+    label_delay: int | str = 0
 
 
 def read(path: str | Path) -> PipelineConfig:
@@ -108,6 +109,7 @@ def parse(text: bytes, *, name: str = "pipeline.yaml") -> PipelineConfig:
         training=file.training_settings(),
         evaluation=file.evaluation.settings() if file.evaluation else None,
         metadata=file.metadata.settings() if file.metadata else None,
+        label_delay=file.data.label_delay,
     )
 
 
@@ -188,9 +190,12 @@ def _entry(values: Any, step: int | str) -> Any:
 
 
 def _inner(kind: Any, step: int | str) -> Any:
-    """Return the annotation of a key of a section, or of an entry of a list."""
+    """Return the annotation of a key of a section, or of an entry of a list or a mapping."""
     if isinstance(step, int):
         return next((get_args(k)[0] for k in _alternatives(kind) if get_origin(k) is list), Any)
+    for alternative in _alternatives(kind):
+        if get_origin(alternative) is dict:
+            return get_args(alternative)[1]
     for section in _variants(kind).values():
         if step in section.model_fields:
             return section.model_fields[step].annotation

@@ -173,13 +173,14 @@ class Follow(Replay):
         for one in self._datasets():
             if one is not dataset and one.uuid == uuid:
                 one.refresh()
-        self._counts_now[uuid] = count = self._backend.count()
+        self._counts_now[uuid] = self._key_count = count = self._backend.count()
         self._stream = self._backend.followed(self._since, count)
         check_labels(self._pipeline, first=seen)
         self._sources = self._sources_of(self._counts_now)
         if dataset.view.erased_count != self._erased:
             self._erased = dataset.view.erased_count
             self._signals.sweep()
+            self._answers = self._new_answers()
 
     # Evaluation ---------------------------------------------------------------------------------
 
