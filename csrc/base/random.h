@@ -27,6 +27,7 @@ enum {
     MDN_STREAM_PLACE = 21, /* which sample of a buffer goes; index is the key */
     MDN_STREAM_ENTER = 22, /* whether a sample enters it; index is the key */
     MDN_STREAM_GREEDY = 30, /* who is looked at; index is step * 2^32 + draw */
+    MDN_STREAM_POSITION = 40, /* seeds of draws; index is the position */
 };
 
 /* Fmix of splitmix64 (Steele, Lea, Flood 2014): a bijection of 64-bit words. */

@@ -1,5 +1,32 @@
 """How far two windows of samples are apart, and when a series of numbers has changed."""
 
 from modyn.drift.base import Distance, DriftMetric
+from modyn.drift.binned import KL, PSI, Hellinger, JensenShannon, TotalVariation
+from modyn.drift.categories import ChiSquared, GTest
+from modyn.drift.classifier import ClassifierAUC
+from modyn.drift.mmd import MMD, Energy
+from modyn.drift.moments import Frechet, MeanDistance
+from modyn.drift.sliced import SlicedWasserstein
+from modyn.drift.univariate import CVM, KS, DriftedRatio, Wasserstein
 
-__all__ = ["Distance", "DriftMetric"]
+__all__ = [
+    "Distance",
+    "DriftMetric",
+    "MMD",
+    "Energy",
+    "KS",
+    "CVM",
+    "Wasserstein",
+    "Hellinger",
+    "JensenShannon",
+    "KL",
+    "PSI",
+    "TotalVariation",
+    "ChiSquared",
+    "GTest",
+    "MeanDistance",
+    "DriftedRatio",
+    "ClassifierAUC",
+    "SlicedWasserstein",
+    "Frechet",
+]

@@ -188,9 +188,12 @@ def _entry(values: Any, step: int | str) -> Any:
 
 
 def _inner(kind: Any, step: int | str) -> Any:
-    """Return the annotation of a key of a section, or of an entry of a list."""
+    """Return the annotation of a key of a section, or of an entry of a list or a mapping."""
     if isinstance(step, int):
         return next((get_args(k)[0] for k in _alternatives(kind) if get_origin(k) is list), Any)
+    for alternative in _alternatives(kind):
+        if get_origin(alternative) is dict:
+            return get_args(alternative)[1]
     for section in _variants(kind).values():
         if step in section.model_fields:
             return section.model_fields[step].annotation

@@ -26,7 +26,7 @@ def values(pipeline: "Pipeline") -> dict[str, Any]:
         "model": described["model"],
         "training": training,
         "data": described["data"],
-        "trigger": described["trigger"],
+        "trigger": _tagged_within(described["trigger"], "id"),
         "selection_strategy": _strategy(pipeline, described["selection_strategy"]),
     }
     if pipeline.evaluation is not None:
@@ -102,6 +102,15 @@ def _metadata(metadata: Metadata) -> Any:
 
 def _bare(described: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in described.items() if name != "class"}
+
+
+def _tagged_within(described: Any, tag: str) -> Any:
+    """Return a description whose every class stands under this key."""
+    if isinstance(described, list):
+        return [_tagged_within(entry, tag) for entry in described]
+    if not isinstance(described, dict):
+        return described
+    return {tag if k == "class" else k: _tagged_within(v, tag) for k, v in described.items()}
 
 
 def _tagged(described: dict[str, Any], tag: str) -> dict[str, Any]:

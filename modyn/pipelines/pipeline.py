@@ -1,7 +1,7 @@
 """A pipeline: a dataset, a model, when to train, on what, how, and what to measure."""
 
 import copy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType
@@ -392,6 +392,9 @@ def _policy(policy: Trigger | Selection | Downsampler, key: str) -> dict[str, An
             continue
         if isinstance(value, Trigger | Selection):
             found[name] = _policy(value, key)
+            continue
+        if isinstance(value, Mapping) and any(isinstance(v, Trigger) for v in value.values()):
+            found[name] = {str(one): _policy(policy, key) for one, policy in value.items()}
             continue
         if isinstance(value, FunctionType):
             found[name] = f"{value.__module__}:{value.__qualname__}"

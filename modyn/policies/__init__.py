@@ -1,11 +1,19 @@
 """When to train, and on what: the policies, and the base classes for your own."""
 
+from modyn.policies.aggregation import AggregationStrategy, AtLeastN, Custom, MajorityVote
 from modyn.policies.amount import DataAmountTrigger
 from modyn.policies.base import Context, PlainContext, Selected, Selection, Trigger, seed_of
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.by_signal import QuantileBand, TopBySignal
 from modyn.policies.class_balanced_reservoir import ClassBalancedReservoir
 from modyn.policies.context import Note, PastModel
+from modyn.policies.criteria import (
+    DecisionCriterion,
+    DynamicQuantileThresholdCriterion,
+    DynamicRollingAverageThresholdCriterion,
+    ThresholdDecisionCriterion,
+    Verdict,
+)
 from modyn.policies.freshness import FreshnessSampling
 from modyn.policies.gdumb import GDumb
 from modyn.policies.history import HeldHistory, History
@@ -21,16 +29,23 @@ from modyn.policies.trigger_balanced import TriggerBalanced
 from modyn.policies.weighted import Weighted
 
 __all__ = [
+    "AggregationStrategy",
+    "AtLeastN",
     "BatchedTrigger",
     "ClassBalancedReservoir",
     "Context",
+    "Custom",
     "DataAmountTrigger",
+    "DecisionCriterion",
+    "DynamicQuantileThresholdCriterion",
+    "DynamicRollingAverageThresholdCriterion",
     "FreshnessSampling",
     "GDumb",
     "HeldHistory",
     "History",
     "Interval",
     "LabelBalanced",
+    "MajorityVote",
     "MostRecent",
     "NewData",
     "Note",
@@ -42,11 +57,13 @@ __all__ = [
     "Reservoir",
     "Selected",
     "Selection",
+    "ThresholdDecisionCriterion",
     "TimeStratified",
     "TimeTrigger",
     "TopBySignal",
     "Trigger",
     "TriggerBalanced",
+    "Verdict",
     "Weighted",
     "seed_of",
 ]

@@ -1,9 +1,12 @@
 """The rules that parameters of several policies share."""
 
+import math
+
 __all__ = [
     "check_all_data",
     "check_integer",
     "check_limit",
+    "check_number",
     "check_ratio",
     "check_tail_triggers",
 ]
@@ -25,6 +28,28 @@ def check_integer(name: str, value: object, least: int | None = None) -> None:
         raise ValueError(f"{name} must be at least {least}, got {value}")
     if not -(2**63) <= value < 2**63:
         raise ValueError(f"{name} must be a number of 64 bits, got {value}")
+
+
+def check_number(
+    name: str, value: object, least: float = -math.inf, most: float = math.inf
+) -> None:
+    """Refuse what is no finite number from `least` to `most`.
+
+    Raises
+    ------
+    TypeError
+        Also for bool and NumPy's numbers: parameters are written to pipeline.yaml.
+    ValueError
+        For nan, infinities and numbers outside.
+    """
+    if not isinstance(value, int | float) or type(value) not in (int, float):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least:g}, got {value}")
+    if value > most:
+        raise ValueError(f"{name} must be at most {most:g}, got {value}")
 
 
 def check_tail_triggers(tail_triggers: int | None) -> None:

@@ -11,9 +11,10 @@ from modyn.policies.base import Context
 if TYPE_CHECKING:
     from modyn.sampling import Candidates
 
-__all__ = ["Draw", "fractions", "steady_seed", "uniform_of"]
+__all__ = ["Draw", "fractions", "position_seed", "steady_seed", "uniform_of"]
 
 STREAM_STEADY = 20  # MDN_STREAM_STEADY of csrc/base/random.h
+STREAM_POSITION = 40  # MDN_STREAM_POSITION of csrc/base/random.h
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
 
@@ -75,6 +76,23 @@ def steady_seed(context: Context) -> int:
     True
     """
     return int(_words(context.seed, STREAM_STEADY, np.zeros(1, dtype=np.uint64))[0])
+
+
+def position_seed(context: Context, position: int) -> int:
+    """Return a seed of draws that belong to a position of the stream, whenever they are made.
+
+    It is draw number `position` of stream MDN_STREAM_POSITION of the pipeline's seed
+    (csrc/base/random.h).
+
+    Examples
+    --------
+    >>> from modyn.policies.base import PlainContext
+    >>> one, other = PlainContext(seed=7), PlainContext(seed=7, trigger=3, position=9)
+    >>> position_seed(one, 5) == position_seed(other, 5)
+    True
+    """
+    index = np.array([position], dtype=np.uint64)
+    return int(_words(context.seed, STREAM_POSITION, index)[0])
 
 
 def fractions(seed: int, stream: int, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:

@@ -101,7 +101,7 @@ def factory(policy: P | Callable[[], P], base: type[P]) -> Callable[[], P]:
     parameters = parameters_of(given)
 
     def rebuild() -> P:
-        return type(given)(**parameters)
+        return type(given)(**copy.deepcopy(parameters))
 
     with no_input_or_output(given):
         states = state_after_json(rebuild()), state_after_json(rebuild())

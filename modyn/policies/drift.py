@@ -1,0 +1,323 @@
+"""Triggers where the data have changed: windows, distances, and what to make of them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from modyn.drift.base import Distance, DriftMetric
+from modyn.policies.aggregation import AggregationStrategy, MajorityVote
+from modyn.policies.base import Context
+from modyn.policies.batched import BatchedTrigger, Interval
+from modyn.policies.checked import check_integer
+from modyn.policies.criteria import DecisionCriterion, Verdict
+from modyn.policies.drawing import position_seed
+from modyn.policies.window_rows import LOOKS, Look, What, WindowRows
+from modyn.policies.windows import (
+    AmountWindowingStrategy,
+    State,
+    Window,
+    WindowingStrategy,
+    Windows,
+)
+
+__all__ = ["DataDriftTrigger", "Metric"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One way to look for drift.
+
+    Parameters
+    ----------
+    metric : DriftMetric
+        The distance of two windows, such as `modyn.drift.MMD()`.
+    decision_criterion : DecisionCriterion
+        Which distances are drift.
+    of : {"embeddings", "predictions", "features", "labels"}
+        What of the samples is compared: what goes into the last layer of the newest model, its
+        class probabilities, the numbers of the records, or the labels that are known by now.
+    fields : tuple of str or None
+        Which fields of the records, for "features"; by default all that hold numbers.
+    score : {"distance", "p_value"}
+        What the criterion is asked about. Lower p-values are worse; the metric must be one that
+        gives them.
+    """
+
+    metric: DriftMetric
+    decision_criterion: DecisionCriterion
+    of: What = "embeddings"
+    fields: tuple[str, ...] | None = None
+    score: Literal["distance", "p_value"] = "distance"
+
+    def __post_init__(self) -> None:
+        if self.of not in LOOKS:
+            raise ValueError(f"of must be one of {', '.join(LOOKS)}, got {self.of!r}")
+        if self.score not in ("distance", "p_value"):
+            raise ValueError(f"score must be distance or p_value, got {self.score!r}")
+        if self.fields is not None:
+            if self.of != "features":
+                raise ValueError(f"fields are of features, not of {self.of}")
+            if not self.fields or len(set(self.fields)) != len(self.fields):
+                raise ValueError(f"fields must be different names, at least one: {self.fields}")
+            object.__setattr__(self, "fields", tuple(self.fields))
+
+    @property
+    def look(self) -> Look:
+        """What of the samples is compared."""
+        return Look(of=self.of, fields=self.fields)
+
+    def score_of(self, distance: Distance) -> float:
+        """Return what the criterion is asked about.
+
+        Raises
+        ------
+        ValueError
+            When that is the p-value, and the metric gave none.
+        """
+        if self.score == "distance":
+            return distance.value
+        if distance.p_value is None:
+            kind = type(self.metric).__name__
+            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
+        return distance.p_value
+
+    def verdict(self, score: float, history: list[float]) -> Verdict:
+        """Return what the criterion makes of a score."""
+        return self.decision_criterion.verdict(score, history, lower=self.score == "p_value")
+
+
+@dataclass(kw_only=True)
+class DataDriftTrigger(BatchedTrigger):
+    """A trigger is due at the end of an interval whose data are far from those of the last trigger.
+
+    At the end of each interval two windows are compared: a reference, which ends where the last
+    trigger fell, and a current one, which ends with the newest sample.  Of each, at most
+    `sample_size` samples are drawn, uniformly.  Each metric gives a distance, its criterion says
+    whether that is drift, and the votes of all metrics are aggregated.
+
+    A criterion that compares with earlier scores keeps those of its metric, oldest first.  They
+    begin with a calibration: the references of all warm-up intervals (of the first, its current
+    window) are compared with the current window of the last, as the first model after the warm-up
+    sees them, oldest first; a window is not compared with itself.
+
+    Where there is nothing left to compare with, a trigger is due: that is so while there is no
+    model, and where the reference holds no samples.  A distance that is not defined never fires.
+
+    Parameters
+    ----------
+    evaluation_interval_data_points, warmup_intervals, warmup_policy
+        As in `BatchedTrigger`. A criterion with `needs_calibration` needs a `warmup_policy`.
+    metrics : mapping of str to Metric
+        At least one.
+    windowing_strategy : WindowingStrategy
+        What is compared with what.
+    sample_size : int or None
+        How many samples of a window are looked at, at least 2; all if None.
+    aggregation_strategy : AggregationStrategy
+        How votes become a decision.
+    reset_history_on_model : bool
+        Scores of embeddings and predictions depend on the model. With this, the windows of earlier
+        scores are compared anew when there is another model; else scores stay as they were.
+    reset_windows_in_warmup : bool
+        Whether the end of every warm-up interval but the last moves the end of the reference, as
+        a trigger does.
+
+    References
+    ----------
+    M. Boether et al., "Modyn: Data-Centric Machine Learning Pipeline Orchestration", Proc. ACM
+    Manag. Data 3(1), 2025, describe such policies.  Here windows follow from positions, so that
+    nothing is lost or seen twice however large intervals are; relative deviations are of |mean|;
+    distances are exact, and no tests of hypotheses decide unless `score` asks for it.
+
+    Examples
+    --------
+    The numbers of the records move at sample 300:
+
+    >>> import numpy as np
+    >>> from modyn import drift
+    >>> from modyn.arrivals import example_arrivals
+    >>> from modyn.policies import HeldHistory, PastModel, PlainContext
+    >>> from modyn.policies.criteria import ThresholdDecisionCriterion
+    >>> class Records:
+    ...     def fields(self, keys):
+    ...         return {"dense": np.sin(keys.astype(float)) + (keys >= 300)}
+    >>> trigger = DataDriftTrigger(
+    ...     evaluation_interval_data_points=100,
+    ...     metrics={
+    ...         "moved": Metric(
+    ...             metric=drift.KS(),
+    ...             decision_criterion=ThresholdDecisionCriterion(threshold=0.3),
+    ...             of="features",
+    ...         )
+    ...     },
+    ...     windowing_strategy=AmountWindowingStrategy(amount_ref=200, amount_cur=100),
+    ... )
+    >>> stream = example_arrivals(600)
+    >>> model = PastModel(
+    ...     trigger=0, model="a", position=100, last_timestamp=99, samples=100, seconds=1.0
+    ... )
+    >>> context = PlainContext(
+    ...     position=100, triggered_at=100, informed=500, models=[model],
+    ...     history=HeldHistory(stream), answers=Records(),
+    ... )
+    >>> trigger.inform(stream[100:], context)  # at position 100 + 300
+    300
+    """
+
+    metrics: Mapping[str, Metric]
+    windowing_strategy: WindowingStrategy = AmountWindowingStrategy()
+    sample_size: int | None = 5000
+    aggregation_strategy: AggregationStrategy = MajorityVote()
+    reset_history_on_model: bool = False
+    reset_windows_in_warmup: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.metrics:
+            raise ValueError("metrics needs at least one entry")
+        for name, metric in self.metrics.items():
+            if metric.decision_criterion.needs_calibration and self.warmup_policy is None:
+                kind = type(metric.decision_criterion).__name__
+                raise ValueError(f"metrics.{name}: {kind} needs a warmup_policy to be calibrated")
+        if self.sample_size is not None:
+            check_integer("sample_size", self.sample_size, 2)
+        self._reset_at = 0  # where windows were cut anew, as at a trigger
+        self._references: list[State] = []  # of warm-up intervals, until calibration
+        self._warmed_up: State | None = None  # the current window of the last of them, until then
+        self._scores: dict[str, list[float]] = {name: [] for name in self.metrics}
+        self._compared: list[State] = []  # pairs of windows that were, to do it anew
+        self._scored_by: str | None = None  # the model
+
+    def warm_up(self, interval: Interval, context: Context) -> None:
+        """Keep the windows that scores begin with; see `BatchedTrigger`."""
+        windows = self._windows(context)
+        fires = self._warmup_fired or not context.models
+        seen: dict[str, Any] = {"warmup": self.warming_up, "metrics": {}, "fires": fires}
+        context.note(type(self).__name__, {**_placed(interval, windows, context), **seen})
+        if not self.warming_up:
+            return
+        length = self._longest()
+        if length > 0:
+            first = windows.reference.first == windows.reference.last
+            reference = windows.current if first else windows.reference
+            self._references = [*self._references, reference.state()][-length:]
+            self._warmed_up = windows.current.state()
+        if self.reset_windows_in_warmup and interval.index + 1 < (self.warmup_intervals or 0):
+            self._reset_at = interval.last
+
+    def decide(self, interval: Interval, context: Context) -> bool:
+        """Return whether a trigger is due at the end of an interval; see `BatchedTrigger`."""
+        self._calibrate(context)
+        self._compare_anew(context)
+        windows = self._windows(context)
+        rows = WindowRows(context, self.sample_size, getattr(self, "_cached_rows", {}))
+        found = {name: self._vote(name, windows, rows) for name in self.metrics}
+        self._cached_rows = rows.to_keep(windows.reference)
+        self._remember(windows)
+        nothing = len(rows.keys(windows.reference)) == 0
+        votes = {name: vote for name, (vote, _) in found.items()}
+        fires = nothing or self.aggregation_strategy.decide(votes)
+        metrics = {name: values for name, (_, values) in found.items()}
+        seen: dict[str, Any] = {"warmup": False, "metrics": metrics, "fires": fires}
+        context.note(type(self).__name__, {**_placed(interval, windows, context), **seen})
+        return fires
+
+    def _windows(self, context: Context) -> Windows:
+        since = max(context.triggered_at, self._reset_at)
+        return self.windowing_strategy.windows(context, since)
+
+    def _longest(self) -> int:
+        """Return how many scores the criterion that looks at most of them looks at."""
+        return max(metric.decision_criterion.window_size for metric in self.metrics.values())
+
+    def _vote(self, name: str, windows: Windows, rows: WindowRows) -> tuple[bool, dict[str, Any]]:
+        """Return whether a metric says drift, and what it saw."""
+        metric = self.metrics[name]
+        distance = _distance(metric, windows, rows)
+        score = metric.score_of(distance)
+        verdict = metric.verdict(score, self._scores[name])
+        self._keep(name, score)
+        return verdict.fires, {
+            "distance": _number(distance.value),
+            "p_value": _number(distance.p_value),
+            "threshold": _number(verdict.threshold),
+            "fires": verdict.fires,
+            "reference_samples": len(rows.of(windows.reference, metric.look)),
+            "current_samples": len(rows.of(windows.current, metric.look)),
+            "details": {key: _number(value) for key, value in distance.details.items()},
+        }
+
+    def _keep(self, name: str, score: float) -> None:
+        """Add a score to those of a metric, and drop what is too old to matter."""
+        length = self.metrics[name].decision_criterion.window_size
+        if length > 0 and math.isfinite(score):
+            self._scores[name] = [*self._scores[name], score][-length:]
+
+    def _remember(self, windows: Windows) -> None:
+        """Take note of windows whose scores are kept."""
+        if self.reset_history_on_model and self._longest() > 0:
+            pair = windows.reference.state() + windows.current.state()
+            self._compared = [*self._compared, pair][-self._longest() :]
+
+    def _calibrate(self, context: Context) -> None:
+        """Begin the scores, once, with the windows of the warm-up."""
+        if self._warmed_up is None:
+            return
+        current = Window.of(self._warmed_up)
+        for state in self._references:
+            reference = Window.of(state)
+            if reference != current:
+                windows = Windows(reference=reference, current=current)
+                self._compare(windows, list(self.metrics), context)
+                self._remember(windows)
+        self._references, self._warmed_up = [], None
+
+    def _compare_anew(self, context: Context) -> None:
+        """Replace earlier scores that a model gave by those that the newest model gives."""
+        newest = context.models[-1].model
+        if self.reset_history_on_model and self._scored_by not in (None, newest):
+            names = [name for name, metric in self.metrics.items() if metric.look.asks_a_model]
+            for name in names:
+                self._scores[name] = []
+            for state in self._compared:
+                reference, current = Window.of(state[:3]), Window.of(state[3:])
+                self._compare(Windows(reference=reference, current=current), names, context)
+        self._scored_by = newest
+
+    def _compare(self, windows: Windows, names: list[str], context: Context) -> None:
+        """Add the scores of two windows, about which nothing is decided."""
+        rows = WindowRows(context, self.sample_size)
+        for name in names:
+            metric = self.metrics[name]
+            if metric.decision_criterion.window_size > 0:
+                self._keep(name, metric.score_of(_distance(metric, windows, rows)))
+
+
+def _distance(metric: Metric, windows: Windows, rows: WindowRows) -> Distance:
+    """Return how far two windows are apart; nan where one is empty."""
+    reference = rows.of(windows.reference, metric.look)
+    current = rows.of(windows.current, metric.look)
+    if len(reference) == 0 or len(current) == 0:
+        return Distance(value=math.nan, p_value=math.nan)
+    seed = position_seed(rows.context, windows.reference.last)
+    return metric.metric.distance(reference, current, seed=seed)
+
+
+def _placed(interval: Interval, windows: Windows, context: Context) -> dict[str, Any]:
+    """Return what a note says of any interval."""
+    newest = context.models[-1] if context.models else None
+    return {
+        "interval": interval.index,
+        "first": interval.first,
+        "last": interval.last,
+        "model": None if newest is None else newest.model,
+        "model_trigger": None if newest is None else newest.trigger,
+        "reference": windows.reference.state(),
+        "current": windows.current.state(),
+    }
+
+
+def _number(value: float | None) -> float | None:
+    """Return a number as JSON has it."""
+    return value if value is not None and math.isfinite(value) else None
