@@ -199,6 +199,11 @@ class Orchestrator:
         return self._core.trigger
 
     @property
+    def triggered_at(self) -> int:
+        """The position of the trigger before it, 0 if there was none."""
+        return self._starts[self.trigger]
+
+    @property
     def clock(self) -> int | None:
         """The timestamp of the last sample consumed, None before the first."""
         return self._timestamp_before(self.position)

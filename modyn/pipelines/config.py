@@ -53,6 +53,7 @@ class PipelineConfig:
     training: Training
     evaluation: Evaluation | None
     metadata: Metadata | None
+    label_delay: int | str = 0
 
 
 def read(path: str | Path) -> PipelineConfig:
@@ -108,6 +109,7 @@ def parse(text: bytes, *, name: str = "pipeline.yaml") -> PipelineConfig:
         training=file.training_settings(),
         evaluation=file.evaluation.settings() if file.evaluation else None,
         metadata=file.metadata.settings() if file.metadata else None,
+        label_delay=file.data.label_delay,
     )
 
 

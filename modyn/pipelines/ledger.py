@@ -7,6 +7,7 @@
     downsamplings one row per training with downsampling: how many samples it looked at
     windows       the evaluation windows of each handler
     evaluations   one row per (trigger, dataset, window, metric): counts and value
+    decisions     what policies looked at when they decided, in order; no part of the digest
     timings       seconds by trigger and stage, the only wall clock; no part of the digest
 
 One transition is one transaction: position, policy state, trigger and training set digest commit
@@ -15,8 +16,8 @@ after a crash the run goes on from the last commit and there is nothing to mend.
 
 There are two: a file in the run directory (ledger_sqlite) and tables of a database
 (ledger_postgres).  What they hold is the same, and so is the digest, which covers all but the
-timings: two runs that decided, trained and measured the same have the same digest, wherever they
-were interrupted and wherever their ledgers are.
+decisions and timings: two runs that triggered, trained and measured the same have the same digest,
+wherever they were interrupted and wherever their ledgers are.
 """
 
 import json
@@ -118,6 +119,18 @@ class EvaluationRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DecisionRow:
+    """What a policy looked at when it decided, as JSON; `number` counts through the run."""
+
+    number: int
+    position: int
+    trigger: int
+    timestamp: int | None
+    name: str
+    noted: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class TimingRow:
     """Seconds of wall clock."""
 
@@ -139,11 +152,27 @@ class Content:
     timings: Sequence[TimingRow]
     digest: str
     downsamplings: Sequence[DownsamplingRow] = ()
+    decisions: Sequence[DecisionRow] = ()
 
 
-Row = TransitionRow | TrainingRow | DownsamplingRow | WindowRow | EvaluationRow | TimingRow
+Row = (
+    TransitionRow
+    | TrainingRow
+    | DownsamplingRow
+    | WindowRow
+    | EvaluationRow
+    | DecisionRow
+    | TimingRow
+)
 RowT = TypeVar(
-    "RowT", TransitionRow, TrainingRow, DownsamplingRow, WindowRow, EvaluationRow, TimingRow
+    "RowT",
+    TransitionRow,
+    TrainingRow,
+    DownsamplingRow,
+    WindowRow,
+    EvaluationRow,
+    DecisionRow,
+    TimingRow,
 )
 
 # Tables have a column per field of their rows, in that order, and these primary keys.
@@ -153,6 +182,7 @@ TABLE_OF: dict[type[Row], str] = {
     DownsamplingRow: "downsamplings",
     WindowRow: "windows",
     EvaluationRow: "evaluations",
+    DecisionRow: "decisions",
     TimingRow: "timings",
 }
 KEY_OF: dict[type[Row], tuple[str, ...]] = {
@@ -161,6 +191,7 @@ KEY_OF: dict[type[Row], tuple[str, ...]] = {
     DownsamplingRow: ("trigger",),
     WindowRow: ("dataset", "handler", "start", "end", "anchor"),
     EvaluationRow: ("trigger", "dataset", "start", "end", "metric"),
+    DecisionRow: ("number",),
     TimingRow: ("trigger", "stage"),
 }
 
@@ -190,11 +221,16 @@ class Ledger(Protocol):
     def progress(self) -> Progress:
         """Return how far the stream was followed."""
 
-    def advance(self, progress: Progress) -> None:
-        """Commit a position between triggers, and the policies' state there."""
+    def advance(self, progress: Progress, decisions: Sequence[DecisionRow] = ()) -> None:
+        """Commit a position between triggers, the policies' state there, and what they noted."""
 
-    def commit(self, row: TransitionRow, seconds: Mapping[str, float]) -> None:
-        """Commit a trigger: position, state, choice; all or nothing, and once."""
+    def commit(
+        self,
+        row: TransitionRow,
+        seconds: Mapping[str, float],
+        decisions: Sequence[DecisionRow] = (),
+    ) -> None:
+        """Commit a trigger: position, state, choice, notes; all or nothing, and once."""
 
     def train(
         self,
@@ -224,6 +260,12 @@ class Ledger(Protocol):
     def evaluations(self) -> list[EvaluationRow]:
         """Return all results."""
 
+    def decision_count(self) -> int:
+        """Return how many decisions are committed."""
+
+    def seconds(self, stage: str) -> dict[int, float]:
+        """Return the seconds of a stage, by trigger."""
+
     def content(self) -> Content:
         """Return all that the ledger says, and its digest, as of one moment."""
 
@@ -241,6 +283,7 @@ def content_of(
     evaluations: Sequence[EvaluationRow],
     timings: Sequence[TimingRow],
     downsamplings: Sequence[DownsamplingRow] = (),
+    decisions: Sequence[DecisionRow] = (),
 ) -> Content:
     """Return what a ledger says, with its digest.
 
@@ -269,6 +312,7 @@ def content_of(
         evaluations=evaluations,
         timings=timings,
         downsamplings=downsamplings,
+        decisions=decisions,
         digest=state.hexdigest(),
     )
 

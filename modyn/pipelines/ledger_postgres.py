@@ -21,6 +21,7 @@ from modyn.pipelines.ledger import (
     KEY_OF,
     TABLE_OF,
     Content,
+    DecisionRow,
     DownsamplingRow,
     EvaluationRow,
     Progress,
@@ -58,6 +59,8 @@ _ADVANCE = """
     UPDATE modyn.ledger_progress
     SET position = %s, trigger_state = %s, selection_state = %s, finished = %s
     WHERE pipeline = %s"""
+_SECONDS = "SELECT trigger, seconds FROM modyn.ledger_timings WHERE pipeline = %s AND stage = %s"
+_DECISIONS = "SELECT count(*) FROM modyn.ledger_decisions WHERE pipeline = %s"
 _FINISH = "UPDATE modyn.ledger_progress SET finished = true WHERE pipeline = %s"
 _ADD_SECONDS = """
     INSERT INTO modyn.ledger_timings AS known (pipeline, trigger, stage, seconds)
@@ -114,10 +117,19 @@ class PostgresLedger:
     def progress(self) -> Progress:
         return self._read(_progress)
 
-    def advance(self, progress: Progress) -> None:
-        self._write(lambda cursor: self._put_progress(cursor, progress))
+    def advance(self, progress: Progress, decisions: Sequence[DecisionRow] = ()) -> None:
+        def write(cursor: "Cursor[Any]") -> None:
+            self._put_progress(cursor, progress)
+            self._insert(cursor, decisions, "ON CONFLICT DO NOTHING")
 
-    def commit(self, row: TransitionRow, seconds: Mapping[str, float]) -> None:
+        self._write(write)
+
+    def commit(
+        self,
+        row: TransitionRow,
+        seconds: Mapping[str, float],
+        decisions: Sequence[DecisionRow] = (),
+    ) -> None:
         def write(cursor: "Cursor[Any]") -> None:
             if row in _rows(cursor, self._pipeline, TransitionRow, trigger=row.trigger):
                 return  # the commit had happened when its process was killed
@@ -129,6 +141,7 @@ class PostgresLedger:
             )
             self._put_progress(cursor, progress)
             self._add_seconds(cursor, {row.trigger: seconds})
+            self._insert(cursor, decisions, "ON CONFLICT DO NOTHING")
 
         self._write(write)
 
@@ -171,6 +184,19 @@ class PostgresLedger:
 
     def evaluations(self) -> list[EvaluationRow]:
         return self._read(lambda cursor, pipeline: _rows(cursor, pipeline, EvaluationRow))
+
+    def decision_count(self) -> int:
+        def read(cursor: "Cursor[Any]", pipeline: int) -> int:
+            (count,) = cursor.execute(_DECISIONS, (pipeline,)).fetchone() or (0,)
+            return int(count)
+
+        return self._read(read)
+
+    def seconds(self, stage: str) -> dict[int, float]:
+        def read(cursor: "Cursor[Any]", pipeline: int) -> dict[int, float]:
+            return dict(cursor.execute(_SECONDS, (pipeline, stage)).fetchall())
+
+        return self._read(read)
 
     def content(self) -> Content:
         return self._read(_content)
@@ -266,6 +292,7 @@ def _content(cursor: "Cursor[Any]", pipeline: int) -> Content:
         evaluations=_rows(cursor, pipeline, EvaluationRow),
         timings=_rows(cursor, pipeline, TimingRow),
         downsamplings=_rows(cursor, pipeline, DownsamplingRow),
+        decisions=_rows(cursor, pipeline, DecisionRow),
     )
 
 

@@ -22,6 +22,7 @@ from modyn.pipelines.ledger import (
     KEY_OF,
     TABLE_OF,
     Content,
+    DecisionRow,
     DownsamplingRow,
     EvaluationRow,
     Progress,
@@ -75,11 +76,17 @@ TABLES = {
 }
 
 
-# A table that only runs with downsampling have: the others are as they were before there was any.
-DOWNSAMPLINGS = (
-    "trigger INTEGER PRIMARY KEY REFERENCES trainings, "
-    "scored INTEGER NOT NULL, trained INTEGER NOT NULL"
-)
+# Tables that only runs have that need them: the others are as they were before there were any.
+LATER_TABLES = {
+    "downsamplings": (
+        "trigger INTEGER PRIMARY KEY REFERENCES trainings, "
+        "scored INTEGER NOT NULL, trained INTEGER NOT NULL"
+    ),
+    "decisions": (
+        "number INTEGER PRIMARY KEY, position INTEGER NOT NULL, trigger INTEGER NOT NULL, "
+        "timestamp INTEGER, name TEXT NOT NULL, noted TEXT NOT NULL"
+    ),
+}
 
 
 class SqliteLedger:
@@ -138,11 +145,17 @@ class SqliteLedger:
             finished=bool(finished),
         )
 
-    def advance(self, progress: Progress) -> None:
+    def advance(self, progress: Progress, decisions: Sequence[DecisionRow] = ()) -> None:
         with self._transaction():
             self._put_progress(progress)
+            self._put_decisions(decisions)
 
-    def commit(self, row: TransitionRow, seconds: Mapping[str, float]) -> None:
+    def commit(
+        self,
+        row: TransitionRow,
+        seconds: Mapping[str, float],
+        decisions: Sequence[DecisionRow] = (),
+    ) -> None:
         if row in self.transitions()[row.trigger :]:
             return  # the commit had happened when its answer was lost
         with self._transaction():
@@ -155,6 +168,7 @@ class SqliteLedger:
                 )
             )
             self._put_seconds(row.trigger, seconds)
+            self._put_decisions(decisions)
 
     def train(
         self,
@@ -165,8 +179,7 @@ class SqliteLedger:
         with self._transaction():
             self._insert(row)
             if downsampling is not None:
-                create = f"CREATE TABLE IF NOT EXISTS downsamplings ({DOWNSAMPLINGS}) STRICT"
-                self._db.execute(create)
+                self._make("downsamplings")
                 self._insert(downsampling)
             self._put_seconds(row.trigger, seconds)
 
@@ -197,6 +210,16 @@ class SqliteLedger:
     def evaluations(self) -> list[EvaluationRow]:
         return self._rows(EvaluationRow)
 
+    def decision_count(self) -> int:
+        if not self._has("decisions"):
+            return 0
+        (count,) = self._db.execute("SELECT count(*) FROM decisions").fetchone()
+        return int(count)
+
+    def seconds(self, stage: str) -> dict[int, float]:
+        rows = self._db.execute("SELECT trigger, seconds FROM timings WHERE stage = ?", (stage,))
+        return dict(rows.fetchall())
+
     def content(self) -> Content:
         with self._transaction("DEFERRED"):
             return content_of(
@@ -207,12 +230,17 @@ class SqliteLedger:
                 windows=self._rows(WindowRow),
                 evaluations=self.evaluations(),
                 timings=self._rows(TimingRow),
-                downsamplings=self._rows(DownsamplingRow) if self._has_downsamplings() else (),
+                downsamplings=self._rows(DownsamplingRow) if self._has("downsamplings") else (),
+                decisions=self._rows(DecisionRow) if self._has("decisions") else (),
             )
 
-    def _has_downsamplings(self) -> bool:
-        select = "SELECT 1 FROM sqlite_master WHERE name = 'downsamplings'"
-        return self._db.execute(select).fetchone() is not None
+    def _has(self, table: str) -> bool:
+        select = "SELECT 1 FROM sqlite_master WHERE name = ?"
+        return self._db.execute(select, (table,)).fetchone() is not None
+
+    def _make(self, table: str) -> None:
+        columns = LATER_TABLES[table]
+        self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}) STRICT")
 
     def close(self) -> None:
         """Close the file; any number of times."""
@@ -236,6 +264,12 @@ class SqliteLedger:
             "INSERT OR REPLACE INTO progress VALUES (0, ?, ?, ?, ?)", astuple(progress)
         )
 
+    def _put_decisions(self, decisions: Sequence[DecisionRow]) -> None:
+        if decisions:
+            self._make("decisions")
+        for decision in decisions:
+            self._insert(decision, "OR IGNORE")
+
     def _put_seconds(self, trigger: int, seconds: Mapping[str, float]) -> None:
         self._db.executemany(
             "INSERT INTO timings VALUES (?, ?, ?) ON CONFLICT (trigger, stage) "
@@ -245,7 +279,12 @@ class SqliteLedger:
 
     def _insert(
         self,
-        row: TransitionRow | TrainingRow | DownsamplingRow | WindowRow | EvaluationRow,
+        row: TransitionRow
+        | TrainingRow
+        | DownsamplingRow
+        | WindowRow
+        | EvaluationRow
+        | DecisionRow,
         how: str = "",
     ) -> None:
         names = _quoted(field.name for field in fields(row))

@@ -3,6 +3,7 @@
     models/<content key>/weights.safetensors      state of the module
                          optimizer.safetensors    only with use_previous_model
                          model.json               what the key was made of, facts, checksums
+                         clock.json               how long the training took, here or elsewhere
 
 The content key is the BLAKE2b of everything that decides what a training results in: parent,
 training set digest, training configuration, model, seed and dataset.  So a training that was
@@ -33,10 +34,11 @@ if TYPE_CHECKING:
     import torch
 
 VERSION = 1
-WEIGHTS, OPTIMIZER, DESCRIPTION = (
+WEIGHTS, OPTIMIZER, DESCRIPTION, CLOCK = (
     "weights.safetensors",
     "optimizer.safetensors",
     "model.json",
+    "clock.json",
 )
 
 Tensors = dict[str, "torch.Tensor"]
@@ -192,8 +194,38 @@ class ModelStore:
         except TypeError as error:
             raise CorruptError(f"{path}: damaged recipe ({error})") from None
 
-    def put(self, recipe: Recipe, model: StoredModel) -> str:
-        """Store a model and return its key; nothing changes where it is stored already."""
+    def seconds(self, key: str) -> float:
+        """Return how long the training of a stored model took when it was done.
+
+        That is no part of what the model is. It is 0 for models of before it was written down.
+
+        Raises
+        ------
+        CorruptError
+            When the file is damaged.
+        """
+        path = self.directory / key / CLOCK
+        try:
+            content = path.read_bytes()
+            clock = json.loads(content)
+            if content == _sealed({"seconds": clock["seconds"]}):
+                return float(clock["seconds"])
+        except FileNotFoundError:
+            return 0.0
+        except (ValueError, KeyError, TypeError, RecursionError):
+            pass
+        raise CorruptError(f"{path}: the content does not match its own checksum")
+
+    def put(self, recipe: Recipe, model: StoredModel, seconds: float = 0.0) -> str:
+        """Store a model and return its key; nothing changes where it is stored already.
+
+        Parameters
+        ----------
+        recipe : Recipe
+        model : StoredModel
+        seconds : float
+            How long the training took.
+        """
         key = recipe.key()
         if key in self:
             return key
@@ -211,6 +243,7 @@ class ModelStore:
             "blake2b": checksums,
         }
         durable.write(building / DESCRIPTION, _sealed(description))
+        durable.write(building / CLOCK, _sealed({"seconds": seconds}))
         durable.sync_directory(building)
         building.rename(self.directory / key)
         durable.sync_directory(self.directory)

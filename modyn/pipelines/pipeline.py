@@ -26,6 +26,7 @@ from modyn.pipelines.settings import (
     place,
 )
 from modyn.policies import Selection, Trigger
+from modyn.policies.time import units_of
 
 if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
@@ -64,6 +65,9 @@ class Pipeline:
         Modules from which a model's import path may come.
     text : bytes, optional
         The pipeline.yaml that the pipeline was made from.
+    label_delay : int or str
+        How long after its timestamp the label of a sample is known to policies: in units of
+        timestamps, or a time string such as "7d". Until then trigger policies cannot ask for it.
     downsampling : Downsampler or Schedule, optional
         On which samples of a training set to train, decided while a model is trained; on all if
         None, and at the first `warmup_triggers` of a selection that has them.
@@ -89,6 +93,7 @@ class Pipeline:
     text: bytes | None = None
     metadata: Metadata | str | None = None
     downsampling: Downsampler | Schedule | None = None
+    label_delay: int | str = 0
 
     def __post_init__(self) -> None:
         if self.order not in ("time", "arrival"):
@@ -99,6 +104,7 @@ class Pipeline:
             self.seed = self.training.seed or 0
         if not 0 <= self.seed < 2**63:
             raise ValueError(f"seed must be from 0 to 2**63 - 1, got {self.seed}")
+        self.label_delay = self._label_delay()
         if isinstance(self.allow, str):
             self.allow = (self.allow,)
         self.metadata = place(None, self.metadata)
@@ -183,7 +189,17 @@ class Pipeline:
             stop_replay_at=settings.stop_replay_at,
             allow=allow,
             text=settings.text,
+            label_delay=settings.label_delay,
         )
+
+    def _label_delay(self) -> int:
+        """Return the delay of labels in units of timestamps."""
+        delay = self.label_delay
+        if isinstance(delay, str):
+            delay = units_of(delay, self.dataset.timestamp_unit)
+        if delay < 0:
+            raise ValueError(f"label_delay must be at least 0, got {delay}")
+        return delay
 
     @property
     def training_seed(self) -> int:
@@ -219,6 +235,8 @@ class Pipeline:
         }
         if self.downsampling is not None:  # which came later than the first runs
             described["downsampling"] = described_downsampling(self.downsampling)
+        if self.label_delay:
+            described["data"]["label_delay"] = self.label_delay
         return described
 
     def downsampler_at(self, trigger: int) -> Downsampler | None:

@@ -21,6 +21,8 @@ from modyn.errors import ConfigError
 from modyn.loader import Loader
 from modyn.orchestrator import Orchestrator
 from modyn.pipelines import measure, rundir
+from modyn.pipelines.answer_cache import AnswerCache
+from modyn.pipelines.asking import RunAnswers
 from modyn.pipelines.backend import backend_of
 from modyn.pipelines.build import maker
 from modyn.pipelines.composite import Trained
@@ -32,8 +34,10 @@ from modyn.pipelines.ledger import (
     TransitionRow,
     canonical,
 )
+from modyn.pipelines.lookback import RunHistory
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
+from modyn.pipelines.past import TRAINING
 from modyn.pipelines.pipeline import described_downsampling
 from modyn.pipelines.progress import Checked, Progress
 from modyn.pipelines.rows import downsampling_row, identity_of, training_row
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
 
 BLOCK_COUNT = 65_536  # samples of a block of arrivals
+ASKED = 2  # newest models, whose answers are kept
 COMMIT_SECONDS = 1.0  # between commits of evaluations
 
 
@@ -79,11 +84,22 @@ class Replay:
         self._measured: set[int] = set()  # triggers, by after_training handlers
         self._sources: dict[str, Source] = {}
         self._stream: Stream
+        self._key_count = 0  # of the dataset, when the run began
+        self._steps: Steps | None = None  # once the loop is there
         self._backend = backend_of(pipeline, directory)
         self._ledger = self._backend.ledger
         self._progress = Checked(progress, self._backend.check)
         self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
         self._irreducible = Irreducible(self._place())
+        self._answers = RunAnswers(
+            dataset=pipeline.dataset,
+            training=pipeline.training,
+            module=self._module,
+            cache=AnswerCache(
+                directory / rundir.ANSWERS,
+                erased_count=pipeline.dataset.view.erased_count,
+            ),
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -118,6 +134,7 @@ class Replay:
         """Hold the pipeline against what the run is, or begin a new run."""
         counts = self._counts()
         self._check_data(counts)
+        self._key_count = counts[self._pipeline.dataset.uuid]
         begin = self._ledger.new
         identity = self._identity(counts), position_of(0, self._trigger, self._selection)
         if begin:
@@ -176,9 +193,12 @@ class Replay:
 
     def _identity(self, counts: dict[str, int]) -> dict[str, Any]:
         evaluation = self._pipeline.evaluation
+        # The dataset is known by its uuid, wherever it lies.
+        config = {k: v for k, v in self._description.items() if k != "data"}
+        if self._pipeline.label_delay:
+            config["data"] = {"label_delay": self._pipeline.label_delay}
         return {
-            # The dataset is known by its uuid, wherever it lies.
-            "config": {k: v for k, v in self._description.items() if k != "data"},
+            "config": config,
             "dataset": identity_of(self._pipeline.dataset, counts),
             "evaluation_datasets": [
                 {"id": data.dataset_id, **identity_of(data.dataset, counts)}
@@ -203,8 +223,11 @@ class Replay:
             seed=pipeline.seed_value,
             timestamp_unit=pipeline.dataset.timestamp_unit,
             signals=self._signals,
+            history=self._history(),
+            answers=self._answers,
+            label_delay=int(pipeline.label_delay),
         )
-        steps = Steps(recorder, self._trigger, self._selection)
+        steps = self._steps = Steps(recorder, self._trigger, self._selection)
         starts = [0, *(row.position for row in self._ledger.transitions())]
         steps.orchestrator = Orchestrator(
             pipeline.dataset,
@@ -223,6 +246,15 @@ class Replay:
         self._progress.position(progress.position)
         return steps.orchestrator
 
+    def _history(self) -> RunHistory:
+        """Return the stream as policies look back at it."""
+        return RunHistory(
+            view=self._pipeline.dataset.view,
+            stream=self._stream,
+            by_time=self._pipeline.order == "time",
+            key_count=self._key_count,
+        )
+
     def _enough(self) -> bool:
         most = self._pipeline.maximum_triggers
         return most is not None and len(self._ledger.transitions()) >= most
@@ -239,6 +271,9 @@ class Replay:
             if row.trigger not in self._measured:
                 self._measure(AFTER_TRAINING, row.trigger)
                 self._measured.add(row.trigger)
+        if self._steps is not None:
+            self._steps.trained()
+            self._answers.keep_only({past.model for past in self._steps.models[-ASKED:]})
 
     def _train(self, row: TransitionRow) -> str | None:
         """Have the model of a trigger, by finding or by training it, and commit that."""
@@ -253,13 +288,16 @@ class Replay:
         recipe = self._recipe(row.trigger, chosen, parent, held)
         key = recipe.key()
         if key not in self._store or not self._signals.ready(row.trigger, key):
+            began = time.perf_counter()
             job = self._job(chosen, recipe, row.trigger, held)
             main = chosen if held is None else held.main
             with self._signals.recording(row.trigger, key, main, job) as observer:
                 trained = train(job, self._progress, self._clock, observer)
+            took = time.perf_counter() - began
             self._note_workers(job)
             with self._clock.stage("store"):
-                self._store.put(recipe, trained)
+                self._store.put(recipe, trained, took)
+        self._clock.add(TRAINING, self._store.seconds(key))
         facts = self._store.facts(key)
         trained_row = training_row(row, key, parent, facts)
         self._ledger.train(trained_row, self._clock.take(), downsampling_row(row, facts))
@@ -302,7 +340,7 @@ class Replay:
         self._progress.trigger(row.trigger, len(chosen))
         job = self._job(chosen, recipe, row.trigger, held)
         trained = train(job, self._progress, self._clock)
-        self._store.put(recipe, trained)
+        self._store.put(recipe, trained, self._ledger.seconds(TRAINING).get(row.trigger, 0.0))
 
     def _training_of(self, trigger: int, held: HeldOut | None) -> dict[str, Any]:
         """Return what of the settings decides a trigger's training: its own number of samples."""
@@ -481,6 +519,12 @@ class Replay:
 
         with torch.random.fork_rng(devices=[]):
             return self._make_model()
+
+    def _module(self, key: str) -> "torch.nn.Module":
+        """Return a module of its own with the weights of a model."""
+        module = self._fresh_model()
+        module.load_state_dict(self._load(key).weights)
+        return module
 
     def _stored_model(self, key: str) -> "torch.nn.Module":
         if self._model is None:

@@ -12,6 +12,7 @@ from modyn.errors import ConfigError, DatabaseError
 from modyn.loader import Waits
 from modyn.pipelines import ledger_sqlite, rundir, strict_yaml
 from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
+from modyn.pipelines.decisions import noted
 from modyn.pipelines.ledger import (
     Content,
     DownsamplingRow,
@@ -20,6 +21,7 @@ from modyn.pipelines.ledger import (
     TransitionRow,
     WindowRow,
 )
+from modyn.pipelines.past import TRAINING
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.table import Table
 from modyn.signals import Signals, of_keys
@@ -120,6 +122,24 @@ class Run:
                     *(seconds.get((row.trigger, stage), 0.0) for stage in (*STAGES, *WORKERS)),
                 )
             )
+        return Table.of(names, rows)
+
+    @cached_property
+    def decisions(self) -> Table:
+        """One row per decision that a policy took note of, in order.
+
+        `trigger` is the one that was sought at this position, and `fired` says whether it fell
+        there; `values` is what the policy of this name looked at.
+        """
+        names = ["position", "timestamp", "trigger", "fired", "name", "values"]
+        ends = {row.trigger: row.position for row in self._content.transitions}
+        rows = [
+            (
+                *(row.position, row.timestamp, row.trigger),
+                *(ends.get(row.trigger) == row.position, row.name, noted(row)),
+            )
+            for row in self._content.decisions
+        ]
         return Table.of(names, rows)
 
     @cached_property
@@ -334,7 +354,8 @@ class Run:
     def _spent(self) -> dict[str, float]:
         total = dict.fromkeys((*STAGES, *WORKERS), 0.0)
         for row in self._content.timings:
-            total[row.stage] = total.get(row.stage, 0.0) + row.seconds
+            if row.stage != TRAINING:  # which is what the model took, and perhaps elsewhere
+                total[row.stage] = total.get(row.stage, 0.0) + row.seconds
         return total
 
     @cached_property

@@ -8,6 +8,7 @@
     models/           models by content key
     signals/          what models said of samples while they were trained, by trigger
     irreducible/      what the models of holdouts say of the newest training set, for RHO-LOSS
+    answers/          what models said of samples when trigger policies asked; may go at any time
     stream.npy        keys in stream order, if that is not the order of keys
     lock              held while a process works here; says which
 
@@ -26,7 +27,7 @@ from modyn.errors import BusyError, ConfigError
 from modyn.pipelines import durable
 
 CONFIG, LOCK, TRAINSETS, MODELS = "pipeline.yaml", "lock", "trainsets", "models"
-SIGNALS, IRREDUCIBLE = "signals", "irreducible"
+SIGNALS, IRREDUCIBLE, ANSWERS = "signals", "irreducible", "answers"
 LEDGER, REPORT, STREAM = "ledger.sqlite", "report.html", "stream.npy"
 METADATA, LEASE = "metadata", "lease"
 
@@ -125,7 +126,7 @@ def check_place(directory: Path, url: str | None) -> None:
 def _check_is_run(directory: Path) -> None:
     """Refuse to work in a directory that has other content and no ledger."""
     ours = {CONFIG, LOCK, TRAINSETS, MODELS, SIGNALS, LEDGER, METADATA, LEASE, REPORT, STREAM}
-    ours.add(IRREDUCIBLE)
+    ours |= {IRREDUCIBLE, ANSWERS}
     names = {path.name for path in directory.iterdir()}
     foreign = sorted(name for name in names - ours if not name.startswith(".tmp-"))
     if not is_run(directory) and foreign:

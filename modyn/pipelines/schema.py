@@ -26,6 +26,7 @@ from modyn.pipelines.schema_trigger import Trigger
 from modyn.pipelines.sections import (
     Config,
     Count,
+    Duration,
     Index,
     Moment,
     Section,
@@ -107,6 +108,12 @@ class Metadata(Section):
         )
 
 
+class Stream(Data):
+    """The dataset that is followed."""
+
+    label_delay: Index | Duration = 0
+
+
 class File(Section):
     """A whole pipeline.yaml."""
 
@@ -114,7 +121,7 @@ class File(Section):
     model: Model
     model_storage: ModelStorage | None = None
     training: Training
-    data: Data
+    data: Stream
     trigger: Trigger
     selection_strategy: SelectionStrategy
     evaluation: Evaluation | None = None

@@ -21,7 +21,7 @@ from modyn.pipelines.picked import Picked
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Scorer", "evaluating"]
+__all__ = ["Scorer", "evaluating", "keeping_embeddings"]
 
 LOOKING = {"outputs", "losses", "gradients", "embeddings", "parameter_norms"}
 
@@ -132,7 +132,7 @@ class Scorer:
 
         self.samples += len(batch)
         found: dict[str, torch.Tensor] = {}
-        with torch.no_grad(), _embeddings(self.model, "embeddings" in self._needs, found):
+        with torch.no_grad(), keeping_embeddings(self.model, "embeddings" in self._needs, found):
             outputs = call_model(self.model, batch, self.job.fields, self.device)
         outputs, labels = as_compared(outputs, batch.labels, self._criterion)
         found["outputs"] = outputs
@@ -158,7 +158,7 @@ class Scorer:
 
 
 @contextmanager
-def _embeddings(
+def keeping_embeddings(
     model: "torch.nn.Module", wanted: bool, found: "dict[str, torch.Tensor]"
 ) -> Iterator[None]:
     """Put what goes into the last linear layer that runs into `found`.

@@ -11,12 +11,16 @@ import numpy.typing as npt
 from modyn.arrivals import Arrivals
 from modyn.pipelines.backend import Backend
 from modyn.pipelines.clock import Stopwatch
+from modyn.pipelines.decisions import Notebook
 from modyn.pipelines.ledger import Progress as Position
 from modyn.pipelines.ledger import TransitionRow, canonical
+from modyn.pipelines.lookback import RunHistory
+from modyn.pipelines.past import past_models
 from modyn.pipelines.progress import Progress
 from modyn.pipelines.signals import RunSignals
 from modyn.policies import PlainContext, Selected, Selection, Trigger
 from modyn.policies.answers import due_after
+from modyn.policies.context import Answers, PastModel
 from modyn.trainset import TrainingSet
 
 if TYPE_CHECKING:
@@ -39,6 +43,12 @@ class Recorder:
     timestamp_unit : str
     signals : RunSignals
         What policies may read of trainings, where any is recorded.
+    history : RunHistory
+        The stream, to look back at.
+    answers : Answers
+        What models say of samples.
+    label_delay : int
+        How long after its timestamp a label is known, in units of timestamps.
     """
 
     backend: Backend
@@ -49,6 +59,9 @@ class Recorder:
     seed: int
     timestamp_unit: str
     signals: RunSignals
+    history: RunHistory
+    answers: Answers
+    label_delay: int
 
     def trained_until(self, transition: "Transition") -> int | None:
         """Return the newest timestamp that a trigger's model may have learned from."""
@@ -96,21 +109,47 @@ class Steps:
         self._clock = recorder.clock
         self._selected_at: float | None = None
         self._training_sets = TrainingSets(recorder.backend)
+        self._models = past_models(recorder.backend.ledger)
+        self._notes = Notebook(
+            recorder.backend.ledger.decision_count(), recorder.history.timestamp_before
+        )
         self.orchestrator: Orchestrator  # from the start of the loop on
+
+    @property
+    def models(self) -> tuple[PastModel, ...]:
+        """The models so far, as policies see them."""
+        return self._models
+
+    def trained(self) -> None:
+        """Hear that the training of the last trigger is committed."""
+        self._models = past_models(self._recorder.backend.ledger)
 
     def inform(self, arrivals: Arrivals) -> int | None:
         """Ask the trigger policy."""
         at = self.orchestrator
-        context = self._context(at.clock, at.position, at.trigger)
-        with self._clock.stage("policy"):
+        context = self._context(
+            clock=at.clock,
+            position=at.position,
+            trigger=at.trigger,
+            triggered_at=at.triggered_at,
+            informed=len(arrivals),
+        )
+        if self._recorder.label_delay:
+            arrivals = Arrivals(arrivals.keys, arrivals.timestamps)
+        with self._clock.stage("policy"), self._notes.asking():
             due = due_after(self._trigger.inform(arrivals, context), type(self._trigger).__name__)
         self._recorder.progress.position(at.position + (len(arrivals) if due is None else due))
         return due
 
     def select(self, transition: "Transition", candidates: "Candidates") -> object:
         """Ask the selection policy."""
-        context = self._context(transition.last_timestamp, transition.position, transition.trigger)
-        with self._clock.stage("select"):
+        context = self._context(
+            clock=transition.last_timestamp,
+            position=transition.position,
+            trigger=transition.trigger,
+            triggered_at=transition.first,
+        )
+        with self._clock.stage("select"), self._notes.asking():
             chosen = self._selection.select(candidates, context)
         self._selected_at = time.perf_counter()
         return chosen
@@ -135,22 +174,41 @@ class Steps:
             trigger_state=canonical(self._trigger.state_dict()),
             selection_state=canonical(self._selection.state_dict()),
         )
-        self._recorder.backend.ledger.commit(row, self._clock.take())
+        self._recorder.backend.ledger.commit(row, self._clock.take(), self._notes.rows)
+        self._notes.committed()
         self._training_sets.add(row.trigger, row.digest)
 
     def advance(self, position: int) -> None:
         """Commit a mere position."""
-        self._recorder.backend.ledger.advance(position_of(position, self._trigger, self._selection))
+        progress = position_of(position, self._trigger, self._selection)
+        self._recorder.backend.ledger.advance(progress, self._notes.rows)
+        self._notes.committed()
 
-    def _context(self, clock: int | None, position: int, trigger: int) -> PlainContext:
+    def _context(
+        self,
+        *,
+        clock: int | None,
+        position: int,
+        trigger: int,
+        triggered_at: int,
+        informed: int = 0,
+    ) -> PlainContext:
+        recorder = self._recorder
         return PlainContext(
             clock=clock,
             position=position,
             trigger=trigger,
-            seed=self._recorder.seed,
-            timestamp_unit=self._recorder.timestamp_unit,
-            recorded=self._recorder.signals if self._recorder.signals.names else None,
+            triggered_at=triggered_at,
+            seed=recorder.seed,
+            timestamp_unit=recorder.timestamp_unit,
+            models=self._models,
+            label_delay=recorder.label_delay,
+            informed=informed,
+            recorded=recorder.signals if recorder.signals.names else None,
             training_sets=self._training_sets,
+            history=recorder.history,
+            answers=recorder.answers,
+            notes=self._notes.take,
         )
 
 

@@ -7,6 +7,10 @@ from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.by_signal import QuantileBand, TopBySignal
 from modyn.policies.class_balanced_reservoir import ClassBalancedReservoir
 from modyn.policies.context import Note, PastModel
+from modyn.policies.cost import (
+    AvoidableMisclassificationCostTrigger,
+    DataIncorporationLatencyCostTrigger,
+)
 from modyn.policies.criteria import (
     DecisionCriterion,
     DynamicQuantileThresholdCriterion,
@@ -14,12 +18,21 @@ from modyn.policies.criteria import (
     ThresholdDecisionCriterion,
     Verdict,
 )
+from modyn.policies.ensemble import EnsembleTrigger
+from modyn.policies.estimation import ATC, CBPE, Estimator
 from modyn.policies.freshness import FreshnessSampling
 from modyn.policies.gdumb import GDumb
 from modyn.policies.history import HeldHistory, History
 from modyn.policies.label_balanced import LabelBalanced
 from modyn.policies.most_recent import MostRecent
 from modyn.policies.new_data import NewData
+from modyn.policies.performance import PerformanceTrigger
+from modyn.policies.performance_criteria import (
+    DynamicQuantilePerformanceThresholdCriterion,
+    DynamicRollingAveragePerformanceThresholdCriterion,
+    StaticNumberAvoidableMisclassificationCriterion,
+    StaticPerformanceThresholdCriterion,
+)
 from modyn.policies.random import Random
 from modyn.policies.random_no_replacement import RandomNoReplacement
 from modyn.policies.reservoir import Reservoir
@@ -29,16 +42,24 @@ from modyn.policies.trigger_balanced import TriggerBalanced
 from modyn.policies.weighted import Weighted
 
 __all__ = [
+    "ATC",
     "AggregationStrategy",
     "AtLeastN",
+    "AvoidableMisclassificationCostTrigger",
     "BatchedTrigger",
+    "CBPE",
     "ClassBalancedReservoir",
     "Context",
     "Custom",
     "DataAmountTrigger",
+    "DataIncorporationLatencyCostTrigger",
     "DecisionCriterion",
+    "DynamicQuantilePerformanceThresholdCriterion",
     "DynamicQuantileThresholdCriterion",
+    "DynamicRollingAveragePerformanceThresholdCriterion",
     "DynamicRollingAverageThresholdCriterion",
+    "EnsembleTrigger",
+    "Estimator",
     "FreshnessSampling",
     "GDumb",
     "HeldHistory",
@@ -50,6 +71,7 @@ __all__ = [
     "NewData",
     "Note",
     "PastModel",
+    "PerformanceTrigger",
     "PlainContext",
     "QuantileBand",
     "Random",
@@ -57,6 +79,8 @@ __all__ = [
     "Reservoir",
     "Selected",
     "Selection",
+    "StaticNumberAvoidableMisclassificationCriterion",
+    "StaticPerformanceThresholdCriterion",
     "ThresholdDecisionCriterion",
     "TimeStratified",
     "TimeTrigger",

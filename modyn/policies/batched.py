@@ -138,7 +138,7 @@ class BatchedTrigger(Trigger):
         """Inform the warm-up policy of some of the arrivals."""
         policy = self.warmup_policy
         while policy is not None and first < end:
-            due = policy.inform(arrivals[first:end], context.at(first) if first else context)
+            due = policy.inform(arrivals[first:end], context.at(first, end - first))
             self._warmup_fired |= due is not None
             if due is None:
                 return

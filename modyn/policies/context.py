@@ -129,8 +129,12 @@ class Context(Protocol):
     def label_delay(self) -> int:
         """How long after its timestamp a sample's label is known, in units of timestamps."""
 
-    def at(self, consumed: int) -> "Context":
-        """Return the context after `consumed` of the arrivals at hand, and bounded there."""
+    def at(self, consumed: int, more: int = 0) -> "Context":
+        """Return the context after `consumed` of the arrivals at hand, and bounded there.
+
+        With `more`, so many of the arrivals after that are at hand in it: that is for policies
+        that inform others of a part of their arrivals.
+        """
 
     def samples(self, first: int, last: int) -> Arrivals:
         """Return the samples at positions first <= p < last; erased ones are left out.
@@ -295,15 +299,16 @@ class PlainContext:
     answers: Answers | None = field(default=None, repr=False, compare=False)
     notes: Callable[[Note], None] | None = field(default=None, repr=False, compare=False)
 
-    def at(self, consumed: int) -> "PlainContext":
+    def at(self, consumed: int, more: int = 0) -> "PlainContext":
         """Return the context after `consumed` of the arrivals at hand; see `Context`."""
-        if not 0 <= consumed <= self.informed:
-            raise ValueError(f"{self.informed} samples are at hand, not {consumed}")
+        if not 0 <= consumed <= consumed + more <= self.informed:
+            raise ValueError(f"{self.informed} samples are at hand, not {consumed + more}")
         if consumed == 0:
-            return replace(self, informed=0)
+            return replace(self, informed=more)
         stream = self._stream()
         position = stream.after(self.position, consumed)
-        return replace(self, position=position, clock=stream.timestamp_before(position), informed=0)
+        clock = stream.timestamp_before(position)
+        return replace(self, position=position, clock=clock, informed=more)
 
     def samples(self, first: int, last: int) -> Arrivals:
         """Return the samples at positions first <= p < last; see `Context`."""

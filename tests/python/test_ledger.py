@@ -19,6 +19,7 @@ from modyn.errors import BusyError, ConfigError, CorruptError, DatabaseError
 from modyn.pipelines import ledger_sqlite, rundir
 from modyn.pipelines.ledger import (
     Content,
+    DecisionRow,
     DownsamplingRow,
     EvaluationRow,
     Ledger,
@@ -223,6 +224,40 @@ def test_the_digest_is_that_of_the_first_version_wherever_the_ledger_is(place):
     assert [row.metric for row in ledger.evaluations()] == [
         *["-", "B", "a", "b", "\u00c4", "\uffff", "\U0001f600"]
     ]
+    ledger.close()
+
+
+def test_decisions_are_committed_with_what_follows_them_and_once(place):
+    ledger = place.open()
+    fill(ledger)
+    assert ledger.decision_count() == 0
+    rows = [
+        DecisionRow(number=i, position=9 * i, trigger=5, timestamp=None, name="A", noted="{}")
+        for i in range(4)
+    ]
+
+    ledger.commit(transition(5), {}, rows[:2])
+    ledger.commit(transition(5), {}, rows[:2])
+    for _ in range(2):
+        at = Progress(position=60, trigger_state="[1]", selection_state="{}")
+        ledger.advance(at, rows[2:])
+
+    assert list(place.read().decisions) == rows
+    assert ledger.decision_count() == 4
+    content = ledger.content()
+    ledger.close()
+    without = {f.name: getattr(content, f.name) for f in fields(Content)}
+    del without["digest"], without["decisions"]
+    assert content_of(**without).digest == content.digest
+
+
+def test_the_seconds_of_a_stage_are_those_of_each_trigger(place):
+    ledger = place.open()
+    fill(ledger)
+
+    assert ledger.seconds("policy") == dict.fromkeys(range(5), 0.5)
+    assert ledger.seconds("evaluate") == {0: 14.0}
+    assert ledger.seconds("nothing") == {}
     ledger.close()
 
 

@@ -1,0 +1,360 @@
+"""Triggers that ask how well the newest model does on what came since: what they have in common.
+
+Every interval of the stream is judged once: by the model that was the newest at its end, and on
+samples that came after that model's trigger, so that it has not learned from them.  Where labels
+come with a delay, an interval waits, as two positions, until the labels of all its samples are
+known; or its metrics are estimated at once, where there is an estimator.
+
+An interval that is judged after a later trigger is overtaken: the model that did badly on it is
+not in use any more, and what it got wrong is no reason to train again.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from modyn.metrics import Accuracy, Metric
+from modyn.policies.batched import BatchedTrigger, Interval
+from modyn.policies.checked import check_integer
+from modyn.policies.context import Context
+from modyn.policies.estimation import Estimator
+from modyn.policies.forecast import FORECASTS, ForecastingMethod
+from modyn.policies.time import PER_SECOND
+
+__all__ = ["Judged", "JudgingTrigger", "Mode", "plain"]
+
+Mode = Literal["hindsight", "lookahead"]
+Waiting = dict[str, int]  # an interval that is not judged yet; see `_await`
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """How well a model did on an interval.
+
+    Parameters
+    ----------
+    index, first, last : int
+        Which interval, and the positions of the samples that count: those of it that came after
+        the model's trigger.
+    trigger : int
+        Whose model.
+    begun, ended : int
+        The clock at both ends, in units of timestamps.
+    samples : int
+        That count and are not erased; at least 1.
+    accuracy : float
+        Of the best class; nan where it could not be estimated.
+    scores : mapping of str to float
+        By the reported names of the metrics; nan where one is undefined.
+    estimated : bool
+        Whether they are estimates.
+    overtaken : bool
+        Whether a trigger came after the interval.
+    maiden : bool
+        Whether it is the first that this model is judged on.
+    ahead : int
+        How many samples will have come, from its end, when the next interval is judged; 0 unless
+        it is the newest of those that are judged now.
+    """
+
+    index: int
+    first: int
+    last: int
+    trigger: int
+    begun: int
+    ended: int
+    samples: int
+    accuracy: float
+    scores: Mapping[str, float]
+    estimated: bool
+    overtaken: bool
+    maiden: bool
+    ahead: int
+
+    @property
+    def misclassifications(self) -> float:
+        """How many samples the model got wrong, or is estimated to."""
+        return self.samples * (1 - self.accuracy)
+
+    def avoidable(self, expected_accuracy: float | None, allow_reduction: bool) -> float:
+        """Return how many of them a model of this accuracy would have got right."""
+        if expected_accuracy is None or not np.isfinite(self.accuracy):
+            return 0.0
+        more = self.misclassifications - (1 - expected_accuracy) * self.samples
+        return more if allow_reduction else max(0.0, more)
+
+
+@dataclass(kw_only=True)
+class JudgingTrigger(BatchedTrigger):
+    """Judges the newest model on every interval; a subclass says what follows from that.
+
+    Parameters
+    ----------
+    metrics : sequence of Metric
+        What is measured.  Misclassifications are counted in any case.
+    estimator : Estimator or None
+        Estimates metrics of intervals whose labels are not known yet; None to wait for labels.
+    mode : {"hindsight", "lookahead"}
+        Whether avoidable misclassifications are those so far, or also those that are to be
+        expected until the next interval is judged.
+    forecasting_method : {"ridge_regression", "rolling_average"}
+        How the accuracy of a new model, and the accuracy on the next interval, are forecast.
+    data_density_window_size : int
+        Over how many intervals the rate at which samples come is forecast; it is noted.
+    performance_triggers_window_size : int
+        Over how many values accuracies are forecast.
+    """
+
+    metrics: Sequence[Metric] = field(default_factory=lambda: (Accuracy(),))
+    estimator: Estimator | None = None
+    mode: Mode = "hindsight"
+    forecasting_method: ForecastingMethod = "ridge_regression"
+    data_density_window_size: int = 20
+    performance_triggers_window_size: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.metrics = tuple(self.metrics)
+        names = [metric.name for metric in self.metrics]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"metrics must be one or more, each once, got {names}")
+        if self.mode not in ("hindsight", "lookahead"):
+            raise ValueError(f"mode must be 'hindsight' or 'lookahead', got {self.mode!r}")
+        if self.forecasting_method not in FORECASTS:
+            raise ValueError(
+                f"forecasting_method must be one of {', '.join(FORECASTS)}, "
+                f"got {self.forecasting_method!r}"
+            )
+        check_integer("data_density_window_size", self.data_density_window_size, 1)
+        check_integer("performance_triggers_window_size", self.performance_triggers_window_size, 1)
+        if self.estimator is not None:
+            for metric in self.metrics:
+                self.estimator.check(metric)
+        self._sought = 0  # the trigger that was sought at the last look
+        self._ended: int | None = None  # the clock at the end of the last interval
+        self._waiting: list[Waiting] = []
+        self._judged_trigger: int | None = None  # whose model was the last to be judged
+        self._fresh: list[float] = []  # accuracies of models on the first interval after them
+        self._recent: list[float] = []  # accuracies since the last trigger
+        self._densities: list[float] = []  # samples per second of the last intervals
+        self._calibration: dict[str, Any] = {"trigger": None, "learned": None}
+
+    def weigh(self, judged: Judged, context: Context) -> Mapping[str, Any]:
+        """Take in how well a model did, and return what to note of it; oldest interval first."""
+        raise NotImplementedError(f"{type(self).__name__} does not define weigh()")
+
+    def conclude(self, context: Context) -> tuple[bool, Mapping[str, Any]]:
+        """Return whether a trigger is due after all that was judged now, and what to note."""
+        raise NotImplementedError(f"{type(self).__name__} does not define conclude()")
+
+    def forget(self) -> None:
+        """Drop what does not outlive a trigger."""
+
+    def decide(self, interval: Interval, context: Context) -> bool:
+        """Return whether a trigger is due; see `BatchedTrigger`."""
+        return self._attend(interval, context)
+
+    def warm_up(self, interval: Interval, context: Context) -> None:
+        """Judge intervals of the warm-up as well: their scores are what later ones are held to."""
+        self._attend(interval, context)
+
+    def forecast(self, values: Sequence[float]) -> float | None:
+        """Return the next of a series of accuracies, from 0 to 1; None without any."""
+        if not values:
+            return None
+        return min(max(FORECASTS[self.forecasting_method](values), 0.0), 1.0)
+
+    def new_accuracy(self, given: float | None) -> float | None:
+        """Return the accuracy that a new model is expected to have: as given, or forecast."""
+        return self.forecast(self._fresh) if given is None else given
+
+    def next_accuracy(self, judged: Judged) -> float | None:
+        """Return the accuracy that is expected of the model that is in use on what comes next."""
+        return self.forecast(_with(self._recent, judged.accuracy, self._few))
+
+    @property
+    def _few(self) -> int:
+        return self.performance_triggers_window_size
+
+    def _attend(self, interval: Interval, context: Context) -> bool:
+        """Look at all that can be judged at the end of an interval."""
+        if context.trigger != self._sought:
+            self._sought, self._recent = context.trigger, []
+            self.forget()
+        self._await(interval, context)
+        notes = []
+        for judged in self._judge(context):
+            notes.append({**_noted(judged), **self.weigh(judged, context)})
+            self._remember(judged)
+        fires, more = self.conclude(context)
+        if context.models:
+            context.note(
+                type(self).__name__,
+                {
+                    "evaluation_interval": interval.index,
+                    "first": interval.first,
+                    "last": interval.last,
+                    "warmup": self.warming_up,
+                    "model": context.models[-1].model,
+                    "model_trigger": context.models[-1].trigger,
+                    "samples_per_second": self.density(),
+                    "waiting": len(self._waiting),
+                    "judged": notes,
+                    **more,
+                    "triggered": fires and not self.warming_up,
+                },
+            )
+        return fires
+
+    def _await(self, interval: Interval, context: Context) -> None:
+        """Put the interval among those that wait to be judged."""
+        ended = context.clock
+        first = max(interval.first, context.triggered_at)
+        timestamps = context.samples(first, interval.last).timestamps
+        if ended is None or len(timestamps) == 0:
+            return
+        whole = first == interval.first and self._ended is not None
+        begun = self._ended if whole and self._ended is not None else int(timestamps[0])
+        passed = (ended - begun) / PER_SECOND[context.timestamp_unit]
+        if passed > 0:
+            density = len(timestamps) / passed
+            self._densities = _with(self._densities, density, self.data_density_window_size)
+        self._ended = ended
+        if context.models:
+            self._calibrate(context)
+            self._waiting.append(
+                {
+                    "index": interval.index,
+                    "first": first,
+                    "last": interval.last,
+                    "trigger": context.models[-1].trigger,
+                    "begun": begun,
+                    "ended": ended,
+                    "latest": int(timestamps.max()),
+                }
+            )
+
+    def _judge(self, context: Context) -> list[Judged]:
+        """Return all intervals that can be judged now, oldest first; the others go on waiting."""
+        due: list[Waiting] = []
+        waiting: list[Waiting] = []
+        for one in self._waiting:
+            (due if self.estimator is not None or _known(one, context) else waiting).append(one)
+        self._waiting = waiting
+        judged: list[Judged] = []
+        for one in due:
+            keys = context.samples(one["first"], one["last"]).keys
+            if len(keys) == 0:
+                continue  # all of them were erased while they waited
+            accuracy, scores, estimated = self._measure(keys, one["trigger"], context)
+            newest = one is due[-1]
+            maiden = one["trigger"] != self._judged_trigger
+            self._judged_trigger = one["trigger"]
+            judged.append(
+                Judged(
+                    index=one["index"],
+                    first=one["first"],
+                    last=one["last"],
+                    trigger=one["trigger"],
+                    begun=one["begun"],
+                    ended=one["ended"],
+                    samples=len(keys),
+                    accuracy=accuracy,
+                    scores=scores,
+                    estimated=estimated,
+                    overtaken=one["last"] <= context.triggered_at,
+                    maiden=maiden,
+                    ahead=self._ahead(one, context) if newest else 0,
+                )
+            )
+        return judged
+
+    def _ahead(self, one: Waiting, context: Context) -> int:
+        """Return how many samples come between the end of an interval and the next judgement."""
+        return self.evaluation_interval_data_points + context.position - one["last"]
+
+    def _measure(
+        self, keys: npt.NDArray[np.uint64], trigger: int, context: Context
+    ) -> tuple[float, dict[str, float], bool]:
+        """Return accuracy and metrics of a model on samples, and whether they are estimates."""
+        predictions = context.predictions(keys, trigger)
+        estimator = None if context.labelled(keys).all() else self.estimator
+        labels = context.labels(keys) if estimator is None else None
+
+        def value(metric: Metric) -> float:
+            if labels is None:
+                assert estimator is not None  # noqa: S101
+                return estimator.estimate(metric, predictions, self._calibration["learned"])
+            found = metric.value(metric.join([metric.measure(predictions, labels)]))
+            return float("nan") if found is None else found
+
+        scores = {metric.name: value(metric) for metric in self.metrics}
+        return value(Accuracy()), scores, estimator is not None
+
+    def _calibrate(self, context: Context) -> None:
+        """Let the estimator learn from the first samples after a model, once they have labels.
+
+        Until then it goes by what it learned of the model before.
+        """
+        model = context.models[-1]
+        if self.estimator is None or self._calibration["trigger"] == model.trigger:
+            return
+        last = model.position + self.estimator.calibration_samples
+        if last > context.position:
+            return
+        keys = context.samples(model.position, last).keys
+        if len(keys) == 0 or not context.labelled(keys).all():
+            return
+        predictions = context.predictions(keys, model.trigger)
+        learned = self.estimator.calibrate(predictions, context.labels(keys))
+        self._calibration = {"trigger": model.trigger, "learned": learned}
+
+    def _remember(self, judged: Judged) -> None:
+        """Keep an accuracy for later forecasts."""
+        if not np.isfinite(judged.accuracy):
+            return
+        if judged.maiden:
+            self._fresh = _with(self._fresh, judged.accuracy, self._few)
+        if not judged.overtaken:
+            self._recent = _with(self._recent, judged.accuracy, self._few)
+
+    def density(self) -> float | None:
+        """Return the forecast of how many samples come per second; None without any."""
+        if not self._densities:
+            return None
+        return max(FORECASTS[self.forecasting_method](self._densities), 0.0)
+
+
+def _known(one: Waiting, context: Context) -> bool:
+    """Return whether the labels of all samples of an interval are known by now."""
+    if context.label_delay == 0:
+        return True
+    return context.clock is not None and one["latest"] + context.label_delay <= context.clock
+
+
+def _with(values: list[float], value: float, count: int) -> list[float]:
+    """Return the last `count` of the values and one more."""
+    return [*values, value][-count:]
+
+
+def _noted(judged: Judged) -> dict[str, Any]:
+    """Return what is noted of an interval that was judged."""
+    return {
+        "evaluation_interval": judged.index,
+        "first": judged.first,
+        "last": judged.last,
+        "model_trigger": judged.trigger,
+        "samples": judged.samples,
+        "misclassifications": plain(judged.misclassifications),
+        "scores": {name: plain(score) for name, score in judged.scores.items()},
+        "estimated": judged.estimated,
+        "overtaken": judged.overtaken,
+    }
+
+
+def plain(value: float) -> float | None:
+    """Return a number as JSON has it: None for what is not finite."""
+    return value if np.isfinite(value) else None
