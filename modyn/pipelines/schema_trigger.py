@@ -19,7 +19,5 @@ LATER = (
 Trigger = Annotated[
     TimeTrigger | DataAmountTrigger | DetectorTrigger | DataDriftTrigger,
     Field(discriminator="id"),
-    tagged(
-        "id", LATER, "TimeTrigger", "DataAmountTrigger", "DetectorTrigger", "DataDriftTrigger"
-    ),
+    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger", "DetectorTrigger", "DataDriftTrigger"),
 ]
