@@ -8,15 +8,22 @@ from typing import Annotated
 from pydantic import Field
 
 from modyn.pipelines.schema_trigger_drift import DataDriftTrigger
-from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigger
-from modyn.pipelines.sections import tagged
-
-LATER = (
-    *("PerformanceTrigger", "DataIncorporationLatencyCostTrigger"),
-    *("AvoidableMisclassificationCostTrigger", "EnsembleTrigger"),
+from modyn.pipelines.schema_trigger_ensemble import EnsembleTrigger
+from modyn.pipelines.schema_trigger_performance import (
+    AvoidableMisclassificationCostTrigger,
+    DataIncorporationLatencyCostTrigger,
+    PerformanceTrigger,
 )
+from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigger
+
 Trigger = Annotated[
-    TimeTrigger | DataAmountTrigger | DataDriftTrigger,
+    TimeTrigger
+    | DataAmountTrigger
+    | DataDriftTrigger
+    | PerformanceTrigger
+    | DataIncorporationLatencyCostTrigger
+    | AvoidableMisclassificationCostTrigger
+    | EnsembleTrigger,
     Field(discriminator="id"),
-    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger", "DataDriftTrigger"),
 ]
+EnsembleTrigger.model_rebuild()
