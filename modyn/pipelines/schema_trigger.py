@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modyn.pipelines.schema_trigger_detector import DetectorTrigger
 from modyn.pipelines.schema_trigger_drift import DataDriftTrigger
 from modyn.pipelines.schema_trigger_ensemble import EnsembleTrigger
 from modyn.pipelines.schema_trigger_performance import (
@@ -19,6 +20,7 @@ from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigg
 Trigger = Annotated[
     TimeTrigger
     | DataAmountTrigger
+    | DetectorTrigger
     | DataDriftTrigger
     | PerformanceTrigger
     | DataIncorporationLatencyCostTrigger

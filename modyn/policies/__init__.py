@@ -18,6 +18,7 @@ from modyn.policies.criteria import (
     ThresholdDecisionCriterion,
     Verdict,
 )
+from modyn.policies.detector import DetectorTrigger
 from modyn.policies.drift import DataDriftTrigger
 from modyn.policies.ensemble import EnsembleTrigger
 from modyn.policies.estimation import ATC, CBPE, Estimator
@@ -44,9 +45,9 @@ from modyn.policies.weighted import Weighted
 from modyn.policies.windows import AmountWindowingStrategy, TimeWindowingStrategy
 
 __all__ = [
-    "AmountWindowingStrategy",
     "ATC",
     "AggregationStrategy",
+    "AmountWindowingStrategy",
     "AtLeastN",
     "AvoidableMisclassificationCostTrigger",
     "BatchedTrigger",
@@ -58,6 +59,7 @@ __all__ = [
     "DataDriftTrigger",
     "DataIncorporationLatencyCostTrigger",
     "DecisionCriterion",
+    "DetectorTrigger",
     "DynamicQuantilePerformanceThresholdCriterion",
     "DynamicQuantileThresholdCriterion",
     "DynamicRollingAveragePerformanceThresholdCriterion",
