@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
     from modyn.pipelines.run import Run
 
-MANIFEST, REPORT = "manifest", "report.html"
+MANIFEST, REPORT, MODELS = "manifest", "report.html", ".models"
 NO_PLOTLY = "reports need plotly: pip install 'modyn[report]'"
 
 app = typer.Typer(
@@ -110,12 +110,19 @@ def run(
         bool,
         typer.Option(help="Publish first what a dataset has and the database has not."),
     ] = False,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of models that runs share, and train once; OUT/.models if not given."
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Run pipelines, one after the other, and report on them.
 
     Each pipeline has its folder OUT/NAME/.  A run that was interrupted goes on where it was; one
-    that is finished is left as it is.
+    that is finished is left as it is.  What one pipeline has trained the others find, from the
+    same data, recipe and seed.
     """
     again = shlex.join(["modyn", *sys.argv[1:]])
     with answers(debug, f"what was done is kept; to go on: {again}"):
@@ -123,7 +130,7 @@ def run(
             (file, _placed(file, settings, metadata, publish))
             for file, settings in _checked(files, out, datasets)
         ]
-        runs = _follow(pipelines, out, datasets, allow or [])
+        runs = _follow(pipelines, out, datasets, allow or [], models or out / MODELS)
         _print_summary(runs)
         _write_reports(runs, out)
 
@@ -274,6 +281,7 @@ def _follow(
     out: Path,
     datasets: Path,
     allow: Sequence[str],
+    models: Path,
 ) -> list["Run"]:
     from rich.console import Console
 
@@ -290,7 +298,7 @@ def _follow(
             pipeline = Pipeline.from_yaml(file, datasets, allow=allow, metadata=settings.metadata)
             if _is_finished(directory):
                 console.print(f"{settings.name}: finished already", markup=False, highlight=False)
-            runs.append(pipeline.replay(directory, progress=progress))
+            runs.append(pipeline.replay(directory, progress=progress, models=models))
     return runs
 
 

@@ -146,7 +146,7 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {
         path.relative_to(directory).as_posix(): path.read_bytes()
         for path in sorted(directory.rglob("*"))
-        if path.is_file() and not path.name.startswith(("ledger", "lock"))
+        if path.is_file() and not path.name.startswith(("ledger", "lock", "clock"))
     }
 
 
