@@ -183,7 +183,7 @@ def test_what_was_trained_and_scored_before_a_crash_is_not_done_again(stream, tm
         rho(stream, tmp_path / "run", progress=DiesAt(1))
 
     assert times() == before
-    assert len(before) == 2 + 1
+    assert len(before) == 3 + 1
 
 
 @pytest.mark.long
