@@ -40,9 +40,10 @@ class Player:
         self.matrix = matrix
         self._answers = answers
         self._history = TapeHistory(matrix.tape)
-        pipeline = matrix.run.identity["config"]["pipeline"]
+        config = matrix.run.identity["config"]
+        pipeline = config["pipeline"]
         self._seed = int(pipeline["seed"])
-        self._delay = int(pipeline.get("label_delay") or 0)
+        self._delay = int(config.get("data", {}).get("label_delay", 0))
         self.most: int | None = pipeline["maximum_triggers"]
 
     def play(self, policy: Trigger) -> Schedule:

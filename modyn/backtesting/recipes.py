@@ -98,6 +98,11 @@ class Recipes:
         else:
             starts = np.concatenate(([0], places))
             first = starts[np.maximum(numbers - self.tail, 0)]
+        return self.of_ranges(first, places)
+
+    def of_ranges(self, first: Places, places: Places) -> Ask:
+        """Return the trainings of a schedule, given where the candidates of each trigger begin."""
+        numbers = np.arange(len(places))
         names = first * (self.length + 1) + places if self.by_range else self._history(places)
         some = first < places
         return Ask(first=first[some], last=places[some], trigger=numbers[some], name=names[some])
