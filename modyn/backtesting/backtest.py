@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modyn.backtesting.cost import Cost
+from modyn.backtesting.crowds import kind, walked
 from modyn.backtesting.families import FAMILIES
 from modyn.backtesting.matrix import Matrix, Windows
 from modyn.backtesting.missing import Trainer, complete, folder_of, recall
@@ -161,7 +162,7 @@ class Bench:
         """Return what the policies come to, by what is recorded now."""
         chosen = compared(self.matrices)
         scorers = self.scorers()
-        schedules = [_schedules(player, self.policies) for player in self._players]
+        schedules = [_schedules(player, self.policies) for player in self.players]
         entries = [
             Entry(
                 name=name,
@@ -209,7 +210,7 @@ class Bench:
         ]
 
     @cached_property
-    def _players(self) -> list[Player]:
+    def players(self) -> list[Player]:
         def asked(i: int) -> Asked:
             return Asked(lambda: answers_of(self.matrices[i], self._pipelines[i]))
 
@@ -237,14 +238,21 @@ def named(policies: Policies) -> dict[str, Trigger]:
 
 def _schedules(player: Player, policies: Mapping[str, Trigger]) -> dict[str, Schedule]:
     """Return where each policy fires on one recording."""
-    found = {}
+    found: dict[str, Schedule] = {}
+    crowds: dict[object, list[str]] = {}
     for name, policy in policies.items():
         family = FAMILIES.get(type(policy))
-        if family is None:
+        crowd = None if family is not None else kind(policy, player)
+        if family is not None:
+            places = family(policy, player.matrix.tape)[: player.most]
+            found[name] = Schedule(places=places, certain=len(places))
+        elif crowd is not None:
+            crowds.setdefault(crowd, []).append(name)
+        else:
             found[name] = player.play(policy)
-            continue
-        places = family(policy, player.matrix.tape)[: player.most]
-        found[name] = Schedule(places=places, certain=len(places))
+    for names in crowds.values():
+        schedules = walked([policies[name] for name in names], player)
+        found |= dict(zip(names, schedules, strict=True))
     return found
 
 

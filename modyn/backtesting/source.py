@@ -1,6 +1,7 @@
 """The pipeline of a recorded run, and what its models say of samples."""
 
 import tempfile
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from modyn.pipelines import rundir, strict_yaml
 from modyn.pipelines.answer_cache import AnswerCache
 from modyn.pipelines.asking import RunAnswers
 from modyn.pipelines.build import maker
+from modyn.pipelines.calls import device_of
 from modyn.pipelines.models import ModelStore
 from modyn.pipelines.pipeline import Pipeline
 from modyn.policies.context import Answers, PastModel
@@ -29,7 +31,9 @@ __all__ = ["Asked", "answers_of", "but_for_trigger", "pipeline_of"]
 
 Keys = npt.NDArray[np.uint64]
 
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 1 << 28  # of answers
+MODULES_HELD = 256  # that are ready to be asked
+ROWS_HELD = 1 << 20  # samples that are kept for the next model
 
 
 def pipeline_of(
@@ -155,9 +159,40 @@ def answers_of(matrix: Matrix, pipeline: Pipeline) -> RunAnswers:
         found.load_state_dict(ModelStore(run / rundir.MODELS).load(key).weights)
         return found
 
-    return RunAnswers(
+    return _Recorded(
         dataset=pipeline.dataset,
         training=pipeline.training,
         module=module,
         cache=AnswerCache(matrix.run.path / ".backtest", memory_bytes=MEMORY_BYTES, disk_bytes=0),
     )
+
+
+class _Recorded(RunAnswers):
+    """Answers of many models to the same questions: what is read for one is kept for the next.
+
+    The batches are those of a run, so the answers are the same, bit for bit.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._read: OrderedDict[bytes, list[Any]] = OrderedDict()
+        self._rows = 0
+
+    def _module(self, key: str) -> "torch.nn.Module":
+        if key not in self._modules:
+            while len(self._modules) >= MODULES_HELD:
+                self._modules.popitem(last=False)
+            device = device_of(self._training.device, "training.device")
+            self._modules[key] = self._make(key).to(device).eval()
+        return self._modules[key]
+
+    def _batches(self, keys: Keys, fields: tuple[str, ...]) -> Any:
+        place = keys.tobytes()
+        if place not in self._read:
+            self._read[place] = list(super()._batches(keys, fields))
+            self._rows += len(keys)
+            while self._rows > ROWS_HELD and len(self._read) > 1:
+                gone, _ = self._read.popitem(last=False)
+                self._rows -= len(gone) // keys.itemsize
+        self._read.move_to_end(place)
+        return self._read[place]
