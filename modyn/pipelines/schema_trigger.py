@@ -8,15 +8,19 @@ from typing import Annotated
 from pydantic import Field
 
 from modyn.pipelines.schema_trigger_detector import DetectorTrigger
+from modyn.pipelines.schema_trigger_drift import DataDriftTrigger
+>>>>>>> drift
 from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigger
 from modyn.pipelines.sections import tagged
 
 LATER = (
-    *("DataDriftTrigger", "PerformanceTrigger", "DataIncorporationLatencyCostTrigger"),
+    *("PerformanceTrigger", "DataIncorporationLatencyCostTrigger"),
     *("AvoidableMisclassificationCostTrigger", "EnsembleTrigger"),
 )
 Trigger = Annotated[
-    TimeTrigger | DataAmountTrigger | DetectorTrigger,
+    TimeTrigger | DataAmountTrigger | DataDriftTrigger | DetectorTrigger,
     Field(discriminator="id"),
-    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger", "DetectorTrigger"),
+    tagged(
+        "id", LATER, "TimeTrigger", "DataAmountTrigger", "DataDriftTrigger", "DetectorTrigger"
+    ),
 ]

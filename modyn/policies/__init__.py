@@ -19,6 +19,7 @@ from modyn.policies.criteria import (
     Verdict,
 )
 from modyn.policies.detector import DetectorTrigger
+from modyn.policies.drift import DataDriftTrigger
 from modyn.policies.ensemble import EnsembleTrigger
 from modyn.policies.estimation import ATC, CBPE, Estimator
 from modyn.policies.freshness import FreshnessSampling
@@ -41,8 +42,10 @@ from modyn.policies.time import TimeTrigger
 from modyn.policies.time_stratified import TimeStratified
 from modyn.policies.trigger_balanced import TriggerBalanced
 from modyn.policies.weighted import Weighted
+from modyn.policies.windows import AmountWindowingStrategy, TimeWindowingStrategy
 
 __all__ = [
+    "AmountWindowingStrategy",
     "ATC",
     "AggregationStrategy",
     "AtLeastN",
@@ -53,6 +56,7 @@ __all__ = [
     "Context",
     "Custom",
     "DataAmountTrigger",
+    "DataDriftTrigger",
     "DataIncorporationLatencyCostTrigger",
     "DecisionCriterion",
     "DetectorTrigger",
@@ -86,6 +90,7 @@ __all__ = [
     "ThresholdDecisionCriterion",
     "TimeStratified",
     "TimeTrigger",
+    "TimeWindowingStrategy",
     "TopBySignal",
     "Trigger",
     "TriggerBalanced",

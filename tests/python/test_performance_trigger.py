@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modyn.arrivals import Arrivals
-from modyn.metrics import Accuracy, F1Score, RocAuc
 from modyn.policies import (
-    ATC,
-    CBPE,
     DataAmountTrigger,
     DynamicQuantilePerformanceThresholdCriterion,
     DynamicRollingAveragePerformanceThresholdCriterion,
@@ -26,10 +21,8 @@ from modyn.policies import (
     PlainContext,
     StaticNumberAvoidableMisclassificationCriterion,
     StaticPerformanceThresholdCriterion,
-    TimeTrigger,
     Trigger,
 )
-from modyn.policies.checks import check_trigger
 from tests.reference import triggers_performance as twin
 
 AMOUNT = DataAmountTrigger(num_samples=1)
