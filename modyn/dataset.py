@@ -863,6 +863,11 @@ class Dataset:
         return self._path
 
     @property
+    def writable(self) -> bool:
+        """Whether this handle is open for writing."""
+        return self._writable
+
+    @property
     def uuid(self) -> str:
         """32 hexadecimal digits that name the dataset wherever it is copied."""
         return self.view.uuid.hex()

@@ -9,7 +9,6 @@ from pydantic import Field
 
 from modyn.pipelines.schema_trigger_detector import DetectorTrigger
 from modyn.pipelines.schema_trigger_drift import DataDriftTrigger
->>>>>>> drift
 from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigger
 from modyn.pipelines.sections import tagged
 
@@ -18,9 +17,7 @@ LATER = (
     *("AvoidableMisclassificationCostTrigger", "EnsembleTrigger"),
 )
 Trigger = Annotated[
-    TimeTrigger | DataAmountTrigger | DataDriftTrigger | DetectorTrigger,
+    TimeTrigger | DataAmountTrigger | DetectorTrigger | DataDriftTrigger,
     Field(discriminator="id"),
-    tagged(
-        "id", LATER, "TimeTrigger", "DataAmountTrigger", "DataDriftTrigger", "DetectorTrigger"
-    ),
+    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger", "DetectorTrigger", "DataDriftTrigger"),
 ]

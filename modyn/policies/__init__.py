@@ -45,9 +45,9 @@ from modyn.policies.weighted import Weighted
 from modyn.policies.windows import AmountWindowingStrategy, TimeWindowingStrategy
 
 __all__ = [
-    "AmountWindowingStrategy",
     "ATC",
     "AggregationStrategy",
+    "AmountWindowingStrategy",
     "AtLeastN",
     "AvoidableMisclassificationCostTrigger",
     "BatchedTrigger",
