@@ -170,9 +170,11 @@ def quantile_bins(x: Column, y: Column, count: int) -> tuple[list[float], list[f
     return shares(x), shares(y)
 
 
-def floored(shares: Column) -> list[float]:
-    filled = [share or 1e-4 for share in shares]
-    return [share / sum(filled) for share in filled]
+def floored(p: Column, q: Column) -> list[tuple[float, float]]:
+    """The shares in bins that either window uses, none of them 0."""
+    used = [(a or 1e-4, b or 1e-4) for a, b in zip(p, q, strict=True) if a or b]
+    sums = [sum(shares) for shares in zip(*used, strict=True)]
+    return [(a / sums[0], b / sums[1]) for a, b in used]
 
 
 def hellinger(p: Column, q: Column) -> float:
@@ -180,11 +182,11 @@ def hellinger(p: Column, q: Column) -> float:
 
 
 def kl(p: Column, q: Column) -> float:
-    return sum(a * math.log(a / b) for a, b in zip(floored(p), floored(q), strict=True))
+    return sum(a * math.log(a / b) for a, b in floored(p, q))
 
 
 def psi(p: Column, q: Column) -> float:
-    return sum((a - b) * math.log(a / b) for a, b in zip(floored(p), floored(q), strict=True))
+    return sum((a - b) * math.log(a / b) for a, b in floored(p, q))
 
 
 def jensen_shannon(p: Column, q: Column) -> float:
