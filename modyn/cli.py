@@ -12,6 +12,7 @@
     modyn audit datasets/weather
     modyn db start metadata/
     modyn select --dry-run examples/weather/balanced_half.yaml
+    modyn backtest examples/weather/space.yaml --html backtest.html
     modyn provenance who-saw 4711 runs/weather/
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
@@ -29,6 +30,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modyn.commands.answers import InputError, answers, complain, message
+from modyn.commands.backtest import backtest
 from modyn.commands.dataset import audit, commands
 from modyn.commands.db import commands as db_commands
 from modyn.commands.ingest import ingest
@@ -211,6 +213,7 @@ def ls(
 
 app.command()(ingest)
 app.command()(select)
+app.command()(backtest)
 
 
 # Running -----------------------------------------------------------------------------------------

@@ -42,6 +42,13 @@ arrays_rewind(mdn_metadata_stream *stream)
     ((arrays_stream *)stream)->position = 0;
 }
 
+static mdn_status
+arrays_hold(mdn_metadata_stream *stream, uint64_t calls, mdn_error *err)
+{
+    (void)stream, (void)calls, (void)err; /* blocks are views already */
+    return MDN_OK;
+}
+
 static void
 arrays_free(mdn_metadata_stream *stream)
 {
@@ -64,8 +71,10 @@ mdn_metadata_from_arrays(const uint64_t *keys, const int64_t *timestamps,
         return mdn_fail_nomem(err, sizeof *self);
     *self = (arrays_stream){
         .stream = {.count = count,
+                   .in_place = true,
                    .next = arrays_next,
                    .rewind = arrays_rewind,
+                   .hold = arrays_hold,
                    .free = arrays_free},
         .keys = keys,
         .timestamps = timestamps,

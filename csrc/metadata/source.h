@@ -16,7 +16,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define MDN_SOURCE_CAPSULE "modyn.metadata.source.1"
+#define MDN_SOURCE_CAPSULE "modyn.metadata.source.2"
 
 /* What a reader looks at besides the keys: what nobody wants is not sent. */
 typedef enum {

@@ -9,9 +9,10 @@
 #include "base/error.h"
 #include "storage/view.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
-/* A block is valid until the next call on its stream. */
+/* A block is valid until the next call on its stream, or longer: hold(). */
 typedef struct {
     uint64_t count; /* 0: the stream has ended */
     const uint64_t *keys;
@@ -26,9 +27,14 @@ typedef struct {
 typedef struct mdn_metadata_stream mdn_metadata_stream;
 struct mdn_metadata_stream {
     uint64_t count; /* samples in the whole stream */
+    bool in_place;  /* columns of blocks are where they lie, and stay there */
     mdn_status (*next)(mdn_metadata_stream *stream, mdn_metadata_block *out,
                        mdn_error *err);
     void (*rewind)(mdn_metadata_stream *stream); /* next() starts over */
+    /* Before the first next(): each block is to stay valid for so many more
+     * calls of it.  NULL where it cannot; MDN_NOMEM, and then it does not. */
+    mdn_status (*hold)(mdn_metadata_stream *stream, uint64_t calls,
+                       mdn_error *err);
     void (*free)(mdn_metadata_stream *stream);
 };
 

@@ -10,9 +10,10 @@
  * order.  What a stream had to put together in a buffer of its own is copied,
  * since a policy may keep an array for longer than the block; so is all that
  * comes from a source, whose waits for a server ask for signals with the same
- * PyThreadState. */
+ * PyThreadState.  Arrivals are read ahead while a policy looks at a block. */
 #include "python/python.h"
 
+#include "metadata/ahead.h"
 #include "metadata/source.h"
 #include "orchestrator/clock.h"
 #include "orchestrator/orchestrator.h"
@@ -35,8 +36,9 @@ typedef struct {
     mdn_view *view;              /* borrowed from view_object */
     mdn_metadata_source *source; /* one reference; NULL: arrivals of the view */
     mdn_clock clock;             /* of the source */
-    mdn_pulse pulse;             /* likewise: signals, by way of thread */
-    mdn_metadata_stream *stream;
+    mdn_pulse pulse;             /* signals, by way of thread */
+    uint64_t block_count;
+    mdn_metadata_stream *stream; /* read ahead */
     mdn_orchestrator *core;
 
     mdn_metadata_block block; /* that was read last */
@@ -482,24 +484,41 @@ read_names(orchestrator_object *self, mdn_steps *steps)
     return steps->trigger_name && steps->selection_name ? 0 : -1;
 }
 
-/* The stream of arrivals from the resume position on. */
+static uint64_t
+count_of(const orchestrator_object *self)
+{
+    return self->source != NULL ? self->source->count
+           : self->order.obj    ? (uint64_t)self->order.len / 8
+                                : mdn_view_count(self->view);
+}
+
+/* The stream of arrivals from a position on; on any thread. */
+static mdn_status
+open_at(void *ctx, uint64_t first, const mdn_pulse *pulse,
+        mdn_metadata_stream **out, mdn_error *err)
+{
+    orchestrator_object *self = ctx;
+    mdn_metadata_source *source = self->source;
+
+    if (source != NULL)
+        return source->open(source, first, count_of(self), self->block_count,
+                            MDN_WANT_ALL, pulse, out, err);
+    return mdn_metadata_from_view(self->view, self->order.buf, first,
+                                  count_of(self), self->block_count, out, err);
+}
+
 static mdn_status
 open_stream(orchestrator_object *self, const arguments *a, mdn_error *err)
 {
-    mdn_metadata_source *source = self->source;
-    uint64_t count = source != NULL    ? source->count
-                     : self->order.obj ? (uint64_t)self->order.len / 8
-                                       : mdn_view_count(self->view);
+    mdn_metadata_opening opening = {.open = open_at, .ctx = self};
 
-    if (a->position > count)
+    if (a->position > count_of(self))
         return mdn_fail(err, MDN_INVALID,
                         "position %llu is beyond the end of the stream at %llu",
-                        a->position, (unsigned long long)count);
-    if (source != NULL)
-        return source->open(source, a->position, count, a->block_count,
-                            MDN_WANT_ALL, &self->pulse, &self->stream, err);
-    return mdn_metadata_from_view(self->view, self->order.buf, a->position,
-                                  count, a->block_count, &self->stream, err);
+                        a->position, (unsigned long long)count_of(self));
+    self->block_count = a->block_count;
+    return mdn_metadata_ahead(&opening, a->position, a->block_count,
+                              &self->pulse, &self->stream, err);
 }
 
 static int

@@ -646,6 +646,30 @@ def test_an_interrupt_comes_through_and_no_block_is_lost(dataset: Dataset, tmp_p
     assert seen == list(range(0, COUNT, 50))
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_loop_goes_on_in_parent_and_child_of_a_fork(
+    dataset: Dataset, order: np.ndarray, tmp_path: Path, ordered: bool
+) -> None:
+    """Whatever was read ahead by then."""
+    keys = order if ordered else None
+    want = finish(start(dataset, by_amount, tmp_path, Ledger(), order=keys))
+    loop = start(dataset, by_amount, tmp_path, Ledger(), order=keys)
+    first = [loop.next() for _ in range(4)]
+
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = int(first + finish(loop) != want)
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+
+    assert status == 0
+    assert first + finish(loop) == want
+
+
 def test_a_loop_that_refers_to_itself_is_collected(dataset: Dataset, tmp_path: Path) -> None:
     class Seen:
         def __del__(self) -> None:
