@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from modyn import errors, formats, policies
+    from modyn.backtesting.backtest import backtest
     from modyn.dataset import Dataset, Ragged
     from modyn.keyindex import KeyIndex
     from modyn.loader import Loader
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 
 _MODULES = ("errors", "formats", "policies")
 _HOMES = {
+    "backtest": "modyn.backtesting.backtest",
     "Dataset": "modyn.dataset",
     "Ragged": "modyn.dataset",
     "KeyIndex": "modyn.keyindex",
@@ -50,6 +52,7 @@ __all__ = [
     "Run",
     "Training",
     "Evaluation",
+    "backtest",
     "verify",
     "repair",
     "formats",

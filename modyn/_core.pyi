@@ -234,6 +234,12 @@ _Matrix = npt.NDArray[np.float32]
 _Numbers = npt.NDArray[np.float64]
 _Rows = npt.NDArray[np.uint64]
 
+_Floats = npt.NDArray[np.float32] | npt.NDArray[np.float64]
+
+def kernelsum(
+    rows: _Floats, others: _Floats | None, kernel: int, gamma: float, threads: int, /
+) -> float: ...
+def pair_squares(rows: _Floats, out: _Numbers, threads: int, /) -> None: ...
 def kcenter(
     features: _Matrix, embeddings: _Matrix | None, start: _Rows, count: int, threads: int, /
 ) -> tuple[_Rows, _Numbers, _Numbers]: ...

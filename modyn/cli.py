@@ -2,6 +2,7 @@
 
     modyn run examples/weather/*.yaml --out runs/weather
     modyn run examples/weather/*.yaml --out runs/weather --metadata postgresql:///modyn
+    modyn run examples/weather/monthly.yaml --out runs/weather --follow
     modyn validate examples/*/*.yaml
     modyn report runs/weather
     modyn ls
@@ -11,6 +12,7 @@
     modyn audit datasets/weather
     modyn db start metadata/
     modyn select --dry-run examples/weather/balanced_half.yaml
+    modyn backtest examples/weather/space.yaml --html backtest.html
     modyn provenance who-saw 4711 runs/weather/
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modyn.commands.answers import InputError, answers, complain, message
+from modyn.commands.backtest import backtest
 from modyn.commands.dataset import audit, commands
 from modyn.commands.db import commands as db_commands
 from modyn.commands.ingest import ingest
@@ -110,19 +113,30 @@ def run(
         bool,
         typer.Option(help="Publish first what a dataset has and the database has not."),
     ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option("--follow", "-f", help="Go on as samples come, until Ctrl-C or SIGTERM."),
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Run pipelines, one after the other, and report on them.
 
     Each pipeline has its folder OUT/NAME/.  A run that was interrupted goes on where it was; one
-    that is finished is left as it is.
+    that is finished is left as it is.  With --follow there is one pipeline, which is stopped by a
+    signal; the same command goes on with it, and without --follow ends it.
     """
     again = shlex.join(["modyn", *sys.argv[1:]])
+    if follow and len(files) != 1:
+        with answers(debug):
+            raise InputError(f"--follow follows one pipeline, got {len(files)}")
     with answers(debug, f"what was done is kept; to go on: {again}"):
         pipelines = [
             (file, _placed(file, settings, metadata, publish))
             for file, settings in _checked(files, out, datasets)
         ]
+        if follow:
+            _go_along(*pipelines[0], out, datasets, allow or [], again)
+            return
         runs = _follow(pipelines, out, datasets, allow or [])
         _print_summary(runs)
         _write_reports(runs, out)
@@ -199,6 +213,7 @@ def ls(
 
 app.command()(ingest)
 app.command()(select)
+app.command()(backtest)
 
 
 # Running -----------------------------------------------------------------------------------------
@@ -292,6 +307,24 @@ def _follow(
                 console.print(f"{settings.name}: finished already", markup=False, highlight=False)
             runs.append(pipeline.replay(directory, progress=progress))
     return runs
+
+
+def _go_along(
+    file: Path,
+    settings: "PipelineConfig",
+    out: Path,
+    datasets: Path,
+    allow: Sequence[str],
+    again: str,
+) -> None:
+    """Follow a stream that goes on."""
+    from modyn.commands.follow import follow
+    from modyn.pipelines.pipeline import Pipeline
+
+    if allow:
+        sys.path.append(str(Path.cwd()))
+    pipeline = Pipeline.from_yaml(file, datasets, allow=allow, metadata=settings.metadata)
+    _print_summary([follow(pipeline, out / settings.name, again)])
 
 
 def _is_finished(directory: Path) -> bool:

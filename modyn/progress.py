@@ -25,7 +25,7 @@ from modyn.pipelines.progress import Progress
 BARS_EVERY_SECONDS = 0.1
 LINES_EVERY_SECONDS = 10.0
 
-__all__ = ["BarProgress", "LineProgress", "Progress", "shown"]
+__all__ = ["BarProgress", "FollowProgress", "LineProgress", "Progress", "shown"]
 
 
 @contextmanager
@@ -198,3 +198,24 @@ class LineProgress:
 
     def _print(self, text: str) -> None:
         self._console.print(f"{self._name}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+class FollowProgress(LineProgress):
+    """Lines of a pipeline whose stream has no end: one at the beginning, then every few seconds."""
+
+    def pipeline(self, name: str, total_samples: int, /) -> None:
+        """Print the name of a pipeline and how long its stream is so far."""
+        self._name = name
+        self._print(f"following, {total_samples:,} samples so far; Ctrl-C ends it")
+
+    def position(self, samples: int, /) -> None:
+        """Print where it is, if that is another place and it is time for a line."""
+        if samples != self._position:
+            self._position = samples
+            self._now_and_then(self._where())
+
+    def done(self) -> None:
+        """Print nothing."""
+
+    def _where(self) -> str:
+        return f"{self._position:,} samples followed; {self._training or 'no trigger yet'}"

@@ -98,6 +98,8 @@ module_exec(PyObject *module)
         return -1;
     if (mdn_py_add_coresets(module) < 0)
         return -1;
+    if (mdn_py_add_kernelsum(module) < 0)
+        return -1;
     if (mdn_py_add_keyindex(module, state) < 0)
         return -1;
     if (mdn_py_add_keyruns(module, state) < 0)

@@ -99,6 +99,7 @@ int mdn_py_add_read_files(PyObject *module, mdn_py_state *state);
 int mdn_py_add_checks(PyObject *module);
 int mdn_py_add_sampling(PyObject *module, mdn_py_state *state);
 int mdn_py_add_coresets(PyObject *module);
+int mdn_py_add_kernelsum(PyObject *module);
 int mdn_py_add_trainset(PyObject *module,
                         mdn_py_state *state); /* by sampling */
 int mdn_py_add_keyindex(PyObject *module, mdn_py_state *state);

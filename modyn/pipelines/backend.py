@@ -7,7 +7,9 @@ and to keep training sets and give them back; it knows nothing else about the pl
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from modyn.dataset import Dataset
 from modyn.pipelines import rundir
+from modyn.pipelines.growing import Growing
 from modyn.pipelines.ledger import Ledger
 from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.pipelines.settings import Metadata
@@ -45,6 +47,28 @@ class Backend(Protocol):
 
     def stream(self, count: int) -> Stream:
         """Return the stream over the first `count` samples, as it was when the run began."""
+
+    def grown(self) -> bool:
+        """Return whether something has come since the last `refresh`; cheap."""
+
+    def refresh(self) -> None:
+        """See what has come to the dataset."""
+
+    @property
+    def newest(self) -> int | None:
+        """The latest timestamp of what was followed, None before anything was."""
+
+    def followed(self, since: int, count: int) -> Stream:
+        """Return the stream of a run that follows since there were so many samples, up to a count.
+
+        Raises
+        ------
+        ConfigError
+            In time order, when a sample is late.
+        """
+
+    def keep_stream(self, stream: Stream) -> None:
+        """Put the stream of a run down that followed, and now covers that and no more."""
 
     def keep(self, trigger: int, digest: str) -> None:
         """Have a trigger's training set, which lies in the folder, where the metadata lies.
@@ -87,6 +111,8 @@ class Embedded:
         self.trainsets = directory / rundir.TRAINSETS
         self.signals: SignalStore = SignalFiles(directory / rundir.SIGNALS)
         self.ledger: Ledger = SqliteLedger(directory)
+        self._latest: Dataset | None = None  # a handle that looks for what has come
+        self._growing: Growing | None = None
 
     def count(self) -> int:
         """Return how many samples the dataset holds."""
@@ -103,6 +129,37 @@ class Embedded:
         keep(stream, path)
         return stream
 
+    def grown(self) -> bool:
+        """Return whether the dataset has samples or erasures that its handle has not seen."""
+        if self._latest is None:
+            self._latest = Dataset.open(self._pipeline.dataset.path)
+        self._latest.refresh()
+        there, seen = self._latest.view, self._pipeline.dataset.view
+        return (there.count, there.erased_count) != (seen.count, seen.erased_count)
+
+    def refresh(self) -> None:
+        """See what has come to the dataset."""
+        self._pipeline.dataset.refresh()
+
+    @property
+    def newest(self) -> int | None:
+        """The latest timestamp of what was followed."""
+        return None if self._growing is None else self._growing.newest
+
+    def followed(self, since: int, count: int) -> Stream:
+        """Return the stream as it was put down when the run began, and what came since."""
+        if self._growing is None:
+            # A file that names later keys is that of a process that was about to end the run.
+            known = kept(self._directory / rundir.STREAM)
+            order = None if known is None or known.order is None else known.order
+            order = None if order is None else order[order < since]
+            self._growing = Growing(self._pipeline, order, since)
+        return self._growing.to(count)
+
+    def keep_stream(self, stream: Stream) -> None:
+        """Put the order down; before the ledger says that it counts."""
+        keep(stream, self._directory / rundir.STREAM)
+
     def keep(self, trigger: int, digest: str) -> None:
         """Do nothing: the folder is the place."""
 
@@ -116,6 +173,8 @@ class Embedded:
     def close(self) -> None:
         """Close the ledger."""
         self.ledger.close()
+        if self._latest is not None:
+            self._latest.close()
 
 
 def backend_of(pipeline: "Pipeline", directory: Path) -> Backend:

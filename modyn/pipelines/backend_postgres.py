@@ -2,10 +2,13 @@
 
 import logging
 import shlex
+import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modyn.dataset import Dataset
 from modyn.errors import ConfigError, CorruptError, DatabaseError
 from modyn.metadata.database import Database
 from modyn.metadata.published import Published
@@ -13,6 +16,7 @@ from modyn.metadata.signals import PostgresSignals
 from modyn.metadata.stream import stream_of
 from modyn.metadata.trainsets import Kept, Trainsets, read
 from modyn.pipelines import rundir
+from modyn.pipelines.growing import Growing
 from modyn.pipelines.lease import Lease
 from modyn.pipelines.ledger import Ledger
 from modyn.pipelines.ledger_postgres import PostgresLedger
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 0.3  # from one question to the database what is published to the next
 ATTEMPTS = 5  # at reading a training set, each after the server has answered
 
 
@@ -57,6 +62,9 @@ class Postgres:
         self._settings = settings
         self.url: str | None = settings.url
         self.trainsets = directory / rundir.TRAINSETS
+        self._growing: Growing | None = None
+        self._looked_at = 0.0
+        self._latest = Dataset.open(pipeline.dataset.path)  # looks for what has come
         with ExitStack() as opened:
             self._database = Database(settings.url, retry_seconds=settings.retry_seconds)
             opened.callback(self._database.close)
@@ -138,6 +146,52 @@ class Postgres:
             source=found.source,
         )
 
+    def grown(self) -> bool:
+        """Return whether something was published that was not seen, or can be published."""
+        if self._settings.publish:
+            self._latest.refresh()
+            there, seen = self._latest.view, self._published
+            return (there.count, there.erased_count) != (seen.count, seen.erased)
+        if time.monotonic() - self._looked_at < LOOK_SECONDS:
+            return False
+        self._looked_at = time.monotonic()
+        before = self._published.count, self._published.events
+        self._published.refresh()
+        return (self._published.count, self._published.events) != before
+
+    def refresh(self) -> None:
+        """See what has come to the dataset; publish it, where that is ours to do."""
+        if self._settings.publish:
+            self._pipeline.dataset.publish(self._database, connections=self._settings.connections)
+        self._published.refresh()
+        self._pipeline.dataset.refresh()  # which has all that is published
+
+    @property
+    def newest(self) -> int | None:
+        """The latest timestamp of what was followed."""
+        return None if self._growing is None else self._growing.newest
+
+    def followed(self, since: int, count: int) -> Stream:
+        """Return the stream of all samples in the order of keys; no other one can be followed."""
+        if self._growing is None:
+            if bounds(self._pipeline) != (None, None):
+                raise ConfigError(
+                    "pipeline.start_replay_at and stop_replay_at: a run with metadata in Postgres "
+                    "that follows takes all samples"
+                )
+            if self._pipeline.order == "time" and not self._published.is_ascending(since):
+                raise ConfigError(
+                    f"{self._pipeline.dataset.path}: the samples do not come in the order of their "
+                    "timestamps; with metadata in Postgres a run follows them in arrival order "
+                    "(pipeline.order: arrival)"
+                )
+            self._growing = Growing(self._pipeline, None, since)
+        stream = self._growing.to(count)
+        return replace(stream, source=self._published.source(count))
+
+    def keep_stream(self, stream: Stream) -> None:
+        """Do nothing: positions are keys."""
+
     def keep(self, trigger: int, digest: str) -> None:
         """Write a training set into the database, from its file."""
         settings = self._settings
@@ -186,3 +240,4 @@ class Postgres:
     def close(self) -> None:
         """Give the lease back and end all connections."""
         self._opened.close()
+        self._latest.close()

@@ -2,12 +2,13 @@
 
 The stream, the trigger policy, the candidates, the seeds and the selection policy are those of a
 run, so the training sets are too; they are written into a temporary folder, looked at, and gone.
-What needs a model is not done: signals of trainings, and downsampling, are named instead.
+What needs a model is not done: signals of trainings, and downsampling, are named instead, and
+trigger policies that ask a model, or what it cost, are refused.
 """
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,11 @@ from modyn.dates import PER_SECOND
 from modyn.downsampling import RHOLoss
 from modyn.errors import ConfigError
 from modyn.orchestrator import Orchestrator
+from modyn.pipelines.lookback import RunHistory
 from modyn.pipelines.looks import Counts, DryRun, Look, Weights
 from modyn.pipelines.settings import NUMERIC
 from modyn.pipelines.stream import Stream, stream_of
+from modyn.pipelines.untrained import UntrainedAnswers, UntrainedModel
 from modyn.policies import PlainContext, Selected, Selection, Trigger
 from modyn.policies.answers import due_after, selected
 from modyn.signals import Signals, no_signals
@@ -230,6 +233,13 @@ class _Steps:
         self._timestamps = pipeline.dataset.timestamps
         self._labels = pipeline.dataset.labels
         self._policies: tuple[Trigger, Selection] = pipeline.policies()
+        self._models: list[UntrainedModel] = []
+        self._history = RunHistory(
+            view=pipeline.dataset.view,
+            stream=stream,
+            by_time=pipeline.order == "time",
+            key_count=len(pipeline.dataset),
+        )
         self._candidates: Candidates | None = None
         self._orchestrator: Orchestrator
         if wanted is None:
@@ -285,19 +295,38 @@ class _Steps:
         """Ask the trigger policy."""
         at = self._orchestrator
         policy = self._policies[0]
-        context = self._context(at.clock, at.position, at.trigger)
+        context = replace(
+            self._context(at.clock, at.position, at.trigger),
+            triggered_at=at.triggered_at,
+            informed=len(arrivals),
+        )
+        if self._pipeline.label_delay:
+            arrivals = Arrivals(arrivals.keys, arrivals.timestamps)
         return due_after(policy.inform(arrivals, context), type(policy).__name__)
 
     def select(self, transition: "Transition", candidates: "Candidates") -> Selected:
         """Ask the selection policy."""
         policy = self._policies[1]
-        context = self._context(transition.last_timestamp, transition.position, transition.trigger)
+        context = replace(
+            self._context(transition.last_timestamp, transition.position, transition.trigger),
+            triggered_at=transition.first,
+        )
         self._candidates = candidates
         return selected(policy.select(candidates, context), type(policy).__name__)
 
     def commit(self, transition: "Transition") -> None:
         """Look at what was chosen."""
         self._sets.digests.append(transition.digest)
+        if transition.samples:
+            model = UntrainedModel(
+                trigger=transition.trigger,
+                model="",
+                position=transition.position,
+                last_timestamp=transition.last_timestamp,
+                samples=transition.samples,
+                seconds=0.0,
+            )
+            self._models.append(model)
         self.position = transition.position
         if self._wanted in (None, transition.trigger):
             self.looks.append(self._look(transition))
@@ -359,6 +388,10 @@ class _Steps:
             trigger=trigger,
             seed=self._pipeline.seed_value,
             timestamp_unit=self._pipeline.dataset.timestamp_unit,
+            models=tuple(self._models),
+            label_delay=int(self._pipeline.label_delay),
+            history=self._history,
+            answers=UntrainedAnswers(self._pipeline.dataset),
             recorded=_Untrained(names, trigger, classes) if names else None,
             training_sets=self._sets,
         )

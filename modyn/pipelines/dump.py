@@ -110,6 +110,9 @@ def _tagged_within(described: Any, tag: str) -> Any:
         return [_tagged_within(entry, tag) for entry in described]
     if not isinstance(described, dict):
         return described
+    if described.get("class") == "Metric":  # of drift, which a file holds in one section
+        described = {**described["metric"], **_bare(described)}
+        del described["metric"]
     return {tag if k == "class" else k: _tagged_within(v, tag) for k, v in described.items()}
 
 

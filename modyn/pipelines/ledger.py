@@ -218,6 +218,9 @@ class Ledger(Protocol):
     def identity(self) -> dict[str, Any]:
         """Return what the run is, as it was begun."""
 
+    def settle(self, identity: Mapping[str, Any]) -> None:
+        """Commit what a run is that was followed, and now covers so many samples and no more."""
+
     def progress(self) -> Progress:
         """Return how far the stream was followed."""
 
@@ -315,6 +318,37 @@ def content_of(
         decisions=decisions,
         digest=state.hexdigest(),
     )
+
+
+FOLLOWING = "following"  # the entry of the identity while a run follows
+
+
+def opened(identity: Mapping[str, Any], since: int) -> dict[str, Any]:
+    """Return the identity of a run while it follows: nobody knows of how many samples.
+
+    Parameters
+    ----------
+    identity : mapping
+        Of a run over some samples.
+    since : int
+        How many samples there were when it began.
+
+    Examples
+    --------
+    >>> opened({"dataset": {"uuid": "a", "count": 9}, "evaluation_datasets": []}, since=5)
+    {'dataset': {'uuid': 'a', 'count': None}, 'evaluation_datasets': [], 'following': {'since': 5}}
+    """
+    uuid = identity["dataset"]["uuid"]
+
+    def one(entry: Mapping[str, Any]) -> dict[str, Any]:
+        return {**entry, "count": None} if entry["uuid"] == uuid else dict(entry)
+
+    return {
+        **identity,
+        "dataset": one(identity["dataset"]),
+        "evaluation_datasets": [one(entry) for entry in identity["evaluation_datasets"]],
+        FOLLOWING: {"since": since},
+    }
 
 
 def check_identity(

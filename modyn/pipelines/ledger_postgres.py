@@ -49,6 +49,7 @@ _BEGIN = """
         (position, trigger_state, selection_state, finished, pipeline, written)
     VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT (pipeline) DO NOTHING"""
 _IDENTIFY = "INSERT INTO modyn.ledger_identity (pipeline, name, value) VALUES (%s, %s, %s)"
+_FORGET_IDENTITY = "DELETE FROM modyn.ledger_identity WHERE pipeline = %s"
 _IDENTITY = "SELECT name, value FROM modyn.ledger_identity WHERE pipeline = %s ORDER BY name"
 _LAST = "SELECT written FROM modyn.ledger_progress WHERE pipeline = %s FOR UPDATE"
 _WRITTEN = "UPDATE modyn.ledger_progress SET written = %s WHERE pipeline = %s"
@@ -113,6 +114,15 @@ class PostgresLedger:
 
     def identity(self) -> dict[str, Any]:
         return self._read(_identity)
+
+    def settle(self, identity: Mapping[str, Any]) -> None:
+        rows = [(self._pipeline, name, canonical(value)) for name, value in identity.items()]
+
+        def write(cursor: "Cursor[Any]") -> None:
+            cursor.execute(_FORGET_IDENTITY, (self._pipeline,))
+            cursor.executemany(_IDENTIFY, rows)
+
+        self._write(write)
 
     def progress(self) -> Progress:
         return self._read(_progress)

@@ -119,8 +119,7 @@ class SqliteLedger:
                 self._db.execute(f"CREATE TABLE {name} ({columns}) STRICT")
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {VERSION}")
-            rows = [(name, canonical(value)) for name, value in identity.items()]
-            self._db.executemany("INSERT INTO identity VALUES (?, ?)", rows)
+            self._put_identity(identity)
             self._put_progress(start)
         durable.sync_directory(self._path.parent)
         self._new = False
@@ -132,6 +131,11 @@ class SqliteLedger:
     def identity(self) -> dict[str, Any]:
         rows = self._db.execute("SELECT name, value FROM identity ORDER BY name")
         return {name: json.loads(value) for name, value in rows}
+
+    def settle(self, identity: Mapping[str, Any]) -> None:
+        with self._transaction():
+            self._db.execute("DELETE FROM identity")
+            self._put_identity(identity)
 
     def progress(self) -> Progress:
         row = self._db.execute(
@@ -258,6 +262,10 @@ class SqliteLedger:
 
     def _commit(self) -> None:
         self._db.execute("COMMIT")
+
+    def _put_identity(self, identity: Mapping[str, Any]) -> None:
+        rows = [(name, canonical(value)) for name, value in identity.items()]
+        self._db.executemany("INSERT INTO identity VALUES (?, ?)", rows)
 
     def _put_progress(self, progress: Progress) -> None:
         self._db.execute(

@@ -1,7 +1,7 @@
 """What is left to measure in a run: windows of handlers, and models that lack results on them."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from modyn.pipelines import composite
 from modyn.pipelines.composite import Trained
@@ -28,6 +28,29 @@ class Plan:
 
     windows: tuple[WindowRow, ...]
     tasks: tuple[Task, ...]
+
+    def until(self, ends: Mapping[str, int | None]) -> "Plan":
+        """Return the part of which the windows are over.
+
+        Parameters
+        ----------
+        ends : mapping
+            Up to which timestamp a dataset is known, by id; None: up to none.  Datasets that are
+            not in it are known whole.
+        """
+
+        def over(dataset: str, end: int) -> bool:
+            if dataset not in ends:
+                return True
+            known = ends[dataset]
+            return known is not None and end <= known
+
+        tasks = []
+        for task in self.tasks:
+            windows = tuple(w for w in task.windows if over(task.data.dataset_id, w.end))
+            tasks += [replace(task, windows=windows)] if windows else []
+        rows = tuple(row for row in self.windows if over(row.dataset, row.end))
+        return Plan(windows=rows, tasks=tuple(tasks))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,7 @@
 """A pipeline: a dataset, a model, when to train, on what, how, and what to measure."""
 
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FunctionType
@@ -293,6 +293,60 @@ class Pipeline:
         watch: Progress = Silent() if progress is None else progress
         with rundir.locked(directory), Replay(self, directory, watch) as replay:
             replay.run()
+        return Run.open(directory)
+
+    def follow(
+        self,
+        out: str | Path,
+        progress: Progress | None = None,
+        *,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Run:
+        """Follow a stream that goes on: train and measure as samples come, until told to stop.
+
+        Samples are picked up within a second of their commit, unless a model is trained just
+        then.  A run that was stopped, however that came about, goes on where it was.  `replay`
+        in the same directory ends it: the run then covers the samples of that moment, and is what
+        a replay of them would have been.
+
+        In time order, a sample whose timestamp is before that of an earlier one is late, and ends
+        this with an error.  Evaluation windows are measured once they are over: in time order, when
+        timestamps have gone on beyond them; in arrival order, and by handlers that run after the
+        pipeline, when the run ends.  Other datasets are measured on as they were when it began.
+
+        Parameters
+        ----------
+        out : path
+            The run directory; made if it is not there.
+        progress : Progress, optional
+            Who is told how it goes.
+        stop : callable, optional
+            Returns whether to stop, such as `threading.Event().is_set`.  It is asked several
+            times a second, and before each batch: a training that is under way is given up, and
+            done when the run goes on.
+
+        Returns
+        -------
+        Run
+            What happened so far: after a stop, or where nothing more can come, since there were
+            `maximum_triggers` or a timestamp from `stop_replay_at` on.
+
+        Raises
+        ------
+        ValueError
+            When the dataset is open for writing.
+        ConfigError
+            When a sample is late, a label fits neither the model nor a metric, or the directory
+            holds a run of another pipeline, or one that does not follow.
+        BusyError
+            When another process runs in this directory.
+        """
+        from modyn.pipelines.follow import Follow
+
+        directory = Path(out)
+        watch: Progress = Silent() if progress is None else progress
+        with rundir.locked(directory), Follow(self, directory, watch, stop) as follow:
+            follow.run()
         return Run.open(directory)
 
     def policies(self) -> tuple[Trigger, Selection]:

@@ -63,16 +63,24 @@ class Checked:
         Who looks on.
     check : callable
         Raises if the run is not ours any more; cheap.
+    often : bool
+        Whether to ask before every block of the stream, too.
     """
 
-    def __init__(self, inner: Progress, check: Callable[[], None]) -> None:
+    def __init__(self, inner: Progress, check: Callable[[], None], often: bool = False) -> None:
         self._inner = inner
         self._check = check
+        self._often = often
         self.pipeline = inner.pipeline
-        self.position = inner.position
         self.trigger = inner.trigger
         self.epoch = inner.epoch
         self.done = inner.done
+
+    def position(self, samples: int, /) -> None:
+        """Pass it on, and perhaps ask."""
+        if self._often:
+            self._check()
+        self._inner.position(samples)
 
     def batch(self, done: int, total: int, /) -> None:
         """Ask, and pass it on."""

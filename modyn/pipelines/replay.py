@@ -29,11 +29,14 @@ from modyn.pipelines.composite import Trained
 from modyn.pipelines.evaluate import Source, evaluate
 from modyn.pipelines.irreducible import HeldOut, Irreducible, Place
 from modyn.pipelines.ledger import (
+    FOLLOWING,
     EvaluationRow,
     TrainingRow,
     TransitionRow,
     canonical,
+    opened,
 )
+from modyn.pipelines.ledger import Progress as Position
 from modyn.pipelines.lookback import RunHistory
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
@@ -91,13 +94,17 @@ class Replay:
         self._progress = Checked(progress, self._backend.check)
         self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
         self._irreducible = Irreducible(self._place())
-        self._answers = RunAnswers(
-            dataset=pipeline.dataset,
-            training=pipeline.training,
+        self._answers = self._new_answers()
+
+    def _new_answers(self) -> RunAnswers:
+        """Return what models say of samples, without those that are erased by now."""
+        dataset = self._pipeline.dataset
+        return RunAnswers(
+            dataset=dataset,
+            training=self._pipeline.training,
             module=self._module,
             cache=AnswerCache(
-                directory / rundir.ANSWERS,
-                erased_count=pipeline.dataset.view.erased_count,
+                self._directory / rundir.ANSWERS, erased_count=dataset.view.erased_count
             ),
         )
 
@@ -140,19 +147,40 @@ class Replay:
         if begin:
             self._check_names()
         else:
-            self._ledger.begin(*identity)
-        self._stream = self._backend.stream(counts[self._pipeline.dataset.uuid])
+            self._meet(*identity)
+        self._stream = self._stream_of(counts[self._pipeline.dataset.uuid])
         rundir.prepare(self._directory, self._pipeline.config_text(), self._backend.url)
         if begin:
             self._ledger.begin(*identity)
-        for data in self._pipeline.evaluation.datasets if self._pipeline.evaluation else ():
-            self._sources[data.dataset_id] = Source(
+        self._sources = self._sources_of(counts)
+
+    def _meet(self, identity: dict[str, Any], start: Position) -> None:
+        """Hold the run that exists against ours; one that followed covers what is there now."""
+        following = self._ledger.identity().get(FOLLOWING)
+        if following is None:
+            self._ledger.begin(identity, start)
+            return
+        since = int(following["since"])
+        self._ledger.begin(opened(identity, since), start)
+        stream = self._backend.followed(since, identity["dataset"]["count"])
+        self._backend.keep_stream(stream)
+        self._ledger.settle(identity)
+
+    def _stream_of(self, count: int) -> Stream:
+        return self._backend.stream(count)
+
+    def _sources_of(self, counts: dict[str, int]) -> dict[str, Source]:
+        evaluation = self._pipeline.evaluation
+        return {
+            data.dataset_id: Source(
                 dataset=data.dataset,
                 count=counts[data.dataset.uuid],
                 fields=tuple(data.dataset.schema),
                 batch_size=data.batch_size,
                 threads=data.dataloader_workers,
             )
+            for data in (evaluation.datasets if evaluation else ())
+        }
 
     def _datasets(self) -> list[Dataset]:
         evaluation = self._pipeline.evaluation
@@ -166,7 +194,8 @@ class Replay:
         if not self._ledger.new:
             identity = self._ledger.identity()
             entries = [identity["dataset"], *identity["evaluation_datasets"]]
-            counts |= {entry["uuid"]: entry["count"] for entry in entries}
+            known = {entry["uuid"]: entry["count"] for entry in entries}
+            counts |= {uuid: count for uuid, count in known.items() if count is not None}
         return counts
 
     def _check_data(self, counts: dict[str, int]) -> None:
@@ -436,14 +465,23 @@ class Replay:
         evaluation = self._pipeline.evaluation
         if evaluation is None or all(h.execution_time != when for h in evaluation.handlers):
             return
-        plan = measure.plan(evaluation, self._sources, self._state(), when, trigger)
-        self._ledger.plan(plan.windows)
+        plan = measure.plan(evaluation, self._sources, self._state(trigger), when, trigger)
+        plan = self._measurable(plan)
+        if plan.windows:
+            self._ledger.plan(plan.windows)
         self._run_tasks(plan, evaluation.device)
 
-    def _state(self) -> State:
+    def _measurable(self, plan: Plan) -> Plan:
+        """Return the part of a plan that can be measured now: all of it."""
+        return plan
+
+    def _state(self, last: int | None) -> State:
+        """Return what there was to measure once this trigger was trained; None: the last."""
         rows = {row.trigger: row for row in self._ledger.transitions()}
         models, spans = [], []
         for training in self._ledger.trainings():
+            if last is not None and training.trigger > last:
+                break
             row = rows[training.trigger]
             if training.model is None or row.trained_until is None:
                 continue

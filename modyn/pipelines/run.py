@@ -206,7 +206,7 @@ class Run:
         ValueError
             When there is no such metric.
         """
-        name = self._metric(metric)
+        name = self.metric_name(metric)
         found = {
             (row.trigger, row.dataset, row.start, row.end): row
             for row in self._content.evaluations
@@ -283,6 +283,21 @@ class Run:
     def trainings(self) -> Sequence[TrainingRow]:
         """What the ledger says of each training, first to last."""
         return self._content.trainings
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What decides the outcome: the configuration as it was understood, and the data."""
+        return self._content.identity
+
+    @property
+    def window_rows(self) -> Sequence[WindowRow]:
+        """What the ledger says of each evaluation window."""
+        return self._content.windows
+
+    @property
+    def evaluation_rows(self) -> Sequence[EvaluationRow]:
+        """What the ledger says of each model, window and metric."""
+        return self._content.evaluations
 
     @property
     def dataset_uuid(self) -> str:
@@ -399,7 +414,14 @@ class Run:
                 models.append(Trained(trigger=row.trigger, trained_until=last))
         return models
 
-    def _metric(self, name: str) -> str:
+    def metric_name(self, name: str) -> str:
+        """Return a metric's name as it is reported, given it in any case.
+
+        Raises
+        ------
+        ValueError
+            When there is no such metric.
+        """
         folded = {_folded(known): known for known in self.metrics}
         if _folded(name) not in folded:
             raise ValueError(f"metric {name!r} was not measured; there are {self.metrics}")

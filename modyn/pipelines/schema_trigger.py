@@ -7,15 +7,17 @@ from typing import Annotated
 
 from pydantic import Field
 
+from modyn.pipelines.schema_trigger_detector import DetectorTrigger
+from modyn.pipelines.schema_trigger_drift import DataDriftTrigger
 from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigger
 from modyn.pipelines.sections import tagged
 
 LATER = (
-    *("DataDriftTrigger", "PerformanceTrigger", "DataIncorporationLatencyCostTrigger"),
+    *("PerformanceTrigger", "DataIncorporationLatencyCostTrigger"),
     *("AvoidableMisclassificationCostTrigger", "EnsembleTrigger"),
 )
 Trigger = Annotated[
-    TimeTrigger | DataAmountTrigger,
+    TimeTrigger | DataAmountTrigger | DetectorTrigger | DataDriftTrigger,
     Field(discriminator="id"),
-    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger"),
+    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger", "DetectorTrigger", "DataDriftTrigger"),
 ]

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal
 
 from modyn.loader.staging import Staging
@@ -448,6 +449,8 @@ def place(of_file: Metadata | None, given: Metadata | str | None) -> Metadata | 
 def describe(value: Any) -> Any:
     """Return settings as plain JSON values, without what only changes the speed.
 
+    A function, which may stand among the parameters of a policy, is described by its name.
+
     Examples
     --------
     >>> describe(Criterion(name="MSELoss"))
@@ -467,4 +470,6 @@ def describe(value: Any) -> Any:
         return [describe(entry) for entry in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, FunctionType):
+        return f"{value.__module__}:{value.__qualname__}"
     raise TypeError(f"a setting must be a plain value, got {type(value).__name__}: {value!r}")

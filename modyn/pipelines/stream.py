@@ -38,8 +38,14 @@ class Stream:
     source: "Source | None" = None
 
 
-def check_labels(pipeline: "Pipeline") -> None:
+def check_labels(pipeline: "Pipeline", first: int = 0) -> None:
     """Find out now that a label fits neither the model nor a metric.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    first : int
+        If above 0, only the samples from this key on of the dataset that is followed.
 
     Raises
     ------
@@ -49,21 +55,26 @@ def check_labels(pipeline: "Pipeline") -> None:
     model, loss = pipeline.model, pipeline.training.optimization_criterion.name
     classes = model.config.get("num_classes", 1)
     if model.id == "MLP" and loss == "CrossEntropyLoss":
-        _within(pipeline.dataset, classes, f"model.config.num_classes is {classes}")
+        _within(pipeline.dataset, classes, f"model.config.num_classes is {classes}", first)
     for data in pipeline.evaluation.datasets if pipeline.evaluation else ():
+        if first and data.dataset.uuid != pipeline.dataset.uuid:
+            continue
         for metric in data.metrics:
             if metric.classes is not None:
-                _within(data.dataset, metric.classes, f"{metric.name} has {metric.classes} classes")
+                why = f"{metric.name} has {metric.classes} classes"
+                _within(data.dataset, metric.classes, why, first)
 
 
-def _within(dataset: Dataset, classes: int, why: str) -> None:
-    if dataset.labels is None:
+def _within(dataset: Dataset, classes: int, why: str, first: int) -> None:
+    view = dataset.view
+    labels = view.columns(first, view.count - first)[1]
+    if labels is None:
         raise ConfigError(f"{dataset.path}: the dataset has no labels")
-    wrong = (dataset.labels < 0) | (dataset.labels >= classes)
+    wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
         key = int(wrong.argmax())
         raise ConfigError(
-            f"{dataset.path}: sample {key} has the label {dataset.labels[key]}; {why}"
+            f"{dataset.path}: sample {first + key} has the label {labels[key]}; {why}"
         )
 
 

@@ -18,6 +18,8 @@ from modyn.policies.criteria import (
     ThresholdDecisionCriterion,
     Verdict,
 )
+from modyn.policies.detector import DetectorTrigger
+from modyn.policies.drift import DataDriftTrigger
 from modyn.policies.ensemble import EnsembleTrigger
 from modyn.policies.estimation import ATC, CBPE, Estimator
 from modyn.policies.freshness import FreshnessSampling
@@ -40,10 +42,12 @@ from modyn.policies.time import TimeTrigger
 from modyn.policies.time_stratified import TimeStratified
 from modyn.policies.trigger_balanced import TriggerBalanced
 from modyn.policies.weighted import Weighted
+from modyn.policies.windows import AmountWindowingStrategy, TimeWindowingStrategy
 
 __all__ = [
     "ATC",
     "AggregationStrategy",
+    "AmountWindowingStrategy",
     "AtLeastN",
     "AvoidableMisclassificationCostTrigger",
     "BatchedTrigger",
@@ -52,8 +56,10 @@ __all__ = [
     "Context",
     "Custom",
     "DataAmountTrigger",
+    "DataDriftTrigger",
     "DataIncorporationLatencyCostTrigger",
     "DecisionCriterion",
+    "DetectorTrigger",
     "DynamicQuantilePerformanceThresholdCriterion",
     "DynamicQuantileThresholdCriterion",
     "DynamicRollingAveragePerformanceThresholdCriterion",
@@ -84,6 +90,7 @@ __all__ = [
     "ThresholdDecisionCriterion",
     "TimeStratified",
     "TimeTrigger",
+    "TimeWindowingStrategy",
     "TopBySignal",
     "Trigger",
     "TriggerBalanced",

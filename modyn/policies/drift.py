@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modyn.drift.base import Distance, DriftMetric
@@ -55,6 +55,9 @@ class Metric:
             raise ValueError(f"of must be one of {', '.join(LOOKS)}, got {self.of!r}")
         if self.score not in ("distance", "p_value"):
             raise ValueError(f"score must be distance or p_value, got {self.score!r}")
+        if self.score == "p_value" and getattr(self.metric, "num_permutations", 1) is None:
+            kind = type(self.metric).__name__
+            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
         if self.fields is not None:
             if self.of != "features":
                 raise ValueError(f"fields are of features, not of {self.of}")
@@ -75,7 +78,7 @@ class Metric:
         ValueError
             When that is the p-value, and the metric gave none.
         """
-        if self.score == "distance":
+        if self.score == "distance" or math.isnan(distance.value):
             return distance.value
         if distance.p_value is None:
             kind = type(self.metric).__name__
@@ -166,9 +169,9 @@ class DataDriftTrigger(BatchedTrigger):
     """
 
     metrics: Mapping[str, Metric]
-    windowing_strategy: WindowingStrategy = AmountWindowingStrategy()
+    windowing_strategy: WindowingStrategy = field(default_factory=AmountWindowingStrategy)
     sample_size: int | None = 5000
-    aggregation_strategy: AggregationStrategy = MajorityVote()
+    aggregation_strategy: AggregationStrategy = field(default_factory=MajorityVote)
     reset_history_on_model: bool = False
     reset_windows_in_warmup: bool = False
 

@@ -71,19 +71,35 @@ class EnsembleTrigger(Trigger):
         while True:
             for run in runs:
                 run.go_on(arrivals, context, position)
-            due = [run.due for run in runs if run.due is not None]
-            if not due:
-                for run in runs:
-                    run.accept()
-                return None
-            position = min(due)
-            if self._vote([run.name for run in runs if run.due == position], context, position):
+            if all(run.due is None for run in runs):
+                break
+            position = min(run.due for run in runs if run.due is not None)
+            names = self._voters(runs, arrivals, context, position)
+            if names and self._vote(names, context, position):
                 for run in runs:
                     run.stop(arrivals, context, position)
                 return position
-            for run in runs:
-                if run.due == position:
-                    run.accept()
+        for run in runs:
+            run.accept()
+        return None
+
+    def _voters(
+        self, runs: "list[_Run]", arrivals: Arrivals, context: Context, position: int
+    ) -> list[str]:
+        """Return who votes at a position, and let their votes count.
+
+        A vote after n samples may be one that the sample after them brought about, and then it
+        falls after those that the n samples brought about themselves: had the block ended there,
+        it would not be known yet.
+        """
+        voters = [run for run in runs if run.due == position]
+        if len(voters) > 1 and position < len(arrivals):
+            for run in voters:
+                run.back_to(arrivals, context, position)
+        names = [run.name for run in voters if run.due == position]
+        for run in voters:
+            run.accept()
+        return names
 
     def _vote(self, names: list[str], context: Context, position: int) -> bool:
         """Count votes at a position, and return whether the ensemble fires there."""
@@ -107,6 +123,7 @@ class _Run:
         self.name = name
         self.due: int | None = None  # its next vote; None for none in this block
         self._policy = policy
+        self._stuck = 0  # answers of 0 in a row
         self._begun = 0  # where it stood before it looked ahead
         self._before: dict[str, Any] = {}
         self._pending = False  # whether it has looked ahead
@@ -127,27 +144,31 @@ class _Run:
 
     def stop(self, arrivals: Arrivals, context: Context, position: int) -> None:
         """Be as after `position` of the arrivals, where the ensemble fired."""
-        if self._pending and self.due != position:
-            self._policy.load_state_dict(self._before)
-            self._noted = []
-            if self._begun < position:
-                self._look(arrivals, context, self._begun, position)
+        if self._pending:
+            self.back_to(arrivals, context, position)
         self.accept()
+
+    def back_to(self, arrivals: Arrivals, context: Context, position: int) -> None:
+        """Look ahead again, up to a position and not at the sample after it."""
+        if self._begun == position and self.due == position:
+            return  # a vote that this very sample brought about, in a block of its own
+        self._policy.load_state_dict(self._before)
+        self._noted = []
+        self._look(arrivals, context, self._begun, position)
 
     def _look(self, arrivals: Arrivals, context: Context, first: int, last: int) -> None:
         """Inform the policy of arrivals, and take its vote."""
-        voted, self.due = self.due, None
+        self.due = None
         if first == last:
             return
         here = cast(Context, _Noting(context.at(first, last - first), self))
         due = self._policy.inform(arrivals[first:last], here)
-        if due is None:
-            return
-        self.due = first + due
-        if due == 0 and voted == first:
+        self._stuck = self._stuck + 1 if due == 0 else 0
+        if self._stuck > 1:
             raise RuntimeError(
                 f"sub-policy {self.name} answers 0 again and again: it must consume a sample first"
             )
+        self.due = None if due is None else first + due
 
     def take(self, context: Context, name: str, values: Mapping[str, Any]) -> None:
         """Keep a note until it counts."""

@@ -428,7 +428,7 @@ def test_warm_up_triggers_wrap_the_selection():
             "id: TimeTriger",
             "trigger: id 'TimeTriger' is unknown; did you mean '",
         ),
-        ("id: TimeTrigger", "id: DataDriftTrigger", "'DataDriftTrigger' is not supported yet; ava"),
+        ("id: TimeTrigger", "id: DataDriftTrigger", "trigger.metrics: this key is required"),
         ("id: TimeTrigger", "id: 7", "trigger: id '7' is unknown; known are TimeTrigger, DataAm"),
         ("  id: TimeTrigger\n", "", "trigger: the key 'id' is required"),
         (

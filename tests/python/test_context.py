@@ -11,9 +11,10 @@ import pytest
 
 import modyn
 from modyn.arrivals import Arrivals
-from modyn.pipelines import Criterion, Model, Training
+from modyn.pipelines import Criterion, Model, Pipeline, Training
 from modyn.pipelines.answer_cache import AnswerCache
 from modyn.pipelines.asking import RunAnswers
+from modyn.pipelines.dry_run import dry_run
 from modyn.pipelines.lookback import RunHistory
 from modyn.pipelines.models import ModelStore
 from modyn.pipelines.replay import Replay
@@ -384,6 +385,34 @@ def test_labels_come_with_their_delay(tmp_path: Path, monkeypatch: pytest.Monkey
         looking(dataset, trigger=Recording(70)).replay(tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("written", "units"), [("0", 0), ("40", 40), ("2m", 120), ("-1", None), ("soon", None)]
+)
+def test_a_file_says_the_delay_in_units_or_as_a_time(
+    tmp_path: Path, written: str, units: int | None
+) -> None:
+    drifting(tmp_path / "stream", count=COUNT).close()
+    text = looking(
+        drifting(tmp_path / "other", count=COUNT), trigger=DataAmountTrigger(num_samples=70)
+    )
+    content = text.config_text().decode().replace("other", "stream")
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(
+        content.replace("dataset_id: stream", f"dataset_id: stream\n  label_delay: {written}")
+    )
+
+    if units is None:
+        with pytest.raises(modyn.errors.ConfigError, match=r"data\.label_delay"):
+            Pipeline.from_yaml(path, tmp_path)
+        return
+    found = Pipeline.from_yaml(path, tmp_path)
+    assert found.label_delay == units
+    written_again = tmp_path / "again.yaml"
+    found.text = None
+    written_again.write_bytes(found.config_text())
+    assert Pipeline.from_yaml(written_again, tmp_path).describe() == found.describe()
+
+
 def test_models_say_when_and_from_how_much_and_in_how_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,6 +533,44 @@ def test_what_json_cannot_hold_is_refused_where_it_is_noted(tmp_path: Path) -> N
 
     with pytest.raises(TypeError, match=r"a note of Wrong\['stream'\] is a set"):
         looking(dataset, trigger=Wrong(evaluation_interval_data_points=30)).replay(tmp_path / "run")
+
+
+class Spread(BatchedTrigger):
+    """Fires where features of an interval are spread out, whatever a model would say."""
+
+    def decide(self, interval: Interval, context: Context) -> bool:
+        keys = context.samples(interval.first, interval.last).keys
+        assert context.models[-1].samples
+        assert context.models[-1].position == context.triggered_at
+        return bool(context.fields(keys)["dense"].std() > 1)
+
+
+def test_a_dry_run_triggers_where_the_run_does(tmp_path: Path) -> None:
+    dataset = drifting(tmp_path / "stream", count=COUNT, order="late")
+    spread = looking(dataset, trigger=Spread(evaluation_interval_data_points=30))
+
+    dry = dry_run(spread)
+
+    run = spread.replay(tmp_path / "run")
+    assert 2 <= len(run.triggers) < 11
+    assert [look.digest for look in dry.looks] == run.triggers["digest"]
+
+
+class Costly(BatchedTrigger):
+    """Asks what a training took."""
+
+    def decide(self, interval: Interval, context: Context) -> bool:
+        return context.models[-1].seconds > 0
+
+
+@pytest.mark.parametrize(("trigger", "what"), [(Looking, "embeddings"), (Costly, "how long")])
+def test_a_dry_run_says_what_only_a_training_could_tell(
+    tmp_path: Path, trigger: type[BatchedTrigger], what: str
+) -> None:
+    dataset = drifting(tmp_path / "stream", count=COUNT)
+
+    with pytest.raises(modyn.errors.ConfigError, match=f"depends on {what}.*trains none"):
+        dry_run(looking(dataset, trigger=trigger(evaluation_interval_data_points=30)))
 
 
 def test_a_time_trigger_needs_no_answers(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from modyn.policies import (
     Trigger,
 )
 from modyn.policies.checks import check_trigger
+from modyn.policies.checks.common import example_stream
 from tests.reference import triggers_performance as twin
 
 AMOUNT = DataAmountTrigger(num_samples=1)
@@ -233,3 +234,321 @@ def test_it_fires_where_its_twin_does(
     found, expected = both(seed, size, rules, cuts, delay=delay, warm=warm, mode=mode)
 
     assert found == expected
+
+
+def steady(accuracy_of: Any, size: int = 10, count: int = 400) -> tuple[Arrivals, Any]:
+    """A stream of label 0 and models with `accuracy_of(interval)` on each interval."""
+    stream = Arrivals(
+        np.arange(count, dtype=np.uint64),
+        np.arange(count, dtype=np.int64),
+        np.zeros(count, dtype=np.int64),
+    )
+
+    class Models:
+        def predictions(
+            self, model: PastModel, keys: npt.NDArray[np.uint64]
+        ) -> npt.NDArray[np.float32]:
+            places = keys.astype(np.int64)
+            right = places % size < [round(size * accuracy_of(p // size)) for p in places]
+            return np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]).astype(np.float32)
+
+    return stream, Models()
+
+
+def by_budget(criterion: StaticNumberAvoidableMisclassificationCriterion, **more: Any) -> Any:
+    return PerformanceTrigger(
+        evaluation_interval_data_points=10,
+        warmup_policy=AMOUNT,
+        decision_criteria={"budget": criterion},
+        **more,
+    )
+
+
+def test_as_accurate_as_expected_for_ever_never_fires() -> None:
+    stream, models = steady(lambda interval: 0.8)
+    trigger = by_budget(budget(1, expected_accuracy=0.8))
+
+    assert fired(trigger, stream, models, [400]) == [10]
+
+
+def test_a_surplus_of_two_fifths_per_interval_reaches_four_at_the_tenth() -> None:
+    stream, models = steady(lambda interval: 0.8)
+    trigger = by_budget(budget(4, expected_accuracy=0.84))
+
+    assert fired(trigger, stream, models, [33]) == [10, 110, 210, 310]
+
+
+def test_better_intervals_take_away_only_where_that_is_allowed() -> None:
+    stream, models = steady(lambda interval: 0.5 if interval % 2 else 1.0)
+
+    kept = fired(by_budget(budget(6, expected_accuracy=0.8)), stream, models, [400])
+    taken = by_budget(budget(6, expected_accuracy=0.8, allow_reduction=True))
+
+    assert kept[:3] == [10, 40, 80]  # 3 at every other interval
+    assert fired(taken, stream, models, [400])[:2] == [10, 80]  # 3 1 4 2 5 3 6
+
+
+def test_the_accuracy_to_expect_is_that_of_earlier_models_when_they_were_new() -> None:
+    """Nothing fires before there was a model on an interval that it had not learned from."""
+    stream, models = steady(lambda interval: 0.9 if interval < 6 else 0.6)
+    notes: list[Note] = []
+
+    found = fired(by_budget(budget(5)), stream, models, [400], notes)
+
+    seen = [note.values["judged"][0]["criteria"]["budget"] for note in notes]
+    assert [one["expected_accuracy"] for one in seen[:3]] == [None, 0.9, 0.9]
+    assert found[1] == 80  # 3 of each of two intervals of 10
+
+
+def test_looking_ahead_fires_an_interval_earlier() -> None:
+    stream, models = steady(lambda interval: 0.8)
+    behind = by_budget(budget(4, expected_accuracy=0.9))
+    ahead = by_budget(budget(4, expected_accuracy=0.9), mode="lookahead")
+
+    assert fired(behind, stream, models, [400])[:2] == [10, 50]
+    assert fired(ahead, stream, models, [400])[:2] == [10, 40]
+
+
+def test_metrics_are_those_of_an_evaluation_of_the_same_samples() -> None:
+    stream = stream_of(300, 8)
+    models = Forgetful(stream, np.random.default_rng(8).random(997))
+    metrics = (Accuracy(), F1Score(num_classes=2), F1Score(num_classes=2, average="weighted"))
+    metrics = (*metrics, RocAuc(), Accuracy(topn=2))
+    notes: list[Note] = []
+    trigger = PerformanceTrigger(
+        evaluation_interval_data_points=60,
+        metrics=metrics,
+        decision_criteria={
+            metric.name: StaticPerformanceThresholdCriterion(
+                metric=metric.name, metric_threshold=-1
+            )
+            for metric in metrics
+        },
+    )
+
+    assert fired(trigger, stream, models, [77], notes) == [60]
+
+    model = PastModel(
+        trigger=0, model="", position=60, last_timestamp=None, samples=60, seconds=1.0
+    )
+    for note in notes:
+        block = stream[note.values["first"] : note.values["last"]]
+        predictions = models.predictions(model, block.keys)
+        parts = [
+            [
+                metric.measure(predictions[at : at + 7], block.labels[at : at + 7])
+                for at in range(0, 60, 7)
+            ]
+            for metric in metrics
+        ]
+        expected = {
+            metric.name: metric.value(metric.join(part))
+            for metric, part in zip(metrics, parts, strict=True)
+        }
+        assert note.values["judged"][0]["scores"] == expected
+    assert len(notes) == 4
+
+
+def test_an_interval_is_judged_when_its_labels_are_known_and_by_the_model_of_its_time() -> None:
+    stream, models = steady(lambda interval: 0.4 if interval in (2, 3) else 0.9)
+    notes: list[Note] = []
+    trigger = PerformanceTrigger(
+        evaluation_interval_data_points=10, decision_criteria={"bad": STATIC}
+    )
+
+    found = fired(trigger, stream, models, [400], notes, label_delay=25)
+
+    # The interval that ends at 30 is known at 54, and the one after it is overtaken by then.
+    assert found == [10, 60]
+    judged = {
+        one["evaluation_interval"]: (note.position, one["model_trigger"], one["overtaken"])
+        for note in notes
+        for one in note.values["judged"]
+    }
+    assert judged[1] == (50, 0, False)
+    assert judged[2] == (60, 0, False)
+    assert judged[3] == (70, 0, True)
+    assert judged[5] == (90, 0, True)
+    assert judged[6] == (100, 1, False)
+
+
+def test_scores_of_the_warm_up_are_what_later_ones_are_held_against() -> None:
+    stream, models = steady(lambda interval: 0.7 if interval == 7 else 0.9)
+    trigger = PerformanceTrigger(
+        evaluation_interval_data_points=10,
+        warmup_intervals=4,
+        warmup_policy=DataAmountTrigger(num_samples=20),
+        decision_criteria={"worse": ROLLING},
+    )
+
+    assert fired(trigger, stream, models, [400]) == [10, 20, 40, 80]
+
+
+def test_undefined_metrics_never_fire_and_are_not_kept() -> None:
+    """ROC-AUC of samples of one class."""
+    stream, models = steady(lambda interval: 0.5)
+    trigger = PerformanceTrigger(
+        evaluation_interval_data_points=10,
+        warmup_policy=AMOUNT,
+        metrics=(RocAuc(),),
+        decision_criteria={
+            "static": StaticPerformanceThresholdCriterion(metric="ROC-AUC", metric_threshold=1.0),
+            "worse": replace(ROLLING, metric="ROC-AUC"),
+        },
+    )
+
+    assert fired(trigger, stream, models, [400]) == [10]
+    assert trigger.state_dict()["_scores"] == {}
+
+
+def test_the_state_holds_positions_and_scores_but_no_samples() -> None:
+    stream = stream_of(2000, 1)
+    models = Forgetful(stream, np.random.default_rng(1).random(997))
+    trigger = PerformanceTrigger(
+        evaluation_interval_data_points=500,
+        warmup_policy=AMOUNT,
+        decision_criteria={"low": QUANTILE},
+    )
+
+    fired(trigger, stream, models, [600], label_delay=3000)
+
+    assert len(repr(trigger.state_dict())) < 1200
+
+
+# Without labels
+
+
+def test_an_estimate_decides_at_once_where_labels_are_late() -> None:
+    """Models are as sure as they are right, until samples become harder than they were."""
+    stream = stream_of(1200, 2)
+    models = Forgetful(stream, np.random.default_rng(2).random(997), fall=0.002)
+    found = {}
+    for name, estimator in (("late", None), ("estimated", CBPE(calibration_samples=200))):
+        trigger = PerformanceTrigger(
+            evaluation_interval_data_points=50,
+            estimator=estimator,
+            decision_criteria={
+                "bad": StaticPerformanceThresholdCriterion(metric="Accuracy", metric_threshold=0.7)
+            },
+        )
+        found[name] = fired(trigger, stream, models, [1200], label_delay=500)
+    timely = fired(replace(trigger, estimator=None), stream, models, [1200], label_delay=0)
+
+    assert abs(found["estimated"][1] - timely[1]) <= 100
+    assert found["late"][1] > timely[1] + 50
+
+
+def test_a_calibration_is_learned_once_per_model_and_kept_until_the_next() -> None:
+    stream = stream_of(1000, 3)
+    models = Forgetful(stream, np.random.default_rng(3).random(997), fall=0.0)
+    trigger = PerformanceTrigger(
+        evaluation_interval_data_points=50,
+        estimator=ATC(calibration_samples=100),
+        decision_criteria={"never": StaticPerformanceThresholdCriterion(metric="Accuracy")},
+    )
+    notes: list[Note] = []
+
+    fired(trigger, stream, models, [1000], notes, label_delay=400)
+
+    scores = [note.values["judged"][0]["scores"]["Accuracy"] for note in notes]
+    silent = sum(score is None for score in scores)
+    assert 2 <= silent < len(scores)
+    assert None not in scores[silent:]
+    assert trigger.state_dict()["_calibration"]["trigger"] == 0
+
+
+def test_an_estimator_is_asked_only_where_labels_are_missing() -> None:
+    stream, models = steady(lambda interval: 0.7)
+    notes: list[Note] = []
+    trigger = PerformanceTrigger(
+        evaluation_interval_data_points=10, estimator=CBPE(), decision_criteria={"bad": STATIC}
+    )
+
+    fired(trigger, stream, models, [400], notes)
+
+    assert {note.values["judged"][0]["estimated"] for note in notes} == {False}
+    assert {note.values["judged"][0]["scores"]["Accuracy"] for note in notes} == {0.7}
+
+
+# What every policy promises
+
+POLICIES = {
+    "static": {"decision_criteria": {"bad": replace(STATIC, metric_threshold=0.2)}},
+    "two criteria": {"decision_criteria": {"low": QUANTILE, "worse": ROLLING}},
+    "budget": {"decision_criteria": {"budget": budget(30)}, "mode": "lookahead"},
+    "warm": {
+        "decision_criteria": {"worse": ROLLING},
+        "warmup_intervals": 5,
+        "warmup_policy": TimeTrigger(every="2d"),
+    },
+    "CBPE": {
+        "decision_criteria": {"low": QUANTILE},
+        "estimator": CBPE(calibration_samples=20),
+    },
+    "ATC": {
+        "decision_criteria": {"low": QUANTILE},
+        "estimator": ATC(calibration_samples=20, score="entropy"),
+    },
+    "F1": {
+        "metrics": (F1Score(num_classes=5),),
+        "decision_criteria": {"bad": replace(STATIC, metric="F1-macro", metric_threshold=0.1)},
+    },
+}
+
+
+@pytest.mark.parametrize("delay", [0, 300_000])
+@pytest.mark.parametrize("name", POLICIES)
+def test_it_passes_the_checks(name: str, delay: int) -> None:
+    settings = {"warmup_policy": AMOUNT, "evaluation_interval_data_points": 9, **POLICIES[name]}
+
+    context = PlainContext(seed=3, label_delay=delay)
+    check_trigger(PerformanceTrigger(**settings), stream=example_stream(170), context=context)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"decision_criteria": {}}, "decision_criteria must name one or more"),
+        (
+            {"decision_criteria": {"low": QUANTILE}},
+            "decision_criteria.low needs calibration: name a warmup_policy",
+        ),
+        (
+            {"decision_criteria": {"f": replace(STATIC, metric="F1Score")}},
+            "decision_criteria.f goes by the metric 'F1Score'; metrics has Accuracy",
+        ),
+        ({"metrics": ()}, "metrics must be one or more"),
+        ({"metrics": (RocAuc(), RocAuc())}, "metrics must be one or more, each once"),
+        ({"mode": "both"}, "mode must be 'hindsight' or 'lookahead', got 'both'"),
+        ({"forecasting_method": "x"}, "forecasting_method must be one of ridge_regression"),
+        ({"data_density_window_size": 0}, "data_density_window_size must be at least 1"),
+        ({"performance_triggers_window_size": 0}, "must be at least 1"),
+        ({"estimator": ATC(), "metrics": (Accuracy(), RocAuc())}, "ATC estimates Accuracy alone"),
+        ({"evaluation_interval_data_points": 0}, "must be at least 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(wrong: dict[str, Any], message: str) -> None:
+    sound = {"evaluation_interval_data_points": 10, "decision_criteria": {"bad": STATIC}}
+
+    with pytest.raises(ValueError, match=message):
+        PerformanceTrigger(**{**sound, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        (budget, {"most": 0}),
+        (budget, {"most": 1, "expected_accuracy": 1.5}),
+        (
+            DynamicQuantilePerformanceThresholdCriterion,
+            {"metric": "Accuracy", "quantile": 1.1},
+        ),
+        (
+            DynamicRollingAveragePerformanceThresholdCriterion,
+            {"metric": "Accuracy", "window_size": 0},
+        ),
+    ],
+)
+def test_wrong_criteria_are_refused(kind: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be at"):
+        kind(**wrong)

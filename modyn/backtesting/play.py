@@ -1,0 +1,158 @@
+"""A policy played over a recorded stream: the real class, informed as in a run.
+
+What it asks of models is answered by those that were recorded.  At a trigger whose training was
+not, the nearest one stands in; from where the policy first looks at such a model on, what it does
+is an estimate, and the trainings that it asks for then are none that it would do for certain.
+"""
+
+import copy
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+
+from modyn.arrivals import Arrivals
+from modyn.backtesting.lookback import TapeHistory
+from modyn.backtesting.matrix import Matrix
+from modyn.backtesting.scoring import Schedule
+from modyn.errors import ConfigError
+from modyn.policies import PlainContext, Trigger
+from modyn.policies.answers import due_after
+from modyn.policies.context import Answers, PastModel
+
+__all__ = ["Player"]
+
+BLOCK_COUNT = 65_536  # samples of a block, as in a run
+
+
+class Player:
+    """Plays policies over one recording.
+
+    Parameters
+    ----------
+    matrix : Matrix
+        The recording.
+    answers : Answers, optional
+        What its models say of samples.
+    """
+
+    def __init__(self, matrix: Matrix, answers: Answers | None = None) -> None:
+        self.matrix = matrix
+        self._answers = answers
+        self._history = TapeHistory(matrix.tape)
+        pipeline = matrix.run.identity["config"]["pipeline"]
+        self._seed = int(pipeline["seed"])
+        self._delay = int(pipeline.get("label_delay") or 0)
+        self.most: int | None = pipeline["maximum_triggers"]
+
+    def play(self, policy: Trigger) -> Schedule:
+        """Return where a policy fires.
+
+        Raises
+        ------
+        ConfigError
+            When it fires at one place for ever, or answers what no policy may.
+        """
+        policy = copy.deepcopy(policy)
+        models = _Models(self.matrix)
+        tape, place, end = self.matrix.tape, 0, 0
+        while place < len(tape):
+            if place == end:
+                end = min(place + BLOCK_COUNT, len(tape))
+            due = self._inform(policy, models, place, end)
+            if due is None:
+                place = end
+                continue
+            place += due
+            models.fired.append(place)
+            if self.most is not None and len(models.fired) >= self.most:
+                break
+        return Schedule(places=np.array(models.fired, dtype=np.int64), certain=models.certain)
+
+    def _inform(self, policy: Trigger, models: "_Models", place: int, end: int) -> int | None:
+        tape, name = self.matrix.tape, type(policy).__name__
+        context = PlainContext(
+            clock=int(tape.arrivals.timestamps[place - 1]) if place else None,
+            position=tape.position(place),
+            trigger=len(models.fired),
+            triggered_at=tape.position(models.fired[-1]) if models.fired else 0,
+            seed=self._seed,
+            timestamp_unit=tape.unit,
+            models=models,
+            label_delay=self._delay,
+            informed=end - place,
+            history=self._history,
+            answers=self._answers,
+        )
+        due = due_after(policy.inform(self._arrivals(place, end), context), name)
+        if due is None:
+            return None
+        if not 0 <= due <= end - place:
+            raise ConfigError(f"{name} answered {due} when informed of {end - place} samples")
+        if due == 0 and models.fired[-2:] == [place, place]:
+            raise ConfigError(f"{name} answers 0 again and again after {place} samples")
+        return due
+
+    def _arrivals(self, first: int, last: int) -> Arrivals:
+        found = self.matrix.tape.arrivals[first:last]
+        return Arrivals(found.keys, found.timestamps) if self._delay else found
+
+
+class _Models(Sequence[PastModel]):
+    """The models so far, made as a policy looks at them: which of them it did is noted."""
+
+    def __init__(self, matrix: Matrix) -> None:
+        self.fired: list[int] = []
+        self._matrix = matrix
+        self._made: list[PastModel] = []
+        self._stand_ins: list[bool] = []
+        self._seen = 0  # of the triggers
+        self._doubt: int | None = None  # how many triggers there were as a stand-in was looked at
+
+    @property
+    def certain(self) -> int:
+        """How many triggers there were before a policy first looked at a stand-in."""
+        return len(self.fired) if self._doubt is None else self._doubt
+
+    def __len__(self) -> int:
+        self._catch_up()
+        return len(self._made)
+
+    @overload
+    def __getitem__(self, index: int) -> PastModel: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[PastModel]: ...
+    def __getitem__(self, index: int | slice) -> PastModel | Sequence[PastModel]:
+        self._catch_up()
+        found = self._made[index]
+        if self._doubt is None and np.any(self._stand_ins[index]):
+            self._doubt = len(self.fired)
+        return found
+
+    def _catch_up(self) -> None:
+        """Have the models of the triggers that were not looked at yet."""
+        if self._seen == len(self.fired):
+            return
+        matrix, table = self._matrix, self._matrix.table
+        ask = matrix.recipes.ask(np.array(self.fired, dtype=np.int64))
+        done = table.exact(ask.name)
+        rows = np.where(done >= 0, done, table.nearest(ask.first, ask.last))
+        for i in range(len(self._made), len(ask)):
+            row, place = int(rows[i]), int(ask.last[i])
+            size = int(table.samples[row]) if done[i] >= 0 else place - int(ask.first[i])
+            seconds = table.seconds[row]
+            if done[i] < 0:
+                passed = table.passed[row] / max(int(table.samples[row]), 1) * size
+                seconds = table.guess_seconds(np.array([passed]))[0]
+            self._made.append(
+                PastModel(
+                    trigger=int(ask.trigger[i]),
+                    model=table.rows[row].model,
+                    position=matrix.tape.position(place),
+                    last_timestamp=int(matrix.tape.arrivals.timestamps[place - 1]),
+                    samples=size,
+                    seconds=float(seconds),
+                )
+            )
+            self._stand_ins.append(bool(done[i] < 0))
+        self._seen = len(self.fired)
