@@ -157,7 +157,9 @@ def drifting() -> Iterator[Entry]:
 
 def judging() -> Iterator[Entry]:
     for deviation in (0.01, 0.03, 0.06):
-        yield Entry("accuracy falls", f"{deviation:g}", lambda d=deviation: by_performance(falls(d)))
+        yield Entry(
+            "accuracy falls", f"{deviation:g}", lambda d=deviation: by_performance(falls(d))
+        )
     for count in (5, 10, 20, 40, 80):
         yield Entry("avoidable", str(count), lambda n=count: by_performance(avoidable(n)))
     for deviation in (0.01, 0.03):
