@@ -249,6 +249,7 @@ class DataDriftTrigger(BatchedTrigger):
         return verdict.fires, {
             "distance": _number(distance.value),
             "p_value": _number(distance.p_value),
+            "score": _number(score),
             "threshold": _number(verdict.threshold),
             "fires": verdict.fires,
             "reference_samples": len(rows.of(windows.reference, metric.look)),

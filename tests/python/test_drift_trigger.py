@@ -323,7 +323,7 @@ def test_a_p_value_is_a_score_like_any_other() -> None:
 
     assert 250 in played.fired
     values = played.notes[4].values["metrics"]["a"]
-    assert (values["p_value"], values["fires"]) == (1 / 40, True)
+    assert (values["p_value"], values["score"], values["fires"]) == (1 / 40, 1 / 40, True)
 
 
 def test_where_there_is_nothing_to_compare_with_a_trigger_is_due() -> None:
@@ -449,7 +449,7 @@ def test_notes_say_what_was_looked_at() -> None:
     assert warm["model"] is None
     assert first["model"] == "model 1 at 100"
     assert set(last["metrics"]["q"]) == {
-        *("distance", "p_value", "threshold", "fires", "details"),
+        *("distance", "p_value", "score", "threshold", "fires", "details"),
         *("reference_samples", "current_samples"),
     }
     assert last["metrics"]["f"]["threshold"] == 100.0
