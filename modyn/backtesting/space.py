@@ -25,7 +25,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from modyn.backtesting.cost import Cost
 from modyn.errors import ConfigError
-from modyn.pipelines import schema, strict_yaml
+from modyn.pipelines import schema_trigger, strict_yaml
 from modyn.pipelines.sections import Config, NonEmpty, Section
 from modyn.policies import Trigger
 
@@ -158,7 +158,7 @@ def _expanded(
 
 @cache
 def _sections() -> TypeAdapter[Any]:
-    return TypeAdapter(schema.Trigger)
+    return TypeAdapter(schema_trigger.Trigger)
 
 
 def _axes(value: Any, path: tuple[str | int, ...], place: str) -> Iterator[tuple[Any, list[Any]]]:
