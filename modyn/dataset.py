@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from modyn.metadata.database import Database
     from modyn.metadata.publish import PublishReport
 
-__all__ = ["Dataset", "Ragged"]
+__all__ = ["Dataset", "Ragged", "View"]
 
+View = _core.View  # a dataset as of one moment
 UNITS = ("s", "ms", "us", "ns")
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from modyn import _core
 from modyn.arrivals import Arrivals
+from modyn.dataset import View
 from modyn.pipelines.stream import Stream
 from modyn.sampling.candidates import living
 
@@ -43,7 +43,7 @@ class RunHistory:
         How many keys the dataset had when the run began.
     """
 
-    view: _core.View
+    view: View
     stream: Stream
     by_time: bool
     key_count: int
