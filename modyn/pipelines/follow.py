@@ -44,7 +44,7 @@ class Follow(Replay):
 
     Parameters
     ----------
-    pipeline, directory, progress
+    pipeline, directory, progress, models
         As of a replay.
     stop : callable
         Says whether to stop; asked several times a second, and before every batch.
@@ -56,13 +56,14 @@ class Follow(Replay):
         directory: Path,
         progress: Progress,
         stop: Callable[[], bool],
+        models: Path | None = None,
     ) -> None:
         if pipeline.dataset.writable:
             raise ValueError(
                 f"{pipeline.dataset.path} is open for writing: a run follows a dataset that is "
                 "open for reading, Dataset.open(path), while another handle writes"
             )
-        super().__init__(pipeline, directory, progress)
+        super().__init__(pipeline, directory, progress, models)
         self._progress = Checked(self._progress, self._check, often=True)
         self._stop = stop
         self._since = 0
@@ -87,6 +88,10 @@ class Follow(Replay):
                 self._go_on()
         except Stopped:
             return
+
+    def _may_go_on(self) -> None:
+        super()._may_go_on()
+        self._check()
 
     def _check(self) -> None:
         if self._stop():
