@@ -42,7 +42,7 @@ class Gap:
         if min(len(reference), len(current)) < self.least:
             return Distance(value=math.nan)
         means = [np.asarray(rows, dtype=np.float64).mean(axis=0) for rows in (reference, current)]
-        gap = float(np.abs(means[0] - means[1]).max())
+        gap = np.abs(means[0] - means[1]).max()  # NumPy's float64, as metrics of users may return
         return Distance(value=gap * (1 + seed % 101 / 1000), details={"rows": len(current)})
 
 
@@ -292,6 +292,15 @@ def test_models_that_go_astray_are_no_reason_to_train() -> None:
 
     assert played.fired == [50]
     assert counts == [50, 50, 0, 0, 0, 0, 0]
+
+
+def test_what_a_metric_refuses_names_it() -> None:
+    metrics = {"kinds": dataclasses.replace(far(1.0, of="features"), metric=METRICS["GTest"]())}
+
+    with pytest.raises(
+        ValueError, match=r"metrics\.kinds: categories must be integers, got -?[0-9]"
+    ):
+        play(over(metrics), in_order(400), noise(400))
 
 
 def test_labels_are_looked_at_when_they_are_known() -> None:
