@@ -290,7 +290,9 @@ class JudgingTrigger(BatchedTrigger):
             return float("nan") if found is None else found
 
         scores = {metric.name: value(metric) for metric in self.metrics}
-        return value(Accuracy()), scores, estimator is not None
+        best = Accuracy()
+        accuracy = scores[best.name] if best in self.metrics else value(best)
+        return accuracy, scores, estimator is not None
 
     def _calibrate(self, context: Context) -> None:
         """Let the estimator learn from the first samples after a model, once they have labels.

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pytest
 from scipy.optimize import minimize_scalar
 
+from benchmarks import estimating
+from benchmarks.selecting.streams import Samples
 from modyn.metrics import Accuracy, F1Score, Metric, RocAuc
 from modyn.policies import ATC, CBPE, Estimator
 from tests.conftest import Rand
@@ -183,3 +185,19 @@ def test_what_cannot_be_estimated_is_refused() -> None:
         CBPE(calibration_samples=0)
     with pytest.raises(ValueError, match="score must be 'confidence' or 'entropy'"):
         ATC(score="margin")
+
+
+@pytest.mark.long
+def test_the_benchmark_of_estimates_knows_what_was_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On samples whose labels are as likely as the best model says, estimates are near."""
+    for name, value in {"TRAINED": 400, "INTERVAL": 100, "LATE": 100, "CALIBRATION": 100}.items():
+        monkeypatch.setattr(estimating, name, value)
+    rng = np.random.default_rng(1)
+    dense = rng.normal(size=(1600, 3)).astype(np.float32)
+    labels = (rng.random(1600) < 1 / (1 + np.exp(-3 * dense[:, 0]))).astype(np.int64)
+
+    rows = estimating.estimates(Samples(dense, labels), 2, seed=0)
+
+    assert len(rows) == 11
+    for method in ("CBPE", "ATC", "last known"):
+        assert np.mean([abs(row[method] - row["accuracy"]) for row in rows]) < 0.15
