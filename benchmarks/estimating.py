@@ -2,12 +2,14 @@
 
     python -m benchmarks.estimating --data DIR [--json FILE] [--quick] [stream ...]
 
-A model (one hidden layer of 64) is trained on 5,000 samples of a stream and used for the 5,000
-that follow, in intervals of 250; labels come 1,000 samples late.  Then the next is trained, and so
-on to the end.  At the end of each interval its accuracy is estimated, with what was known then:
+Labels come 1,000 samples late.  A model (one hidden layer of 64) is trained on the last 5,000
+samples whose labels are known and used for 5,000 samples, in intervals of 250.  Then the next is
+trained, and so on to the end.  At the end of each interval its accuracy is estimated, with what was
+known then, as `PerformanceTrigger` does it:
 
-    CBPE        mean confidence, with the temperature of the first 1,000 samples after the trigger
-                once their labels are known, and before that the temperature of the model before
+    CBPE        mean confidence, with the temperature of the first 1,000 samples that the model has
+                not learned from, once their labels are known; before that, with the temperature
+                of the model before
     raw         mean confidence as the model gives it
     ATC         thresholded confidence, learned from the same samples
     last known  the accuracy on the newest interval whose labels are known: no estimate at all
@@ -75,14 +77,15 @@ def estimates(samples: Samples, classes: int, seed: int) -> list[dict[str, float
     methods = {"CBPE": CBPE(), "ATC": ATC()}
     known: list[tuple[int, float]] = []  # the ends of intervals, and accuracies
     count = len(samples.labels)
-    for start in range(TRAINED, count - TRAINED + 1, TRAINED):
-        predict = trained(samples, start - TRAINED, start, classes, seed)
+    for start in range(TRAINED + LATE, count - TRAINED + 1, TRAINED):
+        learned_until = start - LATE
+        predict = trained(samples, learned_until - TRAINED, learned_until, classes, seed)
         own = False
         for first in range(start, start + TRAINED, INTERVAL):
             last = first + INTERVAL
-            if not own and last >= start + CALIBRATION + LATE:
-                some = predict(start, start + CALIBRATION)
-                labels = samples.labels[start : start + CALIBRATION]
+            if not own and last >= learned_until + CALIBRATION + LATE:
+                some = predict(learned_until, learned_until + CALIBRATION)
+                labels = samples.labels[learned_until : learned_until + CALIBRATION]
                 learned = {name: one.calibrate(some, labels) for name, one in methods.items()}
                 own = True
             says = predict(first, last)
