@@ -481,7 +481,7 @@ def test_a_calibration_is_from_the_first_samples_that_a_model_has_not_learned_fr
         evaluation_interval_data_points=50,
         estimator=CBPE(calibration_samples=37),
         decision_criteria={
-            "bad": StaticPerformanceThresholdCriterion(metric="Accuracy", metric_threshold=0.75)
+            "bad": StaticPerformanceThresholdCriterion(metric="Accuracy", metric_threshold=0.85)
         },
     )
 
