@@ -5,8 +5,8 @@ samples that came after that model's trigger, so that it has not learned from th
 come with a delay, an interval waits, as two positions, until the labels of all its samples are
 known; or its metrics are estimated at once, where there is an estimator.
 
-An interval that is judged after a later trigger is overtaken: the model that did badly on it is
-not in use any more, and what it got wrong is no reason to train again.
+An interval that is judged when there is a newer model is overtaken: the model that did badly on it
+is not in use any more, and what it got wrong is no reason to train again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Judged:
     estimated : bool
         Whether they are estimates.
     overtaken : bool
-        Whether a trigger came after the interval.
+        Whether there is a newer model by now.
     maiden : bool
         Whether it is the first that this model is judged on.
     ahead : int
@@ -274,7 +274,7 @@ class JudgingTrigger(BatchedTrigger):
                     accuracy=accuracy,
                     scores=scores,
                     estimated=estimated,
-                    overtaken=one["last"] <= context.triggered_at,
+                    overtaken=one["trigger"] != context.models[-1].trigger,
                     maiden=maiden,
                     ahead=self._ahead(one, context) if newest else 0,
                 )
