@@ -57,11 +57,6 @@ class Follow(Replay):
         progress: Progress,
         stop: Callable[[], bool],
     ) -> None:
-        if pipeline.dataset.writable:
-            raise ValueError(
-                f"{pipeline.dataset.path} is open for writing: a run follows a dataset that is "
-                "open for reading, Dataset.open(path), while another handle writes"
-            )
         super().__init__(pipeline, directory, progress)
         self._progress = Checked(self._progress, self._check, often=True)
         self._stop = stop
@@ -117,7 +112,7 @@ class Follow(Replay):
         """Wait for a first sample, if there is none; return how many there are."""
         if self._ledger.new:
             while not self._any():
-                self._rest()
+                self._wait_for_more()
             self._since = self._backend.count()
         else:
             following = self._ledger.identity().get(FOLLOWING)
@@ -132,7 +127,6 @@ class Follow(Replay):
 
     def _any(self) -> bool:
         """Return whether there is a sample to follow."""
-        self._check()
         dataset = self._pipeline.dataset
         self._backend.refresh()
         start, stop = bounds(self._pipeline)
@@ -152,6 +146,11 @@ class Follow(Replay):
         if self._ledger.new:
             self._backend.stream(self._since)  # which puts its order down
         return self._backend.followed(self._since, count)
+
+    def _wait_for_more(self) -> None:
+        while not self._backend.grown():
+            self._check()
+            self._rest()
 
     def _wait(self) -> None:
         """Wait until something has come; measure meanwhile."""

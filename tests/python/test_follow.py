@@ -129,7 +129,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+NIGHTLY = ("after_pipeline", "time", "previous", "delay")
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(v, marks=[pytest.mark.long] * (v in NIGHTLY)) for v in VARIANTS]
+)
 def test_it_ends_as_the_replay_of_the_same_samples(tmp_path, rand, variant):
     changes = VARIANTS[variant]
     order = "late" if changes.get("order") == "arrival" else "time"
@@ -261,6 +266,11 @@ def test_a_late_sample_is_named(tmp_path, running):
     with pytest.raises(ConfigError, match="sample 202 is late"):
         pipeline(feed.reader).replay(tmp_path / "run")
 
+    feed.dataset.erase([202], reason="late")  # which is one way out
+    feed.reader.refresh()
+    finished = pipeline(feed.reader).replay(tmp_path / "run")
+    assert (finished.finished, position(finished)) == (True, 202)
+
 
 def test_a_label_that_does_not_fit_is_named_when_it_comes(tmp_path):
     feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole"))
@@ -334,7 +344,9 @@ def command(bench: Bench, file: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "modyn.cli", *map(str, words)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM]
+)
 def test_a_signal_ends_it_and_its_training_stops_no_ingest(tmp_path, number):
     bench = Bench(tmp_path)
     words = command(bench, bench.file(**LONG_TRAINING), "--follow")
@@ -366,7 +378,7 @@ def test_one_pipeline_is_followed_at_a_time(tmp_path):
     assert "--follow follows one pipeline, got 2" in result.stderr
 
 
-@pytest.mark.parametrize("publish", [True, False])
+@pytest.mark.parametrize("publish", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_it_follows_what_is_published(tmp_path, database_url, publish):
     feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole"))
     feed.give(100)
