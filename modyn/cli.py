@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
     from modyn.pipelines.run import Run
 
-MANIFEST, REPORT = "manifest", "report.html"
+MANIFEST, REPORT, MODELS = "manifest", "report.html", ".models"
 NO_PLOTLY = "reports need plotly: pip install 'modyn[report]'"
 
 app = typer.Typer(
@@ -113,6 +113,12 @@ def run(
         bool,
         typer.Option(help="Publish first what a dataset has and the database has not."),
     ] = False,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of models that runs share, and train once; OUT/.models if not given."
+        ),
+    ] = None,
     follow: Annotated[
         bool,
         typer.Option("--follow", "-f", help="Go on as samples come, until Ctrl-C or SIGTERM."),
@@ -122,8 +128,9 @@ def run(
     """Run pipelines, one after the other, and report on them.
 
     Each pipeline has its folder OUT/NAME/.  A run that was interrupted goes on where it was; one
-    that is finished is left as it is.  With --follow there is one pipeline, which is stopped by a
-    signal; the same command goes on with it, and without --follow ends it.
+    that is finished is left as it is.  What one pipeline has trained the others find, from the
+    same data, recipe and seed.  With --follow there is one pipeline, which is stopped by a signal;
+    the same command goes on with it, and without --follow ends it.
     """
     again = shlex.join(["modyn", *sys.argv[1:]])
     if follow and len(files) != 1:
@@ -134,10 +141,11 @@ def run(
             (file, _placed(file, settings, metadata, publish))
             for file, settings in _checked(files, out, datasets)
         ]
+        shared = models or out / MODELS
         if follow:
-            _go_along(*pipelines[0], out, datasets, allow or [], again)
+            _go_along(*pipelines[0], out, datasets, allow or [], again, shared)
             return
-        runs = _follow(pipelines, out, datasets, allow or [])
+        runs = _follow(pipelines, out, datasets, allow or [], shared)
         _print_summary(runs)
         _write_reports(runs, out)
 
@@ -289,6 +297,7 @@ def _follow(
     out: Path,
     datasets: Path,
     allow: Sequence[str],
+    models: Path,
 ) -> list["Run"]:
     from rich.console import Console
 
@@ -305,7 +314,7 @@ def _follow(
             pipeline = Pipeline.from_yaml(file, datasets, allow=allow, metadata=settings.metadata)
             if _is_finished(directory):
                 console.print(f"{settings.name}: finished already", markup=False, highlight=False)
-            runs.append(pipeline.replay(directory, progress=progress))
+            runs.append(pipeline.replay(directory, progress=progress, models=models))
     return runs
 
 
@@ -316,6 +325,7 @@ def _go_along(
     datasets: Path,
     allow: Sequence[str],
     again: str,
+    models: Path,
 ) -> None:
     """Follow a stream that goes on."""
     from modyn.commands.follow import follow
@@ -324,7 +334,7 @@ def _go_along(
     if allow:
         sys.path.append(str(Path.cwd()))
     pipeline = Pipeline.from_yaml(file, datasets, allow=allow, metadata=settings.metadata)
-    _print_summary([follow(pipeline, out / settings.name, again)])
+    _print_summary([follow(pipeline, out / settings.name, again, models)])
 
 
 def _is_finished(directory: Path) -> bool:

@@ -110,7 +110,8 @@ def stage_seconds(run: "Run") -> dict[str, float]:
 
 
 def _amounts(run: "Run") -> list[str]:
-    return [f"{run.totals['triggers']:,}", f"{run.totals['samples_trained']:,}"]
+    found = f" ({run.totals['found']:,} found)" if run.totals["found"] else ""
+    return [f"{run.totals['triggers']:,}{found}", f"{run.totals['samples_trained']:,}"]
 
 
 def _seconds(run: "Run") -> list[str]:

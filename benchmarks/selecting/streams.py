@@ -93,14 +93,20 @@ def read_insects(folder: Path) -> Samples:
     return Samples(table[:, :-1].astype(np.float32), labels.astype(np.int64))
 
 
-def read_flights(folder: Path) -> Samples:
-    """Return every sixteenth flight, with what examples/flights knows when it should leave."""
+def flights_prepare() -> Any:
+    """Return the module that makes the dataset of examples/flights."""
     place = ROOT / "examples/flights/prepare.py"
     spec = spec_from_file_location("flights_prepare", place)
     if spec is None or spec.loader is None:
         raise NotThereError(f"{place} is not there")
     prepare: Any = module_from_spec(spec)
     spec.loader.exec_module(prepare)
+    return prepare
+
+
+def read_flights(folder: Path) -> Samples:
+    """Return every sixteenth flight, with what examples/flights knows when it should leave."""
+    prepare = flights_prepare()
     path = folder / "flights/nycflights13_flights.csv.xz"
     opened(path)
     flights = prepare.departed(path)

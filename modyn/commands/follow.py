@@ -23,7 +23,7 @@ __all__ = ["follow"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def follow(pipeline: "Pipeline", directory: Path, again: str) -> "Run":
+def follow(pipeline: "Pipeline", directory: Path, again: str, models: Path) -> "Run":
     """Follow until a signal comes, or nothing more can, and say how to go on.
 
     Parameters
@@ -34,13 +34,16 @@ def follow(pipeline: "Pipeline", directory: Path, again: str) -> "Run":
         The run directory.
     again : str
         The command that does the same again.
+    models : Path
+        The store of models that runs share.
     """
     from rich.console import Console
 
     from modyn.progress import FollowProgress
 
     with _asked() as asked:
-        run = pipeline.follow(directory, FollowProgress(Console()), stop=asked)
+        looks = FollowProgress(Console())
+        run = pipeline.follow(directory, looks, stop=asked, models=models)
         done = run.totals
         how = "stopped" if asked() else "nothing more can come"
         typer.echo(

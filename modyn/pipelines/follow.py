@@ -44,7 +44,7 @@ class Follow(Replay):
 
     Parameters
     ----------
-    pipeline, directory, progress
+    pipeline, directory, progress, models
         As of a replay.
     stop : callable
         Says whether to stop; asked several times a second, and before every batch.
@@ -56,8 +56,9 @@ class Follow(Replay):
         directory: Path,
         progress: Progress,
         stop: Callable[[], bool],
+        models: Path | None = None,
     ) -> None:
-        super().__init__(pipeline, directory, progress)
+        super().__init__(pipeline, directory, progress, models)
         self._progress = Checked(self._progress, self._check, often=True)
         self._stop = stop
         self._since = 0
@@ -82,6 +83,10 @@ class Follow(Replay):
                 self._go_on()
         except Stopped:
             return
+
+    def _may_go_on(self) -> None:
+        super()._may_go_on()
+        self._check()
 
     def _check(self) -> None:
         if self._stop():
@@ -155,8 +160,7 @@ class Follow(Replay):
     def _wait(self) -> None:
         """Wait until something has come; measure meanwhile."""
         while not self._backend.grown():
-            self._check()
-            self._backend.check()
+            self._may_go_on()
             if not self._measure_rest():
                 self._rest()
 

@@ -18,7 +18,9 @@ compared; an IL model may be trained with another.
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,6 +150,8 @@ class Place:
         Modules from which the import path of a model may come.
     store : ModelStore
         The models of the run.
+    claim : callable
+        Gives the right to train a model, and says whether the store has it by now.
     trainsets : Path
         The folder of training sets.
     losses : Path
@@ -163,6 +167,7 @@ class Place:
     seed: int
     allow: Collection[str]
     store: ModelStore
+    claim: Callable[[str], AbstractContextManager[bool]]
     trainsets: Path
     losses: Path
     rho_at: Callable[[int], RHOLoss | None]
@@ -283,7 +288,11 @@ class Irreducible:
         for one in reversed(missing):
             recipe, digest, rho = self._holdouts[one]
             holdout = TrainingSet.open(self._place.trainsets / f"{digest}.set")
-            self._place.store.put(recipe, train(self._job(recipe, holdout, rho), watch))
+            with self._place.claim(one) as there:
+                if not there:
+                    began = time.perf_counter()
+                    trained = train(self._job(recipe, holdout, rho), watch)
+                    self._place.store.put(recipe, trained, time.perf_counter() - began)
 
     def _job(self, recipe: Recipe, holdout: TrainingSet, rho: RHOLoss) -> Job:
         training: Training = rho.il_training

@@ -4,6 +4,7 @@
                          optimizer.safetensors    only with use_previous_model
                          model.json               what the key was made of, facts, checksums
                          clock.json               how long the training took, here or elsewhere
+                         found                    only where another run had trained it
 
 The content key is the BLAKE2b of everything that decides what a training results in: parent,
 training set digest, training configuration, model, seed and dataset.  So a training that was
@@ -40,6 +41,7 @@ WEIGHTS, OPTIMIZER, DESCRIPTION, CLOCK = (
     "model.json",
     "clock.json",
 )
+FOUND = "found"
 
 Tensors = dict[str, "torch.Tensor"]
 
@@ -193,6 +195,23 @@ class ModelStore:
             return Recipe(**self._description(key)["recipe"])
         except TypeError as error:
             raise CorruptError(f"{path}: damaged recipe ({error})") from None
+
+    def found(self, key: str) -> bool:
+        """Return whether a stored model was taken over from another run."""
+        return (self.directory / key / FOUND).exists()
+
+    def check(self, key: str) -> None:
+        """Read a stored model, file by file.
+
+        Raises
+        ------
+        KeyError
+            When there is no such model.
+        CorruptError
+            When anything of it is missing or damaged; names the file.
+        """
+        self.load(key)
+        self.seconds(key)
 
     def seconds(self, key: str) -> float:
         """Return how long the training of a stored model took when it was done.

@@ -3,9 +3,11 @@
 from modyn.pipelines.ledger import Ledger
 from modyn.policies.context import PastModel
 
-__all__ = ["TRAINING", "past_models"]
+__all__ = ["FOUND", "TRAINING", "past_models"]
 
 TRAINING = "training"  # the stage of the timings that holds what a model took when it was trained
+
+FOUND = "found"  # the stage of triggers whose model was taken over from another run
 
 
 def past_models(ledger: Ledger) -> tuple[PastModel, ...]:

@@ -265,7 +265,13 @@ class Pipeline:
         all_of_them = found.downsamplers if isinstance(found, Schedule) else [found]
         return [downsampler for downsampler in all_of_them if downsampler is not None]
 
-    def replay(self, out: str | Path, progress: Progress | None = None) -> Run:
+    def replay(
+        self,
+        out: str | Path,
+        progress: Progress | None = None,
+        *,
+        models: str | Path | None = None,
+    ) -> Run:
         """Follow the stream to its end, and return what happened.
 
         A run that was interrupted, however that came about, goes on where it was and ends as if
@@ -278,6 +284,11 @@ class Pipeline:
             The run directory; made if it is not there.
         progress : Progress, optional
             Who is told how it goes.
+        models : path, optional
+            A folder of models that runs share: what one of them has trained the others find, from
+            the same data, recipe and seed, also while they are all at work. It is made if it is
+            not there, and may be removed at any time: a run has its own models. Models that a
+            callable makes are not shared.
 
         Raises
         ------
@@ -291,7 +302,8 @@ class Pipeline:
 
         directory = Path(out)
         watch: Progress = Silent() if progress is None else progress
-        with rundir.locked(directory), Replay(self, directory, watch) as replay:
+        shared = None if models is None else Path(models)
+        with rundir.locked(directory), Replay(self, directory, watch, shared) as replay:
             replay.run()
         return Run.open(directory)
 
@@ -301,6 +313,7 @@ class Pipeline:
         progress: Progress | None = None,
         *,
         stop: Callable[[], bool] = lambda: False,
+        models: str | Path | None = None,
     ) -> Run:
         """Follow a stream that goes on: train and measure as samples come, until told to stop.
 
@@ -324,6 +337,8 @@ class Pipeline:
             Returns whether to stop, such as `threading.Event().is_set`.  It is asked several
             times a second, and before each batch: a training that is under way is given up, and
             done when the run goes on.
+        models : path, optional
+            A folder of models that runs share; see `replay`.
 
         Returns
         -------
@@ -350,7 +365,8 @@ class Pipeline:
             )
         directory = Path(out)
         watch: Progress = Silent() if progress is None else progress
-        with rundir.locked(directory), Follow(self, directory, watch, stop) as follow:
+        shared = None if models is None else Path(models)
+        with rundir.locked(directory), Follow(self, directory, watch, stop, shared) as follow:
             follow.run()
         return Run.open(directory)
 

@@ -40,11 +40,12 @@ from modyn.pipelines.ledger import Progress as Position
 from modyn.pipelines.lookback import RunHistory
 from modyn.pipelines.measure import AFTER_PIPELINE, AFTER_TRAINING, Plan, State, Task
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
-from modyn.pipelines.past import TRAINING
+from modyn.pipelines.past import FOUND, TRAINING
 from modyn.pipelines.pipeline import described_downsampling
 from modyn.pipelines.progress import Checked, Progress
 from modyn.pipelines.rows import downsampling_row, identity_of, training_row
 from modyn.pipelines.samples import ChosenSamples, loader_of
+from modyn.pipelines.sharing import Sharing
 from modyn.pipelines.signals import RunSignals
 from modyn.pipelines.steps import Recorder, Steps, position_of
 from modyn.pipelines.stream import Stream, check_labels
@@ -73,9 +74,17 @@ class Replay:
         Where.
     progress : Progress
         Who looks on.
+    models : Path, optional
+        The store of models that is shared with other runs.
     """
 
-    def __init__(self, pipeline: "Pipeline", directory: Path, progress: Progress) -> None:
+    def __init__(
+        self,
+        pipeline: "Pipeline",
+        directory: Path,
+        progress: Progress,
+        models: Path | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._directory = directory
         self._clock = Stopwatch()
@@ -93,6 +102,9 @@ class Replay:
         self._ledger = self._backend.ledger
         self._progress = Checked(progress, self._backend.check)
         self._signals = RunSignals(self._backend.signals, pipeline.training, pipeline.dataset)
+        known = [pipeline.model, *(rho.il_model for rho in pipeline.rhos())]
+        shared = None if any(model.factory is not None for model in known) else models
+        self._sharing = Sharing(self._store, shared, self._may_go_on)
         self._irreducible = Irreducible(self._place())
         self._answers = self._new_answers()
 
@@ -271,9 +283,14 @@ class Replay:
             trigger_starts=starts,
             trigger_name=type(self._trigger).__name__,
             selection_name=type(self._selection).__name__,
+            known=recorder.known(),
         )
         self._progress.position(progress.position)
         return steps.orchestrator
+
+    def _may_go_on(self) -> None:
+        """Raise if the run is not ours any more; asked where another process is waited for."""
+        self._backend.check()
 
     def _history(self) -> RunHistory:
         """Return the stream as policies look back at it."""
@@ -317,20 +334,30 @@ class Replay:
         recipe = self._recipe(row.trigger, chosen, parent, held)
         key = recipe.key()
         if key not in self._store or not self._signals.ready(row.trigger, key):
-            began = time.perf_counter()
-            job = self._job(chosen, recipe, row.trigger, held)
-            main = chosen if held is None else held.main
-            with self._signals.recording(row.trigger, key, main, job) as observer:
-                trained = train(job, self._progress, self._clock, observer)
-            took = time.perf_counter() - began
-            self._note_workers(job)
-            with self._clock.stage("store"):
-                self._store.put(recipe, trained, took)
+            with self._sharing.claim(key) as there:
+                if not there or not self._signals.ready(row.trigger, key):
+                    self._train_now(row.trigger, chosen, recipe, held)
         self._clock.add(TRAINING, self._store.seconds(key))
+        if self._store.found(key):
+            self._clock.add(FOUND, 0.0)
         facts = self._store.facts(key)
         trained_row = training_row(row, key, parent, facts)
         self._ledger.train(trained_row, self._clock.take(), downsampling_row(row, facts))
         return key
+
+    def _train_now(
+        self, trigger: int, chosen: TrainingSet, recipe: Recipe, held: HeldOut | None
+    ) -> None:
+        """Train a model, with its signals, and store it."""
+        began = time.perf_counter()
+        job = self._job(chosen, recipe, trigger, held)
+        main = chosen if held is None else held.main
+        with self._signals.recording(trigger, recipe.key(), main, job) as observer:
+            trained = train(job, self._progress, self._clock, observer)
+        took = time.perf_counter() - began
+        self._note_workers(job)
+        with self._clock.stage("store"):
+            self._store.put(recipe, trained, took)
 
     def _recipe(
         self, trigger: int, chosen: TrainingSet, parent: str | None, held: HeldOut | None
@@ -366,10 +393,13 @@ class Replay:
                 f"{self._store.directory / str(row.model)}: the model is missing, and cannot be "
                 "trained again: samples that it learned from were erased since"
             )
-        self._progress.trigger(row.trigger, len(chosen))
-        job = self._job(chosen, recipe, row.trigger, held)
-        trained = train(job, self._progress, self._clock)
-        self._store.put(recipe, trained, self._ledger.seconds(TRAINING).get(row.trigger, 0.0))
+        with self._sharing.claim(recipe.key()) as there:
+            if there:
+                return
+            self._progress.trigger(row.trigger, len(chosen))
+            job = self._job(chosen, recipe, row.trigger, held)
+            trained = train(job, self._progress, self._clock)
+            self._store.put(recipe, trained, self._ledger.seconds(TRAINING).get(row.trigger, 0.0))
 
     def _training_of(self, trigger: int, held: HeldOut | None) -> dict[str, Any]:
         """Return what of the settings decides a trigger's training: its own number of samples."""
@@ -394,6 +424,7 @@ class Replay:
             seed=pipeline.training_seed,
             allow=pipeline.allow,
             store=self._store,
+            claim=self._sharing.claim,
             trainsets=self._backend.trainsets,
             losses=self._directory / rundir.IRREDUCIBLE,
             rho_at=pipeline.rho_at,

@@ -21,7 +21,7 @@ from modyn.pipelines.ledger import (
     TransitionRow,
     WindowRow,
 )
-from modyn.pipelines.past import TRAINING
+from modyn.pipelines.past import FOUND, TRAINING
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.table import Table
 from modyn.signals import Signals, of_keys
@@ -123,6 +123,19 @@ class Run:
                 )
             )
         return Table.of(names, rows)
+
+    @cached_property
+    def training_seconds(self) -> dict[int, float]:
+        """How long the training of each trigger's model took when it was done, here or elsewhere.
+
+        Of runs of before that was written down: how long it took here.
+        """
+        found: dict[int, float] = {}
+        for row in self._content.timings:
+            if row.stage in ("load", "irreducible", "score", "train"):
+                found[row.trigger] = found.get(row.trigger, 0.0) + row.seconds
+        noted = {row.trigger: row.seconds for row in self._content.timings if row.stage == TRAINING}
+        return found | noted
 
     @cached_property
     def decisions(self) -> Table:
@@ -354,7 +367,7 @@ class Run:
     def _spent(self) -> dict[str, float]:
         total = dict.fromkeys((*STAGES, *WORKERS), 0.0)
         for row in self._content.timings:
-            if row.stage != TRAINING:  # which is what the model took, and perhaps elsewhere
+            if row.stage not in (TRAINING, FOUND):  # what the model took, perhaps elsewhere
                 total[row.stage] = total.get(row.stage, 0.0) + row.seconds
         return total
 
@@ -362,19 +375,27 @@ class Run:
     def totals(self) -> dict[str, int]:
         """How many triggers, trainings, samples seen in training, batches, evaluations.
 
-        `samples_scored` went forward through a model that was not trained on them then.
+        `samples_scored` went forward through a model that was not trained on them then. Of the
+        trainings, `found` were not done: another run had done them, or another trigger of this.
         """
         trainings = [row for row in self._content.trainings if row.model is not None]
         return {
             "position": self._content.progress.position,
             "triggers": len(self._content.transitions),
             "trainings": len(trainings),
+            "found": self._found(trainings),
             "samples": sum(row.samples for row in trainings),
             "samples_trained": sum(map(self._samples_passed, trainings)),
             "samples_scored": sum(self._scored(row.trigger) for row in trainings),
             "batches": sum(row.batches for row in trainings),
             "evaluations": len(self._content.evaluations),
         }
+
+    def _found(self, trainings: list[TrainingRow]) -> int:
+        """Return how many of these trainings were found instead of done."""
+        elsewhere = {row.trigger for row in self._content.timings if row.stage == FOUND}
+        here = {row.model for row in trainings if row.trigger not in elsewhere}
+        return len(trainings) - len(here)
 
     def _samples_passed(self, row: TrainingRow) -> int:
         """Return how many samples a training went through, each as often as it came."""

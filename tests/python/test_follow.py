@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import shutil
 import signal
 import subprocess
 import sys
@@ -190,6 +192,22 @@ def test_a_training_is_given_up_at_the_next_batch(tmp_path):
 
     assert (run.totals["triggers"], run.totals["trainings"]) == (1, 0)
     assert len(asked) == 21
+
+
+def test_it_stops_while_another_process_trains_the_same_model(tmp_path):
+    feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole"))
+    feed.give(150)
+    feed.reader.refresh()
+    one, shared = pipeline(feed.reader), tmp_path / "models"
+    first = one.replay(tmp_path / "first", models=shared)
+    key = first.triggers["model"][0]
+    shutil.rmtree(shared / key)
+
+    with (shared / ".locks" / key).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        run = one.follow(tmp_path / "run", stop=Countdown(20), models=shared)
+
+    assert (run.totals["triggers"], run.totals["trainings"]) == (1, 0)
 
 
 def test_windows_are_measured_once_they_are_over(tmp_path):

@@ -1,0 +1,129 @@
+"""One store of models for many runs: what was trained anywhere is not trained again.
+
+    DIR/<content key>/      the folder of a model, as in the store of a run (models)
+        .locks/<key>        held while a process trains that model, or looks for it
+
+The files of a model are hard links, in the shared store and in that of each run that has it, so a
+run keeps its models whatever becomes of the others; on another file system they are copies.  What
+comes from the shared store is held against its checksums first, and damaged models are trained
+anew.  A lock is the kernel's (flock), one per key, so it ends with its process.  Who waits for one
+does so in short sleeps, so that a signal ends the wait, and so does the loss of a lease.
+
+A model that a callable makes is known to a run by its name alone, which says too little elsewhere:
+such models are not shared.  (An import path is taken at its word.)
+"""
+
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from modyn.errors import CorruptError
+from modyn.pipelines import durable
+from modyn.pipelines.models import FOUND, ModelStore
+
+__all__ = ["Sharing"]
+
+LOCKS = ".locks"
+POLL_SECONDS = 0.05
+
+
+class Sharing:
+    """The models of a run, and those of others.
+
+    Parameters
+    ----------
+    store : ModelStore
+        Of the run.
+    directory : Path or None
+        The shared store; None for a run on its own.
+    check : callable
+        Raises if the run may not go on; asked while another process is waited for.
+    """
+
+    def __init__(
+        self, store: ModelStore, directory: Path | None, check: Callable[[], None]
+    ) -> None:
+        self._store = store
+        self._shared = None if directory is None else ModelStore(directory)
+        self._check = check
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Have the right to train a model, and say whether that is needed no more.
+
+        True means that the run's store has the model.  Where it has not, no other process trains
+        the model meanwhile; once it is stored the others find it.
+        """
+        if self._shared is None:
+            yield key in self._store
+            return
+        with self._locked(self._shared.directory, key):
+            if key not in self._store and _whole(self._shared, key):
+                _link(self._shared, key, self._store, found=True)
+            yield key in self._store
+            if key in self._store and key not in self._shared:
+                _link(self._store, key, self._shared)
+
+    @contextmanager
+    def _locked(self, directory: Path, key: str) -> Iterator[None]:
+        durable.make_directory(directory / LOCKS)
+        fd = os.open(
+            directory / LOCKS / key, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644
+        )
+        try:
+            while not _took(fd):
+                self._check()
+                time.sleep(POLL_SECONDS)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _took(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _whole(shared: ModelStore, key: str) -> bool:
+    """Return whether a model is there as it was stored; one that is damaged goes."""
+    if key not in shared:
+        return False
+    try:
+        shared.check(key)
+    except CorruptError:
+        shutil.rmtree(shared.directory / key)
+        return False
+    return True
+
+
+def _link(source: ModelStore, key: str, store: ModelStore, *, found: bool = False) -> None:
+    """Put the files of a model into another store: whole, under its key, or not at all.
+
+    With `found` there is a note beside them that they were not made there.
+    """
+    durable.make_directory(store.directory)
+    building = store.directory / f".tmp-{key}"
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir()
+    for path in sorted((source.directory / key).iterdir()):
+        if path.name != FOUND:
+            _link_file(path, building / path.name)
+    if found:
+        durable.write(building / FOUND, b"")
+    durable.sync_directory(building)
+    building.rename(store.directory / key)
+    durable.sync_directory(store.directory)
+
+
+def _link_file(path: Path, other: Path) -> None:
+    try:
+        os.link(path, other)
+    except OSError:  # another file system, or one without links
+        durable.write(other, path.read_bytes())
