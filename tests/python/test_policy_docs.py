@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*policy*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*own_policy*.ipynb"))
 
 
 def run(code: str, directory: Path) -> str:
