@@ -1,27 +1,34 @@
 """`modyn.backtest`: trigger policies held against what runs recorded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from modyn.backtesting.cost import Cost
+from modyn.backtesting.crowds import kind, walked
 from modyn.backtesting.families import FAMILIES
 from modyn.backtesting.matrix import Matrix, Windows
+from modyn.backtesting.missing import Trainer, complete, folder_of, recall
 from modyn.backtesting.oracle import frontier, oracle
 from modyn.backtesting.play import Player
 from modyn.backtesting.result import Backtest, Bound, Entry
 from modyn.backtesting.scoring import Schedule, Scorer, compared
+from modyn.backtesting.source import Asked, answers_of, but_for_trigger, pipeline_of
 from modyn.backtesting.tape import Tape
 from modyn.dataset import Dataset
 from modyn.errors import ConfigError
+from modyn.pipelines.pipeline import Pipeline
+from modyn.pipelines.progress import Progress
 from modyn.policies import Trigger
 
 if TYPE_CHECKING:
     from modyn.pipelines.run import Run
 
-__all__ = ["backtest", "named"]
+__all__ = ["Bench", "backtest", "named", "recordings"]
 
 Policies = Mapping[str, Trigger] | Sequence[Trigger]
 
@@ -34,13 +41,18 @@ def backtest(
     datasets: str | Path = "datasets",
     metric: str = "Accuracy",
     cost: Cost | None = None,
+    train_missing: str | Path | None = None,
+    most: int | None = None,
+    pipeline: Pipeline | None = None,
+    allow: Collection[str] = (),
+    progress: Progress | None = None,
 ) -> Backtest:
     """Return what trigger policies would have come to in place of the one that runs had.
 
     Each is played over the stream, its trainings are looked up among those that were recorded,
     and its composite model (currently active) is read off their scores.  That is exact where all
     its trainings were recorded; elsewhere the nearest earlier model stands in, and the outcome is
-    an estimate and says so.  Nothing is trained.
+    an estimate and says so.
 
     Parameters
     ----------
@@ -58,6 +70,19 @@ def backtest(
         What to compare by, as reported.
     cost : Cost, optional
         What to count; seconds of training if None.
+    train_missing : path, optional
+        Do the trainings that estimates lack, as runs in this folder, until all policies are
+        exact; those that may still be on the front come first. Without it nothing is trained,
+        but what an earlier backtest left there is taken in.
+    most : int, optional
+        Begin no further round once so many trainings were done; with 0, none is done.
+    pipeline : Pipeline, optional
+        The pipeline of the runs, whatever its trigger and seeds, where their file cannot say what
+        it was: a model that is a function, a selection of one's own.
+    allow : collection of str
+        Modules from which `model.id` may name a function.
+    progress : Progress, optional
+        Who is told how trainings go.
 
     Returns
     -------
@@ -71,8 +96,18 @@ def backtest(
     ValueError
         When no policies are given, or two have one name.
     """
-    matrices = recordings(runs, dataset=dataset, datasets=datasets, metric=metric)
-    return judge(matrices, named(policies), cost or Cost())
+    dataset, matrices = recordings(runs, dataset=dataset, datasets=datasets, metric=metric)
+    bench = Bench(
+        matrices=matrices,
+        dataset=dataset,
+        policies=named(policies),
+        cost=cost or Cost(),
+        pipeline=pipeline,
+        allow=allow,
+    )
+    if train_missing is None:
+        return bench.judge()
+    return bench.complete(Path(train_missing), most=most, progress=progress)
 
 
 def recordings(
@@ -81,8 +116,8 @@ def recordings(
     dataset: Dataset | None = None,
     datasets: str | Path = "datasets",
     metric: str = "Accuracy",
-) -> list[Matrix]:
-    """Return what runs recorded, one matrix per seed; see `backtest`."""
+) -> tuple[Dataset, list[Matrix]]:
+    """Return the dataset of runs, and what they recorded, one matrix per seed; see `backtest`."""
     runs = list(runs) if isinstance(runs, Sequence) else [runs]
     if not runs:
         raise ValueError("no runs to go by")
@@ -97,34 +132,89 @@ def recordings(
             found[seed].add(run)
         else:
             found[seed] = Matrix.of(run, tape, windows, run.metric_name(metric))
-    return [found[seed] for seed in sorted(found)]
+    return dataset, [found[seed] for seed in sorted(found)]
 
 
-def judge(matrices: Sequence[Matrix], policies: Mapping[str, Trigger], cost: Cost) -> Backtest:
-    """Return what policies come to on recordings; see `backtest`."""
-    chosen = compared(matrices)
-    scorers = [Scorer(matrix, chosen, cost) for matrix in matrices]
-    players = [Player(matrix) for matrix in matrices]
-    schedules = [_schedules(player, policies) for player in players]
-    entries = [
-        Entry(
-            name=name,
-            trigger=policy,
-            outcomes=[
-                scorer.score(found[name]) for scorer, found in zip(scorers, schedules, strict=True)
-            ],
+@dataclass(kw_only=True)
+class Bench:
+    """Policies on recordings.
+
+    Parameters
+    ----------
+    matrices : sequence of Matrix
+        One per seed.
+    dataset : Dataset
+        Their stream.
+    policies : mapping of str to Trigger
+    cost : Cost
+    pipeline, allow
+        As of `backtest`.
+    """
+
+    matrices: Sequence[Matrix]
+    dataset: Dataset
+    policies: Mapping[str, Trigger]
+    cost: Cost
+    pipeline: Pipeline | None = None
+    allow: Collection[str] = ()
+
+    def judge(self) -> Backtest:
+        """Return what the policies come to, by what is recorded now."""
+        chosen = compared(self.matrices)
+        scorers = self.scorers()
+        schedules = [_schedules(player, self.policies) for player in self.players]
+        entries = [
+            Entry(
+                name=name,
+                trigger=policy,
+                outcomes=[
+                    scorer.score(found[name])
+                    for scorer, found in zip(scorers, schedules, strict=True)
+                ],
+            )
+            for name, policy in self.policies.items()
+        ]
+        return Backtest(
+            entries=entries,
+            metric=self.matrices[0].metric,
+            cost=self.cost,
+            seeds=len(self.matrices),
+            compared=int(chosen.sum()),
+            windows=len(chosen),
+            oracle=_bound(scorers),
         )
-        for name, policy in policies.items()
-    ]
-    return Backtest(
-        entries=entries,
-        metric=matrices[0].metric,
-        cost=cost,
-        seeds=len(matrices),
-        compared=int(chosen.sum()),
-        windows=len(chosen),
-        oracle=_bound(scorers),
-    )
+
+    def complete(
+        self, out: Path, *, most: int | None = None, progress: Progress | None = None
+    ) -> Backtest:
+        """Train what is missing, in this folder, and return what the policies come to then."""
+        trainers = []
+        for matrix, pipeline in zip(self.matrices, self._pipelines, strict=True):
+            folder = folder_of(out, pipeline, matrix)
+            recall(matrix, folder)
+            trainers.append(
+                Trainer(matrix=matrix, pipeline=pipeline, folder=folder, progress=progress)
+            )
+        return complete(trainers, self.judge, self.scorers, most=most)
+
+    def scorers(self) -> list[Scorer]:
+        """Return what scores on each recording."""
+        chosen = compared(self.matrices)
+        return [Scorer(matrix, chosen, self.cost) for matrix in self.matrices]
+
+    @cached_property
+    def _pipelines(self) -> list[Pipeline]:
+        return [
+            pipeline_of(matrix.run, self.dataset, pipeline=self.pipeline, allow=self.allow)
+            for matrix in self.matrices
+        ]
+
+    @cached_property
+    def players(self) -> list[Player]:
+        def asked(i: int) -> Asked:
+            return Asked(lambda: answers_of(self.matrices[i], self._pipelines[i]))
+
+        return [Player(matrix, asked(i)) for i, matrix in enumerate(self.matrices)]
 
 
 def named(policies: Policies) -> dict[str, Trigger]:
@@ -148,14 +238,21 @@ def named(policies: Policies) -> dict[str, Trigger]:
 
 def _schedules(player: Player, policies: Mapping[str, Trigger]) -> dict[str, Schedule]:
     """Return where each policy fires on one recording."""
-    found = {}
+    found: dict[str, Schedule] = {}
+    crowds: dict[object, list[str]] = {}
     for name, policy in policies.items():
         family = FAMILIES.get(type(policy))
-        if family is None:
+        crowd = None if family is not None else kind(policy, player)
+        if family is not None:
+            places = family(policy, player.matrix.tape)[: player.most]
+            found[name] = Schedule(places=places, certain=len(places))
+        elif crowd is not None:
+            crowds.setdefault(crowd, []).append(name)
+        else:
             found[name] = player.play(policy)
-            continue
-        places = family(policy, player.matrix.tape)[: player.most]
-        found[name] = Schedule(places=places, certain=len(places))
+    for names in crowds.values():
+        schedules = walked([policies[name] for name in names], player)
+        found |= dict(zip(names, schedules, strict=True))
     return found
 
 
@@ -190,27 +287,15 @@ def _opened(run: "Run", datasets: Path) -> Dataset:
 
 def _check_like(first: "Run", run: "Run", windows: Windows) -> None:
     """Refuse runs that differ in more than trigger and seed."""
-    ours, theirs = (_but_for_trigger(one) for one in (first, run))
+    ours, theirs = (
+        {"dataset": one.identity["dataset"], **but_for_trigger(one.identity["config"])}
+        for one in (first, run)
+    )
     for name in ours:
-        if ours[name] != theirs.get(name):
+        if ours[name] != theirs[name]:
             raise ConfigError(
                 f"{run.path} and {first.path} are runs of pipelines that differ in {name}: a "
                 "backtest compares runs that differ in trigger and seed only"
             )
     if not Windows.of(run).same(windows):
         raise ConfigError(f"{run.path} and {first.path} were measured on different windows")
-
-
-def _but_for_trigger(run: "Run") -> dict[str, object]:
-    config = run.identity["config"]
-    training = {name: value for name, value in config["training"].items() if name != "seed"}
-    pipeline = {name: config["pipeline"][name] for name in ("order", "maximum_triggers")}
-    bounds = {name: config["pipeline"][name] for name in ("start_replay_at", "stop_replay_at")}
-    return {
-        "dataset": run.identity["dataset"],
-        "pipeline": {**pipeline, **bounds},
-        "model": config["model"],
-        "training": training,
-        "selection_strategy": config["selection_strategy"],
-        "downsampling": config.get("downsampling"),
-    }

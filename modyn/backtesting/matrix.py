@@ -20,12 +20,10 @@ from modyn.errors import ConfigError
 if TYPE_CHECKING:
     from modyn.pipelines.run import Run
 
-__all__ = ["Matrix", "Training", "Windows"]
+__all__ = ["Matrix", "Training", "Trainings", "Windows"]
 
 Places = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
-
-TRAINING_STAGES = ("load", "irreducible", "score", "train")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,6 +159,8 @@ class Matrix:
         As reported, such as "Accuracy".
     run : Run
         The first run of this seed.
+    begun : int
+        The last timestamp that its first model had learned from: what comes after is compared.
     """
 
     tape: Tape
@@ -169,6 +169,7 @@ class Matrix:
     metric: str
     run: "Run"
     trainings: list[Training] = field(default_factory=list)
+    begun: int = 0
 
     @classmethod
     def of(cls, run: "Run", tape: Tape, windows: Windows, metric: str) -> "Matrix":
@@ -178,15 +179,22 @@ class Matrix:
         found.add(run)
         if not found.trainings:
             raise ConfigError(f"{run.path}: the run trained nothing, so there is nothing to go by")
+        found.begun = min(training.until for training in found.trainings)
         return found
 
     def add(self, run: "Run") -> None:
         """Take in what another run of the same pipeline, but for its trigger, recorded."""
         rows = run.triggers.rows()
-        places = np.array([self.tape.place(row["position"]) for row in rows], dtype=np.int64)
+        first, last = (
+            np.array([self.tape.place(place) for place in places], dtype=np.int64)
+            for places in (
+                [row.candidates_first for row in run.transitions],
+                [row.position for row in run.transitions],
+            )
+        )
         values = self._values(run)
         known = {training.name for training in self.trainings}
-        ask = self.recipes.ask(places)
+        ask = self.recipes.of_ranges(first, last)
         for i, trigger in enumerate(ask.trigger.tolist()):
             row, name = rows[trigger], int(ask.name[i])
             if row["model"] is None or name in known:
@@ -218,7 +226,7 @@ class Matrix:
             until=int(until if until is not None else self.tape.newest[last - 1]),
             samples=int(row["samples"]),
             passed=int(row["samples_trained"]) + int(row["samples_scored"]),
-            seconds=float(sum(row[f"seconds_{stage}"] for stage in TRAINING_STAGES)),
+            seconds=run.training_seconds.get(trigger, 0.0),
             model=str(row["model"]),
             run=run.path,
             values=values.get(trigger, nothing),

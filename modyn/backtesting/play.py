@@ -7,7 +7,8 @@ is an estimate, and the trainings that it asks for then are none that it would d
 
 import copy
 from collections.abc import Sequence
-from typing import overload
+from dataclasses import dataclass, replace
+from typing import Any, overload
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from modyn.policies import PlainContext, Trigger
 from modyn.policies.answers import due_after
 from modyn.policies.context import Answers, PastModel
 
-__all__ = ["Player"]
+__all__ = ["Played", "Player"]
 
 BLOCK_COUNT = 65_536  # samples of a block, as in a run
 
@@ -40,9 +41,11 @@ class Player:
         self.matrix = matrix
         self._answers = answers
         self._history = TapeHistory(matrix.tape)
-        pipeline = matrix.run.identity["config"]["pipeline"]
+        self.answered: dict[Any, Any] = {}  # what crowds asked of models, see `crowds`
+        config = matrix.run.identity["config"]
+        pipeline = config["pipeline"]
         self._seed = int(pipeline["seed"])
-        self._delay = int(pipeline.get("label_delay") or 0)
+        self.delay = int(config.get("data", {}).get("label_delay", 0))
         self.most: int | None = pipeline["maximum_triggers"]
 
     def play(self, policy: Trigger) -> Schedule:
@@ -53,13 +56,23 @@ class Player:
         ConfigError
             When it fires at one place for ever, or answers what no policy may.
         """
-        policy = copy.deepcopy(policy)
-        models = _Models(self.matrix)
-        tape, place, end = self.matrix.tape, 0, 0
-        while place < len(tape):
+        played = self.fresh(policy)
+        self.follow(played, until=len(self.matrix.tape))
+        models = played.models
+        return Schedule(places=np.array(models.fired, dtype=np.int64), certain=models.certain)
+
+    def fresh(self, policy: Trigger) -> "Played":
+        """Return a policy at the beginning of the stream."""
+        return Played(policy=copy.deepcopy(policy), models=_Models(self.matrix))
+
+    def follow(self, played: "Played", *, until: int) -> None:
+        """Inform a policy of the first so many samples."""
+        models, place, end = played.models, 0, 0
+        until = min(until, len(self.matrix.tape))
+        while place < until:
             if place == end:
-                end = min(place + BLOCK_COUNT, len(tape))
-            due = self._inform(policy, models, place, end)
+                end = min(place + BLOCK_COUNT, until)
+            due = self._inform(played.policy, models, place, end)
             if due is None:
                 place = end
                 continue
@@ -67,11 +80,11 @@ class Player:
             models.fired.append(place)
             if self.most is not None and len(models.fired) >= self.most:
                 break
-        return Schedule(places=np.array(models.fired, dtype=np.int64), certain=models.certain)
 
-    def _inform(self, policy: Trigger, models: "_Models", place: int, end: int) -> int | None:
-        tape, name = self.matrix.tape, type(policy).__name__
-        context = PlainContext(
+    def context(self, models: "_Models", place: int, end: int) -> PlainContext:
+        """Return what a policy sees before the samples from `place` to `end`."""
+        tape = self.matrix.tape
+        return PlainContext(
             clock=int(tape.arrivals.timestamps[place - 1]) if place else None,
             position=tape.position(place),
             trigger=len(models.fired),
@@ -79,11 +92,27 @@ class Player:
             seed=self._seed,
             timestamp_unit=tape.unit,
             models=models,
-            label_delay=self._delay,
+            label_delay=self.delay,
             informed=end - place,
             history=self._history,
             answers=self._answers,
         )
+
+    def context_of(self, row: int, place: int) -> PlainContext:
+        """Return what a policy sees after so many samples whose one model is a recorded one."""
+        table = self.matrix.table
+        model = PastModel(
+            trigger=0,
+            model=table.rows[row].model,
+            position=0,
+            last_timestamp=None,
+            samples=int(table.samples[row]),
+            seconds=float(table.seconds[row]),
+        )
+        return replace(self.context(_Models(self.matrix), place, place), models=(model,))
+
+    def _inform(self, policy: Trigger, models: "_Models", place: int, end: int) -> int | None:
+        name, context = type(policy).__name__, self.context(models, place, end)
         due = due_after(policy.inform(self._arrivals(place, end), context), name)
         if due is None:
             return None
@@ -95,7 +124,15 @@ class Player:
 
     def _arrivals(self, first: int, last: int) -> Arrivals:
         found = self.matrix.tape.arrivals[first:last]
-        return Arrivals(found.keys, found.timestamps) if self._delay else found
+        return Arrivals(found.keys, found.timestamps) if self.delay else found
+
+
+@dataclass(frozen=True)
+class Played:
+    """A policy on its way, and the models that it has got by then."""
+
+    policy: Trigger
+    models: "_Models"
 
 
 class _Models(Sequence[PastModel]):

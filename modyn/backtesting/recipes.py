@@ -98,9 +98,25 @@ class Recipes:
         else:
             starts = np.concatenate(([0], places))
             first = starts[np.maximum(numbers - self.tail, 0)]
+        return self.of_ranges(first, places)
+
+    def of_ranges(self, first: Places, places: Places) -> Ask:
+        """Return the trainings of a schedule, given where the candidates of each trigger begin."""
+        numbers = np.arange(len(places))
         names = first * (self.length + 1) + places if self.by_range else self._history(places)
         some = first < places
         return Ask(first=first[some], last=places[some], trigger=numbers[some], name=names[some])
+
+    def steps(self, nodes: Places, place: int) -> Places:
+        """Return the names of histories that go on with a trigger at a place, given theirs so far.
+
+        Of trainings that are told apart by their history: the name before the first is 0.
+        """
+        known, which = np.unique(nodes, return_inverse=True)
+        found = [
+            self._nodes.setdefault((node, place), len(self._nodes) + 1) for node in known.tolist()
+        ]
+        return np.array(found, dtype=np.int64)[which]
 
     def _history(self, places: Places) -> Places:
         """Return a number for each beginning of a schedule; equal beginnings, equal numbers."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.backtesting.cost import Cost
-from modyn.backtesting.matrix import Matrix
+from modyn.backtesting.matrix import Matrix, Trainings
 from modyn.backtesting.recipes import Ask
 from modyn.errors import ConfigError
 
@@ -60,6 +60,8 @@ class Outcome:
     active : int64, shape (w,)
         Which of the trainings counts in each compared window, -1 where none does.
     score, cost : float
+    table : Trainings
+        What the rows are of.
     """
 
     schedule: Schedule
@@ -69,6 +71,12 @@ class Outcome:
     active: Places
     score: float
     cost: float
+    table: Trainings
+
+    @property
+    def models(self) -> list[str]:
+        """The content key of each training, or of what stands in for it."""
+        return [self.table.rows[row].model for row in self.rows.tolist()]
 
     @property
     def exact(self) -> bool:
@@ -104,8 +112,8 @@ def active_rows(until: Places, anchor: Places) -> Places:
 def compared(matrices: Sequence[Matrix]) -> Bools:
     """Return the windows on which policies are compared, shape (w,).
 
-    Those after the first recorded model of each recording began, that have samples, and on which
-    each recorded model has a value.
+    Those after the first model of each recorded run had begun, that have samples, and on which each
+    model has a value.
 
     Raises
     ------
@@ -115,7 +123,7 @@ def compared(matrices: Sequence[Matrix]) -> Bools:
     windows = matrices[0].windows
     chosen = windows.count > 0
     for matrix in matrices:
-        chosen = chosen & (windows.anchor > matrix.table.until.min())
+        chosen = chosen & (windows.anchor > matrix.begun)
         chosen = chosen & ~np.isnan(matrix.table.values).any(axis=0)
     if not chosen.any():
         raise ConfigError(
@@ -150,6 +158,7 @@ class Scorer:
         self.price = cost.of(seconds=table.seconds, samples=table.passed.astype(np.float64))
         self.starts = np.searchsorted(self.anchor, table.until, side="right")
         self._passes = table.passed / np.maximum(table.samples, 1)
+        self._best = self.values.max(axis=0)
         self._columns = np.arange(len(self.anchor))
 
     def score(self, schedule: Schedule) -> Outcome:
@@ -174,12 +183,22 @@ class Scorer:
             active=active,
             score=float(values @ self.weight),
             cost=cost,
+            table=table,
         )
 
     def values_of(self, outcome: Outcome) -> Floats:
         """Return the metric in each compared window, nan where there is no model, shape (w,)."""
         values = self._values(outcome.rows, outcome.active)
         return np.where(outcome.active == NONE, np.nan, values)
+
+    def hope(self, outcome: Outcome) -> float:
+        """Return the score if each model that is not known were the best there is everywhere."""
+        active = np.maximum(outcome.active, 0)
+        if len(outcome.ask) == 0:
+            return 0.0
+        known = outcome.done[active] & (outcome.ask.trigger[active] < outcome.schedule.certain)
+        values = np.where(known, self._values(outcome.rows, outcome.active), self._best)
+        return float(np.where(outcome.active == NONE, 0.0, values) @ self.weight)
 
     def _values(self, rows: Places, active: Places) -> Floats:
         """Return the metric in each window; 0 without a model, which is what no answer is worth."""

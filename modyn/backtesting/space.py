@@ -158,8 +158,7 @@ def _expanded(
 
 @cache
 def _sections() -> TypeAdapter[Any]:
-    kinds: Any = schema_trigger.Trigger
-    return TypeAdapter(kinds)
+    return TypeAdapter(schema_trigger.Trigger)
 
 
 def _axes(value: Any, path: tuple[str | int, ...], place: str) -> Iterator[tuple[Any, list[Any]]]:

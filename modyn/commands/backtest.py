@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +13,7 @@ import typer
 from modyn.commands.answers import InputError, answers
 
 if TYPE_CHECKING:
+    from modyn.backtesting.backtest import Bench
     from modyn.backtesting.result import Backtest, Entry
     from modyn.backtesting.space import Space
     from modyn.pipelines.run import Run
@@ -30,6 +33,21 @@ def backtest(
     budget: Annotated[
         float | None, typer.Option(min=0, help="Name the best policy that costs no more.")
     ] = None,
+    train_missing: Annotated[
+        bool,
+        typer.Option("--train-missing", help="Do the trainings that estimates lack, in OUT."),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="OUT", help="Folder of trainings for backtests.")
+    ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Begin no further round after so many trainings."),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Let model.id name code of this module."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with the picture, too.")
@@ -43,21 +61,49 @@ def backtest(
     """Say what trigger policies would have cost and scored, from what runs recorded.
 
     Exact where their trainings were recorded, and marked as estimated elsewhere. Nothing is
-    trained.
+    trained, unless --train-missing says so: then the missing trainings are done, each once, those
+    of policies first that may still be on the front. What earlier backtests left in OUT counts as
+    recorded.
     """
-    with answers(debug):
+    again = shlex.join(["modyn", *sys.argv[1:]])
+    with answers(debug, f"what was trained is kept; to go on: {again}"):
         from modyn.backtesting import space as spaces
-        from modyn.backtesting.backtest import judge, recordings
+        from modyn.backtesting.backtest import Bench, recordings
 
+        if train_missing and out is None:
+            raise InputError("--train-missing needs --out OUT, the folder for its runs")
         space = spaces.read(file)
-        opened = _opened(file, space, runs or [])
-        matrices = recordings(opened, datasets=datasets, metric=space.metric)
-        found = judge(matrices, space.triggers(matrices[0].tape.unit), space.cost)
+        runs_found = _opened(file, space, runs or [])
+        dataset, matrices = recordings(runs_found, datasets=datasets, metric=space.metric)
+        if allow:
+            sys.path.append(str(Path.cwd()))  # at the end, so that it hides nothing
+        bench = Bench(
+            matrices=matrices,
+            dataset=dataset,
+            policies=space.triggers(dataset.timestamp_unit),
+            cost=space.cost,
+            allow=allow or (),
+        )
+        found = _judged(bench, out, most if train_missing else 0, quiet=as_json)
         if as_json:
             _print_json(found, budget)
         else:
             _print(found, budget)
         _write(found, file.stem, html, png, quiet=as_json)
+
+
+def _judged(bench: Bench, out: Path | None, most: int | None, *, quiet: bool) -> Backtest:
+    """Return what the policies come to, with at most so many more trainings."""
+    if out is None:
+        return bench.judge()
+    if most == 0 or quiet:
+        return bench.complete(out, most=most)
+    from rich.console import Console
+
+    from modyn.progress import shown
+
+    with shown(Console(), len(bench.matrices)) as progress:
+        return bench.complete(out, most=most, progress=progress)
 
 
 def _opened(file: Path, space: Space, paths: Sequence[Path]) -> list[Run]:

@@ -35,7 +35,9 @@ class Binned(PerFeature):
 
     def _feature(self, x: Floats, y: Floats) -> float:
         edges = _sturges(x, y) if self.bins == "sturges" else _quantiles(x, self.bins)
-        return self._divergence(_shares(x, edges), _shares(y, edges))
+        p, q = _shares(x, edges), _shares(y, edges)
+        used = (p > 0) | (q > 0)
+        return self._divergence(p[used], q[used])
 
     @abstractmethod
     def _divergence(self, p: Floats, q: Floats) -> float:
@@ -133,8 +135,8 @@ class JensenShannon(Binned):
 class KL(Binned):
     """Kullback and Leibler: sum of p log(p / q), of the reference from the current window.
 
-    An empty bin counts as a share of 0.0001, and the shares then sum to 1 again; natural
-    logarithms.
+    A bin that is empty in one window counts there as a share of 0.0001, and the shares then sum to
+    1 again; natural logarithms.
 
     Parameters
     ----------

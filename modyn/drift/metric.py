@@ -13,7 +13,7 @@ from modyn.drift.windows import Floats, Window, checked, permuted, principal
 __all__ = ["WindowMetric"]
 
 # A permutation counts as at least as far where it differs by rounding only.
-ROUNDING = 1e-12
+ROUNDING = 1e-10
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,7 +116,12 @@ class MMD(WindowMetric):
     def _permuted(self, reference: Window, current: Window, count: int, seed: int) -> Floats:
         one, two = _alike(*self._components(reference, current))
         gamma = self.gamma or _bandwidth(one, two, seed)
-        sums = permuted_sums(one, two, lambda squares: np.exp(-gamma * squares), count, seed)
+
+        def gaussian(squares: Floats) -> None:
+            squares *= -gamma
+            np.exp(squares, out=squares)
+
+        sums = permuted_sums(one, two, gaussian, count, seed)
         return discrepancy(sums, len(one), len(two), self.unbiased)
 
 
@@ -167,7 +172,11 @@ class Energy(WindowMetric):
 
     def _permuted(self, reference: Window, current: Window, count: int, seed: int) -> Floats:
         one, two = _alike(*self._components(reference, current))
-        return self._value(permuted_sums(one, two, np.sqrt, count, seed), len(one), len(two))
+
+        def root(squares: Floats) -> None:
+            np.sqrt(squares, out=squares)
+
+        return self._value(permuted_sums(one, two, root, count, seed), len(one), len(two))
 
 
 def discrepancy(sums: Sums, n: int, m: int, unbiased: bool) -> Floats:

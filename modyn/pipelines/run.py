@@ -125,6 +125,19 @@ class Run:
         return Table.of(names, rows)
 
     @cached_property
+    def training_seconds(self) -> dict[int, float]:
+        """How long the training of each trigger's model took when it was done, here or elsewhere.
+
+        Of runs of before that was written down: how long it took here.
+        """
+        found: dict[int, float] = {}
+        for row in self._content.timings:
+            if row.stage in ("load", "irreducible", "score", "train"):
+                found[row.trigger] = found.get(row.trigger, 0.0) + row.seconds
+        noted = {row.trigger: row.seconds for row in self._content.timings if row.stage == TRAINING}
+        return found | noted
+
+    @cached_property
     def decisions(self) -> Table:
         """One row per decision that a policy took note of, in order.
 

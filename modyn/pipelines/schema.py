@@ -23,6 +23,7 @@ from modyn.pipelines.schema_evaluation import Data, Evaluation
 from modyn.pipelines.schema_selection import SelectionStrategy
 from modyn.pipelines.schema_training import Model, Training
 from modyn.pipelines.schema_trigger import Trigger
+from modyn.pipelines.schema_trigger_performance import check_dataset
 from modyn.pipelines.sections import (
     Config,
     Count,
@@ -133,6 +134,11 @@ class File(Section):
         for one in found.downsamplers if isinstance(found, Schedule) else [found]:
             if one is not None:
                 check_downsampling(one, self.training.settings())
+        return self
+
+    @model_validator(mode="after")
+    def _the_trigger_measures_the_stream(self) -> "File":
+        check_dataset(self.trigger, self.data.dataset_id)
         return self
 
     def training_settings(self) -> settings.Training:

@@ -9,15 +9,23 @@ from pydantic import Field
 
 from modyn.pipelines.schema_trigger_detector import DetectorTrigger
 from modyn.pipelines.schema_trigger_drift import DataDriftTrigger
-from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigger
-from modyn.pipelines.sections import tagged
-
-LATER = (
-    *("PerformanceTrigger", "DataIncorporationLatencyCostTrigger"),
-    *("AvoidableMisclassificationCostTrigger", "EnsembleTrigger"),
+from modyn.pipelines.schema_trigger_ensemble import EnsembleTrigger
+from modyn.pipelines.schema_trigger_performance import (
+    AvoidableMisclassificationCostTrigger,
+    DataIncorporationLatencyCostTrigger,
+    PerformanceTrigger,
 )
+from modyn.pipelines.schema_trigger_schedule import DataAmountTrigger, TimeTrigger
+
 Trigger = Annotated[
-    TimeTrigger | DataAmountTrigger | DetectorTrigger | DataDriftTrigger,
+    TimeTrigger
+    | DataAmountTrigger
+    | DetectorTrigger
+    | DataDriftTrigger
+    | PerformanceTrigger
+    | DataIncorporationLatencyCostTrigger
+    | AvoidableMisclassificationCostTrigger
+    | EnsembleTrigger,
     Field(discriminator="id"),
-    tagged("id", LATER, "TimeTrigger", "DataAmountTrigger", "DetectorTrigger", "DataDriftTrigger"),
 ]
+EnsembleTrigger.model_rebuild()

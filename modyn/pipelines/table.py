@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Table:
     """Named columns of equal length; a row is a dictionary.
 
@@ -21,6 +21,8 @@ class Table:
     (2, [10, 20])
     >>> [row["trigger"] for row in table]
     [0, 1]
+    >>> table
+    Table of 2 rows: trigger, samples
     """
 
     columns: dict[str, list[Any]]
@@ -34,6 +36,9 @@ class Table:
     def of(cls, names: list[str], rows: list[tuple[Any, ...]]) -> "Table":
         """Return the table with these rows, also when there are none."""
         return cls({name: [row[i] for row in rows] for i, name in enumerate(names)})
+
+    def __repr__(self) -> str:
+        return f"Table of {len(self)} rows: {', '.join(self.columns)}"
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), []))

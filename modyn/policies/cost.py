@@ -15,7 +15,7 @@ from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.checked import check_integer, check_number
 from modyn.policies.context import Context, PastModel
 from modyn.policies.forecast import TrainingTime
-from modyn.policies.judging import Judged, JudgingTrigger
+from modyn.policies.judging import Judged, JudgingTrigger, placed
 from modyn.policies.time import PER_SECOND
 
 __all__ = [
@@ -200,6 +200,8 @@ class DataIncorporationLatencyCostTrigger(BatchedTrigger):
     def warm_up(self, interval: Interval, context: Context) -> None:
         """Let samples wait in the warm-up as well."""
         self._wait(interval, context)
+        fires = self._warmup_fired or not context.models
+        self._note(interval, context, {"fires": fires})
 
     def decide(self, interval: Interval, context: Context) -> bool:
         """Return whether waiting costs as much as a training."""
@@ -210,22 +212,14 @@ class DataIncorporationLatencyCostTrigger(BatchedTrigger):
             window=self.cost_tracking_window_size,
             samples_per_second=self.training_samples_per_second,
         )
-        fires, noted = price.due(self._latency / PER_SECOND[context.timestamp_unit], context)
-        context.note(
-            type(self).__name__,
-            {
-                "evaluation_interval": interval.index,
-                "first": interval.first,
-                "last": interval.last,
-                "warmup": False,
-                "model": context.models[-1].model,
-                "model_trigger": context.models[-1].trigger,
-                "regrets": self._regrets,
-                **noted,
-                "triggered": fires,
-            },
-        )
+        fires, weighed = price.due(self._latency / PER_SECOND[context.timestamp_unit], context)
+        self._note(interval, context, {**weighed, "fires": fires})
         return fires
+
+    def _note(self, interval: Interval, context: Context, values: Mapping[str, Any]) -> None:
+        place = placed(interval, context)
+        waits = {"warmup": self.warming_up, "regrets": self._regrets}
+        context.note(type(self).__name__, {**place, **waits, **values})
 
     def _wait(self, interval: Interval, context: Context) -> None:
         """Let time pass until now, and take in the samples that came since."""

@@ -107,7 +107,7 @@ class EnsembleTrigger(Trigger):
         votes = {name: name in voted for name in self.subtriggers}
         fires = self.ensemble_strategy.decide(votes)
         self._voted = [] if fires else voted
-        context.at(position).note(type(self).__name__, {"votes": votes, "triggered": fires})
+        context.at(position).note(type(self).__name__, {"votes": votes, "fires": fires})
         return fires
 
 

@@ -24,7 +24,7 @@ from modyn.policies.estimation import Estimator
 from modyn.policies.forecast import FORECASTS, ForecastingMethod
 from modyn.policies.time import PER_SECOND
 
-__all__ = ["Judged", "JudgingTrigger", "Mode", "plain"]
+__all__ = ["Judged", "JudgingTrigger", "Mode", "placed", "plain"]
 
 Mode = Literal["hindsight", "lookahead"]
 Waiting = dict[str, int]  # an interval that is not judged yet; see `_await`
@@ -190,23 +190,21 @@ class JudgingTrigger(BatchedTrigger):
             notes.append({**_noted(judged), **self.weigh(judged, context)})
             self._remember(judged)
         fires, more = self.conclude(context)
-        if context.models:
-            context.note(
-                type(self).__name__,
-                {
-                    "evaluation_interval": interval.index,
-                    "first": interval.first,
-                    "last": interval.last,
-                    "warmup": self.warming_up,
-                    "model": context.models[-1].model,
-                    "model_trigger": context.models[-1].trigger,
-                    "samples_per_second": self.density(),
-                    "waiting": len(self._waiting),
-                    "judged": notes,
-                    **more,
-                    "triggered": fires and not self.warming_up,
-                },
-            )
+        fires = fires and not self.warming_up
+        if self.warming_up or not context.models:
+            fires = self._warmup_fired or not context.models
+        context.note(
+            type(self).__name__,
+            {
+                **placed(interval, context),
+                "warmup": self.warming_up,
+                "samples_per_second": self.density(),
+                "waiting": len(self._waiting),
+                "judged": notes,
+                **more,
+                "fires": fires,
+            },
+        )
         return fires
 
     def _await(self, interval: Interval, context: Context) -> None:
@@ -343,7 +341,7 @@ def _with(values: list[float], value: float, count: int) -> list[float]:
 def _noted(judged: Judged) -> dict[str, Any]:
     """Return what is noted of an interval that was judged."""
     return {
-        "evaluation_interval": judged.index,
+        "interval": judged.index,
         "first": judged.first,
         "last": judged.last,
         "model_trigger": judged.trigger,
@@ -352,6 +350,18 @@ def _noted(judged: Judged) -> dict[str, Any]:
         "scores": {name: plain(score) for name, score in judged.scores.items()},
         "estimated": judged.estimated,
         "overtaken": judged.overtaken,
+    }
+
+
+def placed(interval: Interval, context: Context) -> dict[str, Any]:
+    """Return what a note says of the place of a decision."""
+    newest = context.models[-1] if context.models else None
+    return {
+        "interval": interval.index,
+        "first": interval.first,
+        "last": interval.last,
+        "model": None if newest is None else newest.model,
+        "model_trigger": None if newest is None else newest.trigger,
     }
 
 

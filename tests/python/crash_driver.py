@@ -1,17 +1,29 @@
-"""Runs a pipeline in processes that die at chosen steps; started by test_resume.py.
+"""Runs a pipeline in processes that die at chosen points; started by test_resume.py.
 
-Usage: crash_driver.py DIRECTORY VARIANT STEP...
+Usage: crash_driver.py DIRECTORY VARIANT POINT...
 
-Everything that makes something durable counts one step before and one after.  For each STEP a
-process runs the pipeline and dies there, again until it lives to the end (STEP "again:N" dies N
-steps after each start); then one more runs it.  Each result is a line of JSON.  Processes are
-forked from this one, which has imported everything and started no thread.
+    12              a step: everything that makes something durable counts one before, one after
+    again:12        12 steps after each start, again until it lives to the end
+    die:12,7        before the 12th call of libc that changes a file of the run; then, in the
+                    process that goes on, before the 7th
+    tear:12         in the middle of the 12th write
+    EIO_ONCE:12     no death: the 12th call fails, reading ones counted, too; or from there on
+    die:-1          nowhere, but the calls are counted
+    die:@0.5        half-way through the calls that there are
+
+After a point one more process runs the pipeline.  Each result is a line of JSON.  Processes are
+forked from this one, which has imported everything and started no thread.  Calls are counted by
+tests/kill/nth_call.c, which has to be preloaded for that.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import hashlib
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +31,19 @@ from typing import Any
 
 import modyn
 from modyn.downsampling import RS2, Loss, RHOLoss, Schedule
+from modyn.errors import ConfigError
 from modyn.orchestrator import _Calls
 from modyn.pipelines import OffsetEvalStrategy, Training, durable, models, replay
 from modyn.pipelines.ledger_sqlite import SqliteLedger
-from modyn.policies import LabelBalanced
+from modyn.policies import (
+    LabelBalanced,
+    PerformanceTrigger,
+    StaticPerformanceThresholdCriterion,
+)
 from tests.python.streams import pipeline, sgd, slices
 
 DIED = 99
+ACTS = ["die", "tear", "EIO_ONCE", "EIO_EVER", "ENOSPC_ONCE", "ENOSPC_EVER"]  # as in nth_call.c
 
 
 class Steps:
@@ -91,10 +109,24 @@ def run(directory: Path, variant: str) -> modyn.Run:
                 execution_time="after_training",
             ),
         },
+        "asks": {
+            "trigger": PerformanceTrigger(
+                evaluation_interval_data_points=30,
+                decision_criteria={
+                    "bad": StaticPerformanceThresholdCriterion(
+                        metric="Accuracy", metric_threshold=0.75
+                    )
+                },
+            ),
+            "maximum_triggers": 5,
+        },
     }
-    return pipeline(dataset, **{"training": Training(**training), **changes[variant]}).replay(
-        directory
-    )
+    changes["follow"] = {**changes["asks"], "evaluation": slices(execution_time="after_training")}
+    one = pipeline(dataset, **{"training": Training(**training), **changes[variant]})
+    if variant == "follow":
+        with contextlib.suppress(ConfigError):  # it does not follow any more
+            one.follow(directory)
+    return one.replay(directory)
 
 
 def warm_up() -> None:
@@ -109,42 +141,118 @@ def warm_up() -> None:
     optimizer.step()
 
 
-def in_a_process(steps: Steps, die_at: int, directory: Path, variant: str) -> tuple[int, str]:
-    """Return the exit status of a run that dies at a step, and what it says at its end."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            steps.die_at = die_at
-            done = run(directory, variant)
-            os.write(writer, f"{steps.count} {done.digest()}".encode())
-            os._exit(0)
-        finally:  # an error has been printed by nobody
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
-            os._exit(1)
-    os.close(writer)
-    said = os.read(reader, 1000).decode()
-    os.close(reader)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
+def said_by(run: modyn.Run) -> str:
+    """Return digests of the ledger, and of what policies noted, which is no part of the first."""
+    notes = json.dumps(run.decisions.rows(), sort_keys=True).encode()
+    return f"{run.digest()} {hashlib.blake2b(notes, digest_size=16).hexdigest()}"
+
+
+class Calls:
+    """Counts calls of libc, and dies at one of them or has it fail; see nth_call.c."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(None)
+        self._library.nth_call_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
+        self._library.nth_call_count.restype = ctypes.c_long
+
+    def arm(self, directory: Path, at: int, act: str) -> None:
+        self._library.nth_call_arm(os.fsencode(directory), at, ACTS.index(act))
+
+    @property
+    def count(self) -> int:
+        return int(self._library.nth_call_count())
+
+
+class Crashes:
+    """Runs of one variant that die."""
+
+    def __init__(self, base: Path, variant: str) -> None:
+        self.base, self.variant = base, variant
+        self.steps = watch()
+        self.calls: Calls | None = None
+        self.totals: dict[str, int] = {}  # calls of an undisturbed run
+
+    def _child(self, directory: Path, arm: Callable[[], None]) -> tuple[int, str]:
+        """Return the exit status of a process that runs it, and what it says at its end."""
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                arm()
+                done = run(directory, self.variant)
+                count = self.steps.count if self.calls is None else self.calls.count
+                os.write(writer, f"{count} {said_by(done)}".encode())
+                os._exit(0)
+            finally:  # an error has been printed by nobody
+                sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+                os._exit(1)
+        os.close(writer)
+        said = os.read(reader, 1000).decode()
+        os.close(reader)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said
+
+    def at_step(self, directory: Path, at: int) -> tuple[int, str]:
+        def arm() -> None:
+            self.steps.die_at = at
+
+        return self._child(directory, arm)
+
+    def at_call(self, directory: Path, at: int, act: str) -> tuple[int, str]:
+        calls = self.calls = self.calls or Calls()
+        return self._child(directory, lambda: calls.arm(directory, at, act))
+
+    def point(self, point: str) -> dict[str, object]:
+        """Die at a point, and go on."""
+        directory = self.base / f"killed-{re.sub('[:,@]', '-', point)}"
+        kind, _, place = point.rpartition(":")
+        if kind in ACTS:
+            said = self._calls(directory, kind, [self._number(kind, at) for at in place.split(",")])
+        else:
+            said = self._steps(directory, kind == "again", int(place))
+        return {"point": point, **said}
+
+    def _calls(self, directory: Path, act: str, numbers: list[int]) -> dict[str, object]:
+        deaths = failures = 0
+        for at in numbers:
+            status, said = self.at_call(directory, at, act)
+            deaths += status == DIED
+            failures += status == 1
+        if status != 0:
+            status, said = self.at_call(directory, -1, "die")
+        return outcome(status, said, deaths=deaths, failures=failures)
+
+    def _steps(self, directory: Path, again: bool, at: int) -> dict[str, object]:
+        status, said = self.at_step(directory, at)
+        deaths = int(status == DIED)
+        while again and status == DIED:
+            status, said = self.at_step(directory, at)
+            deaths += status == DIED
+        if status == DIED:
+            status, said = self.at_step(directory, -1)
+        return outcome(status, said, deaths=deaths)
+
+    def _number(self, act: str, place: str) -> int:
+        """Return the number of a call; a part of all is that of an undisturbed run's."""
+        if not place.startswith("@"):
+            return int(place)
+        kind = act if act in ("die", "tear") else "EIO_ONCE"
+        if kind not in self.totals:
+            _, said = self.at_call(self.base / f"counted-{kind}", -1, kind)
+            self.totals[kind] = int(said.partition(" ")[0])
+        return min(int(float(place[1:]) * self.totals[kind]), self.totals[kind] - 1)
+
+
+def outcome(status: int, said: str, **counts: int) -> dict[str, object]:
+    count, _, digest = said.partition(" ")
+    return {"status": status, "run": digest, "steps": count, **counts}
 
 
 def main() -> None:
     base, variant, *points = sys.argv[1:]
-    steps = watch()
+    crashes = Crashes(Path(base), variant)
     warm_up()
     for point in points:
-        directory = Path(base) / f"killed-{point.replace(':', '-')}"
-        again, _, at = point.rpartition(":")
-        status, said = in_a_process(steps, int(at), directory, variant)
-        deaths = int(status == DIED)
-        while again and status == DIED:
-            status, said = in_a_process(steps, int(at), directory, variant)
-            deaths += status == DIED
-        if not again and status == DIED:
-            status, said = in_a_process(steps, -1, directory, variant)
-        count, _, digest = said.partition(" ")
-        line = {"point": point, "status": status, "deaths": deaths, "steps": count, "run": digest}
-        print(json.dumps(line), flush=True)
+        print(json.dumps(crashes.point(point)), flush=True)
 
 
 if __name__ == "__main__":

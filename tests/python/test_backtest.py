@@ -82,7 +82,7 @@ def values_of(run, dataset, outcome):
     table = matrix.table
     scored = [j for j in range(len(matrix.windows)) if not np.isnan(table.values[:, j]).any()]
     found = {}
-    chosen = [j for j in scored if matrix.windows.anchor[j] > table.until.min()]
+    chosen = [j for j in scored if matrix.windows.anchor[j] > matrix.begun]
     for place, j in enumerate(chosen):
         model = outcome.active[place]
         value = table.values[outcome.rows[model], j] if model >= 0 else None

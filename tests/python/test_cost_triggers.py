@@ -141,8 +141,19 @@ def test_waiting_begins_anew_with_every_trigger() -> None:
     trigger = latency(1e9, 5, warmup_intervals=6, warmup_policy=DataAmountTrigger(num_samples=15))
 
     assert fired(trigger, constant(60), None, [60], notes) == [5, 15, 30]
-    assert [note.values["regrets"] for note in notes] == [5, 10, 15, 20, 25, 30]
-    assert notes[0].values["regret_latency"] == 4 + 3 + 2 + 1 + 0
+    assert [note.values["regrets"] for note in notes[:8]] == [5, 5, 10, 5, 10, 15, 5, 10]
+    assert [note.values["warmup"] for note in notes[:8]] == [True] * 6 + [False] * 2
+    assert [note.values["fires"] for note in notes[:8]] == [
+        True,
+        False,
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert notes[6].values["regret_latency"] == 4 + 3 + 2 + 1 + 0
 
 
 def test_a_fixed_rate_makes_decisions_that_no_clock_changes() -> None:

@@ -22,11 +22,13 @@ ROOT = Path(__file__).parents[2]
 VARIANTS = ["fresh", "previous", "late"]
 
 
-def drive(base: Path, variant: str, *points: str) -> list[dict[str, Any]]:
-    """What runs that died at these steps, and were started again, came to."""
+def drive(
+    base: Path, variant: str, *points: str, env: dict[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """What runs that died at these points, and were started again, came to."""
     command = [sys.executable, "-m", "tests.python.crash_driver", str(base), variant, *points]
     done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=550, cwd=ROOT
+        command, check=False, capture_output=True, text=True, timeout=550, cwd=ROOT, env=env
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,0 +1,117 @@
+"""Killed at any call that touches a file, or refused one, a run ends as if nothing had happened.
+
+A library counts the calls of libc that a process makes in the directory of its run, and ends it
+before the n-th, or in the middle of a write, or has the call fail (tests/kill/nth_call.c); then the
+same command runs again (crash_driver.py).  The pipelines have five triggers, decided by a policy
+that asks the models so far; one of them follows its stream first.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.python.streams import drifting
+from tests.python.test_resume import ROOT, contents, drive
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory) -> Path:
+    """The library that counts calls, to preload."""
+    compiler = os.environ.get("CC", "cc").split()
+    if shutil.which(compiler[0]) is None:
+        pytest.skip(f"there is no C compiler {compiler[0]!r}")
+    path = tmp_path_factory.mktemp("preload") / "nth_call.so"
+    source = ROOT / "tests" / "kill" / "nth_call.c"
+    command = [*compiler, "-std=c11", "-O1", "-shared", "-fPIC", "-o", str(path), str(source)]
+    subprocess.run(command, check=True, timeout=100)
+    return path
+
+
+class Crashes:
+    """Runs of a variant, held against one that nobody disturbed."""
+
+    def __init__(self, base: Path, variant: str, library: Path) -> None:
+        drifting(base / "stream", count=600, order="late").close()
+        self.base, self.variant = base, variant
+        self.env = {**os.environ, "LD_PRELOAD": str(library)}
+
+    def files_at(self, point: str) -> dict[str, bytes]:
+        found = contents(self.base / f"killed-{re.sub('[:,@]', '-', point)}")
+        # Answers of models are kept for speed, and may be made again; the journal is empty.
+        return {k: v for k, v in found.items() if not k.startswith(("answers/", "ledger.sqlite-"))}
+
+    def check(self, *points: str) -> list[dict[str, Any]]:
+        """Go through points, and hold what becomes of them against the undisturbed run."""
+        found = []
+        for first in range(0, len(points), 100):
+            some = points[first : first + 100]
+            whole, *others = drive(self.base, self.variant, "die:-1", *some, env=self.env)
+            files = self.files_at("die:-1")
+            for one in others:
+                assert one["run"] == whole["run"], one
+                assert self.files_at(one["point"]) == files, one
+                shutil.rmtree(self.base / f"killed-{re.sub('[:,@]', '-', one['point'])}")
+            found += others
+        assert [one["point"] for one in found] == list(points)
+        assert int(whole["steps"]) > 300
+        return found
+
+
+ERRORS = ["EIO_ONCE", "EIO_EVER", "ENOSPC_ONCE", "ENOSPC_EVER"]
+
+
+def test_a_run_that_dies_or_is_refused_a_call_ends_like_one_that_was_not(tmp_path, library, rand):
+    places = rand.numpy.random(14).tolist()
+    points = [f"{('die', 'tear')[i % 2]}:@{places[i]:.4f}" for i in range(6)]
+    points += [f"die:@{places[6]:.4f},@{places[7]:.4f}", f"die:@{places[8]:.4f},3"]
+    points += [f"{act}:@{place:.4f}" for act, place in zip(ERRORS, places[9:], strict=False)]
+
+    found = Crashes(tmp_path, "follow", library).check(*points)
+
+    assert [one["deaths"] for one in found[:6]] == [1] * 6
+    assert found[7]["deaths"] == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("act", ["die", "tear"])
+@pytest.mark.parametrize("variant", ["asks", "follow"])
+def test_a_run_killed_at_any_call_ends_like_one_that_was_not(tmp_path, library, variant, act):
+    crashes = Crashes(tmp_path, variant, library)
+    (whole,) = drive(tmp_path, variant, f"{act}:-1", env=crashes.env)
+    calls = int(whole["steps"])
+
+    killed = crashes.check(*(f"{act}:{at}" for at in range(calls)))
+
+    assert [one["deaths"] for one in killed] == [1] * calls
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("variant", ["asks", "follow"])
+def test_a_run_killed_again_as_it_recovers_gets_there(tmp_path, library, variant, rand):
+    pairs = rand.numpy.random((150, 2))
+    pairs[:, 1] *= 1 - pairs[:, 0]  # which is about what is left to do
+
+    killed = Crashes(tmp_path, variant, library).check(
+        *(f"die:@{first:.4f},@{second:.4f}" for first, second in pairs)
+    )
+
+    assert sum(one["deaths"] for one in killed) > 1.5 * len(pairs)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("act", ERRORS)
+@pytest.mark.parametrize("variant", ["asks", "follow"])
+def test_a_run_whose_disk_failed_goes_on_when_it_works_again(tmp_path, library, variant, act):
+    places = np.arange(0, 1, 0.01)
+
+    found = Crashes(tmp_path, variant, library).check(*(f"{act}:@{place:.4f}" for place in places))
+
+    assert sum(one["failures"] for one in found) > len(found) / 2
