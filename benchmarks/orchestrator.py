@@ -9,6 +9,8 @@ In each repetition every contender goes along the whole stream once, in an order
     time          TimeTrigger that never fires, in arrival order
     python        a policy in Python that counts labels and averages times of each block
     time order    TimeTrigger that never fires, with an array of keys as stream order
+    run           TimeTrigger that never fires, with the steps, the ledger and the context of a run
+    looks back    the same with a policy that asks for the samples of the block before, too
     triggers      TimeTrigger that fires 100 times; each trigger chooses one sample
 
 A figure is the median over the repetitions: millions of arrivals per second on the wall, and per
@@ -16,6 +18,7 @@ second of processor time (all threads), for machines on which others run, too. `
 in milliseconds per trigger beyond `time`: most of it is the disk, since the training set is durable
 before the trigger is committed. What a ledger adds is not in it. The columns are verified
 before the first repetition; `first pass` is that of a process which still has to verify them.
+`run` and `looks back` are whole runs in a new directory, from `Pipeline.replay` to its return.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ from benchmarks.machine import machine_line
 from modyn.arrivals import Arrivals
 from modyn.dataset import Dataset
 from modyn.orchestrator import Orchestrator, Transition
-from modyn.policies import PlainContext, TimeTrigger, Trigger
+from modyn.policies import Context, NewData, PlainContext, TimeTrigger, Trigger
 from modyn.sampling import Candidates
 
 APPEND = 1 << 20  # records per append
@@ -54,6 +57,16 @@ class Counts(Trigger):
     def inform(self, arrivals: Arrivals, context: object) -> int | None:
         self._counts += np.bincount(arrivals.labels, minlength=10)
         self._mean = float(arrivals.timestamps.mean())
+        return None
+
+
+class LooksBack(Trigger):
+    """Compares the mean label of a block with that of the samples before it."""
+
+    def inform(self, arrivals: Arrivals, context: Context) -> int | None:
+        before = context.samples(max(0, context.position - BLOCK), context.position)
+        if len(before) and abs(arrivals.labels.mean() - before.labels.mean()) > 9:
+            return 0
         return None
 
 
@@ -100,6 +113,30 @@ def go_along(dataset: Dataset, trigger: Trigger, order: np.ndarray | None = None
         return sum(1 for _ in iter(steps.loop.next, None))
 
 
+def go_along_as_run(dataset: Dataset, trigger: Trigger) -> int:
+    """Do the same in a run that nobody set out on before; return the number of triggers."""
+    from modyn.pipelines import Optimizer, ParamGroup, Pipeline, Training
+
+    optimizer = Optimizer(algorithm="SGD", param_groups=(ParamGroup(config={"lr": 0.1}),))
+    pipeline = Pipeline(
+        dataset=dataset,
+        model=model_of_nothing,
+        trigger=trigger,
+        selection=NewData(),
+        training=Training(batch_size=32, optimizers=(optimizer,)),
+        order="arrival",
+    )
+    with tempfile.TemporaryDirectory(dir=Path(dataset.path).parent) as folder:
+        return len(pipeline.replay(Path(folder) / "run").triggers["trigger"])
+
+
+def model_of_nothing() -> object:
+    """Return what is never trained."""
+    import torch
+
+    return torch.nn.Linear(1, 1)
+
+
 def floor(dataset: Dataset) -> int:
     times = dataset.timestamps
     return sum(
@@ -138,6 +175,8 @@ def report(dataset: Dataset, repetitions: int) -> dict[str, object]:
             "floor": lambda: floor(dataset),
             "time": lambda: go_along(dataset, TimeTrigger(every=NEVER)),
             "python": lambda: go_along(dataset, Counts()),
+            "run": lambda: go_along_as_run(dataset, TimeTrigger(every=NEVER)),
+            "looks back": lambda: go_along_as_run(dataset, LooksBack()),
             "time order": lambda: go_along(dataset, TimeTrigger(every=NEVER), order),
             "triggers": lambda: go_along(dataset, TimeTrigger(every=every)),
         },

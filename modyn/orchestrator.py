@@ -6,7 +6,7 @@ trigger with everything committed, so that the caller trains.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -43,7 +43,8 @@ class Transition:
     last_timestamp : int or None
         Timestamp of the last sample before `position`; None at position 0.
     candidates_first, candidates : int
-        Where its candidates begin (they end at `position`), and how many they are.
+        Where its candidates begin, and how many positions they have. They end at `position`, or
+        before it, where labels come late.
     digest : str
         The name of its training set, 64 hexadecimal digits; empty before it was written.
     samples : int
@@ -114,6 +115,10 @@ class Orchestrator:
         recorded in any case.
     trigger_name, selection_name : str
         How errors call the policies.
+    known : callable, optional
+        Returns up to which position samples can be learned from, at a position of the stream: at
+        most that one, and the same or further for a later one. The samples behind it are
+        candidates of the first trigger that finds them known. All samples are, if None.
     source : Source or None
         Where arrivals and candidates are read instead of the view: the same samples in the order
         of `order`, of which there may be fewer. The view still says which samples are erased.
@@ -140,6 +145,7 @@ class Orchestrator:
         trigger_name: str = "the trigger policy",
         selection_name: str = "the selection policy",
         source: "Source | None" = None,
+        known: Callable[[int], int] | None = None,
     ) -> None:
         for name, value, least in (
             ("tail_triggers", tail_triggers, 0),
@@ -159,6 +165,7 @@ class Orchestrator:
         self._source = source
         self._steps = steps
         self._names = (trigger_name, selection_name)
+        self._known = known
         self._tail_triggers = tail_triggers
         self._starts = list(trigger_starts)
         self._core = _core.Orchestrator(
@@ -173,6 +180,7 @@ class Orchestrator:
             advance_every,
             self._names,
             None if source is None else source.capsule,
+            known is not None,
         )
 
     def next(self) -> Transition | None:
@@ -212,10 +220,12 @@ class Orchestrator:
         return None if position == 0 else self._core.timestamp_at(position - 1)
 
     def _candidates(self, transition: Transition) -> Candidates:
-        first, last = transition.candidates_first, transition.position
+        first = transition.candidates_first
+        last = first + transition.candidates
         tail = transition.trigger if self._tail_triggers is None else self._tail_triggers
         oldest = max(0, transition.trigger - tail)
-        starts = [(i, self._starts[i]) for i in range(oldest, transition.trigger + 1)]
+        triggers = range(oldest, transition.trigger + 1)
+        starts = [(i, self._known_at(self._starts[i])) for i in triggers]
         if self._source is not None:
             return Candidates.from_source(
                 self._source, first=first, last=last, starts=starts, view=self._view
@@ -223,6 +233,9 @@ class Orchestrator:
         return Candidates.from_dataset(
             self._view, order=self._order, first=first, last=last, starts=starts
         )
+
+    def _known_at(self, position: int) -> int:
+        return position if self._known is None else self._known(position)
 
     def _committed(self, transition: Transition) -> None:
         """Remember where the next trigger's samples begin."""
@@ -234,6 +247,7 @@ class Orchestrator:
         first: int,
         position: int,
         candidates_first: int,
+        candidates_last: int,
         samples: int,
         digest: str,
     ) -> Transition:
@@ -244,7 +258,7 @@ class Orchestrator:
             first_timestamp=None if first == position else self._core.timestamp_at(first),
             last_timestamp=self._timestamp_before(position),
             candidates_first=candidates_first,
-            candidates=position - candidates_first,
+            candidates=candidates_last - candidates_first,
             digest=digest,
             samples=samples,
         )
@@ -286,3 +300,6 @@ class _Calls:
 
     def advance(self, position: int) -> None:
         self.face._steps.advance(position)
+
+    def known(self, position: int) -> int:
+        return self.face._known_at(position)

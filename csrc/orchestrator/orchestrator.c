@@ -16,7 +16,9 @@
  *     starts[0] = 0 <= ... <= starts[trigger] <= position
  *
  * starts[i] is where the new samples of trigger i begin, and where those of
- * trigger i - 1 end. */
+ * trigger i - 1 end.  Where labels come late, a sample is a candidate at the
+ * first trigger that finds its label known: the candidates that trigger i
+ * brings are those from known(starts[i]) to known(starts[i + 1]). */
 #include "orchestrator/orchestrator.h"
 #include "base/bytes.h"
 #include "orchestrator/choice.h"
@@ -49,7 +51,7 @@ struct mdn_orchestrator {
     uint64_t quiet_blocks;   /* consumed since the last commit or advance */
 
     stage stage;
-    mdn_transition transition; /* from DUE on */
+    mdn_transition transition; /* from DUE on; its candidates from CHOSEN on */
     mdn_choice choice;         /* from CHOSEN on; borrowed from the steps */
 };
 
@@ -127,20 +129,49 @@ advance(mdn_orchestrator *o, mdn_error *err)
     return st;
 }
 
-/* The trigger is due here: which samples are its own, and its candidates? */
+/* The trigger is due here: which samples are its own? */
 static void
 start_transition(mdn_orchestrator *o)
 {
-    uint64_t tail = o->tail_triggers;
-    uint64_t oldest = tail < o->trigger ? o->trigger - tail : 0;
-
     o->transition = (mdn_transition){
         .trigger = o->trigger,
         .first = o->starts[o->trigger],
         .position = o->position,
-        .candidates_first = o->starts[oldest],
     };
     o->stage = DUE;
+}
+
+static mdn_status
+known(const mdn_orchestrator *o, uint64_t position, uint64_t *out,
+      mdn_error *err)
+{
+    *out = position;
+    if (o->steps.known == NULL || position == 0)
+        return MDN_OK;
+    return o->steps.known(o->steps.ctx, position, out, err);
+}
+
+/* And which are its candidates? */
+static mdn_status
+find_candidates(mdn_orchestrator *o, mdn_error *err)
+{
+    mdn_transition *t = &o->transition;
+    uint64_t tail = o->tail_triggers;
+    uint64_t oldest = tail < o->trigger ? o->trigger - tail : 0;
+    mdn_status st;
+
+    st = known(o, o->starts[oldest], &t->candidates_first, err);
+    if (st == MDN_OK)
+        st = known(o, o->position, &t->candidates_last, err);
+    if (st != MDN_OK)
+        return st;
+    if (t->candidates_first <= t->candidates_last
+        && t->candidates_last <= o->position)
+        return MDN_OK;
+    return mdn_fail(err, MDN_INVALID,
+                    "candidates from position %" PRIu64 " to %" PRIu64
+                    " contradict the position %" PRIu64,
+                    t->candidates_first, t->candidates_last, o->position);
 }
 
 /* (1) and (2), until a trigger is due or the stream ends. */
@@ -187,16 +218,16 @@ seek(mdn_orchestrator *o, bool *ended, mdn_error *err)
 static mdn_status
 choose(mdn_orchestrator *o, mdn_error *err)
 {
+    const mdn_transition *t = &o->transition;
     mdn_choice choice = {.count = 0};
-    mdn_status st;
+    mdn_status st = find_candidates(o, err);
 
-    if (o->transition.candidates_first < o->position) {
-        st = o->steps.select(o->steps.ctx, &o->transition, &choice, err);
-        if (st != MDN_OK)
-            return st;
-    }
-    st = mdn_choice_check(&choice, o->order, o->transition.candidates_first,
-                          o->position, o->steps.selection_name, err);
+    if (st == MDN_OK && t->candidates_first < t->candidates_last)
+        st = o->steps.select(o->steps.ctx, t, &choice, err);
+    if (st != MDN_OK)
+        return st;
+    st = mdn_choice_check(&choice, o->order, t->candidates_first,
+                          t->candidates_last, o->steps.selection_name, err);
     if (st != MDN_OK)
         return st;
     o->choice = choice;

@@ -39,7 +39,8 @@ typedef struct {
     uint64_t trigger;          /* its index */
     uint64_t first;            /* position of its first new sample */
     uint64_t position;         /* and the end of its new samples, exclusive */
-    uint64_t candidates_first; /* candidates: up to position, exclusive */
+    uint64_t candidates_first; /* candidates: positions from here */
+    uint64_t candidates_last;  /* to here, exclusive; at most position */
     uint64_t sample_count;     /* chosen; from `write` on */
     uint8_t digest[MDN_DIGEST_SIZE]; /* of the training set; from `write` on */
 } mdn_transition;
@@ -60,7 +61,10 @@ typedef struct {
  * commit   all of *transition, and the state of the policies, at once.  Called
  *          again after a failure: for the same transition it must be harmless.
  * advance  between triggers: everything up to `position` was consumed without
- *          a trigger; merely a place from which to resume. */
+ *          a trigger; merely a place from which to resume.
+ * known    up to which position samples can be learned from, at a position of
+ *          the stream: the others have no label yet.  At most that position,
+ *          and the same or further for a later one.  NULL: all of them. */
 typedef struct {
     void *ctx;
     const char *trigger_name; /* of the policies, for errors; borrowed */
@@ -75,6 +79,8 @@ typedef struct {
     mdn_status (*commit)(void *ctx, const mdn_transition *transition,
                          mdn_error *err);
     mdn_status (*advance)(void *ctx, uint64_t position, mdn_error *err);
+    mdn_status (*known)(void *ctx, uint64_t position, uint64_t *out,
+                        mdn_error *err);
 } mdn_steps;
 
 #define MDN_TAIL_ALL UINT64_MAX /* candidates are all samples so far */

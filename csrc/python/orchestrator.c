@@ -28,7 +28,7 @@ typedef struct {
     bool running;          /* next() is on the way */
 
     PyObject *view_object; /* keeps view alive */
-    PyObject *calls;       /* arrive, inform, select, commit, advance */
+    PyObject *calls;       /* arrive, inform, select, commit, advance, known */
     PyObject *names;       /* tuple of str; the core borrows their UTF-8 */
     PyObject *directory;   /* bytes: of the training sets */
     Py_buffer order;       /* obj NULL: arrival order */
@@ -204,15 +204,16 @@ inform(void *ctx, const mdn_metadata_block *rest, uint64_t offset,
 }
 
 /* What Python sees of a transition: (trigger, first, position,
- * candidates_first, samples, digest). */
+ * candidates_first, candidates_last, samples, digest). */
 static PyObject *
 facts(const mdn_transition *t)
 {
     char digest[2 * MDN_DIGEST_SIZE + 1];
 
     mdn_digest_hex(t->digest, digest);
-    return Py_BuildValue("(KKKKKs)", t->trigger, t->first, t->position,
-                         t->candidates_first, t->sample_count, digest);
+    return Py_BuildValue("(KKKKKKs)", t->trigger, t->first, t->position,
+                         t->candidates_first, t->candidates_last,
+                         t->sample_count, digest);
 }
 
 static PyObject *
@@ -311,6 +312,22 @@ advance(void *ctx, uint64_t position, mdn_error *err)
     enter(self);
     return leave(
         self, PyObject_CallMethod(self->calls, "advance", "K", position), err);
+}
+
+static mdn_status
+known(void *ctx, uint64_t position, uint64_t *out, mdn_error *err)
+{
+    orchestrator_object *self = ctx;
+    PyObject *result;
+
+    enter(self);
+    result = PyObject_CallMethod(self->calls, "known", "K", position);
+    if (result != NULL) {
+        *out = PyLong_AsUnsignedLongLong(result);
+        if (PyErr_Occurred())
+            Py_CLEAR(result);
+    }
+    return leave(self, result, err);
 }
 
 /* -- from Python into the core ------------------------------------------- */
@@ -434,6 +451,7 @@ typedef struct {
     PyObject *starts;
     unsigned long long block_count, position, advance_every;
     long long tail_triggers; /* negative: all */
+    int late_labels;         /* so that calls.known is asked */
 } arguments;
 
 static int
@@ -442,10 +460,11 @@ read_arguments(orchestrator_object *self, mdn_py_state *state, PyObject *args,
 {
     PyObject *view, *calls, *directory, *names, *source;
 
-    if (!PyArg_ParseTuple(args, "OOOO&KLKOKO!O", &view, &a->order, &calls,
+    if (!PyArg_ParseTuple(args, "OOOO&KLKOKO!Op", &view, &a->order, &calls,
                           PyUnicode_FSConverter, &directory, &a->block_count,
                           &a->tail_triggers, &a->position, &a->starts,
-                          &a->advance_every, &PyTuple_Type, &names, &source))
+                          &a->advance_every, &PyTuple_Type, &names, &source,
+                          &a->late_labels))
         return -1;
     self->directory = directory; /* a new reference already */
     self->view_object = Py_NewRef(view);
@@ -530,7 +549,8 @@ start(orchestrator_object *self, mdn_py_state *state, const arguments *a)
                        .select = choose,
                        .write = write_set,
                        .commit = commit,
-                       .advance = advance};
+                       .advance = advance,
+                       .known = a->late_labels ? known : NULL};
     mdn_plan plan = {.order = self->order.buf,
                      .advance_every = a->advance_every,
                      .position = a->position};
@@ -637,13 +657,14 @@ orchestrator_dealloc(PyObject *op)
 PyDoc_STRVAR(orchestrator_doc,
              "Orchestrator(view, order, calls, directory, block_count, "
              "tail_triggers, position, starts, advance_every, names, source, "
-             "/)\n--\n\n"
+             "late_labels, /)\n--\n\n"
              "The loop of a pipeline; see modyn.orchestrator.Orchestrator.");
 
 PyDoc_STRVAR(next_doc,
              "next($self, /)\n--\n\n"
              "Go on to the next trigger: (trigger, first, position, "
-             "candidates_first, samples, digest), or None at the end.");
+             "candidates_first, candidates_last, samples, digest), or None at "
+             "the end.");
 
 PyDoc_STRVAR(timestamp_at_doc,
              "timestamp_at($self, position, /)\n--\n\n"

@@ -158,7 +158,8 @@ def _expanded(
 
 @cache
 def _sections() -> TypeAdapter[Any]:
-    return TypeAdapter(schema_trigger.Trigger)
+    kinds: Any = schema_trigger.Trigger
+    return TypeAdapter(kinds)
 
 
 def _axes(value: Any, path: tuple[str | int, ...], place: str) -> Iterator[tuple[Any, list[Any]]]:

@@ -1,13 +1,15 @@
 """What policies note when they decide, from a note to a row of the ledger and back.
 
-Rows are numbered through the run, in the order of the notes; they are committed with the trigger or
-the position that follows, so that a run that goes on notes again what was lost, under the same
-numbers.  They take no part in the digest of a ledger.
+Rows are committed with the trigger or the position that follows, so that a run that goes on notes
+again what was lost.  They are numbered through the run, by position and then by name, since the
+order in which several policies look at a block depends on where it was cut.  They take no part in
+the digest of a ledger.
 """
 
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,8 @@ class Notebook:
     @property
     def rows(self) -> list[DecisionRow]:
         """What is to be committed."""
-        return self._rows[:]
+        found = sorted(self._rows, key=lambda row: (row.position, row.name))
+        return [replace(row, number=self._number + i) for i, row in enumerate(found)]
 
     def take(self, note: Note) -> None:
         """Add a note.
@@ -50,7 +53,7 @@ class Notebook:
         """
         values = encode(_plain(note.values), f"a note of {note.name}")
         row = DecisionRow(
-            number=self._number + len(self._rows),
+            number=-1,  # not known before all are there
             position=note.position,
             trigger=note.trigger,
             timestamp=self._timestamp_before(note.position),

@@ -288,8 +288,12 @@ class _Steps:
             block_count=BLOCK_COUNT,
             trigger_name=type(trigger).__name__,
             selection_name=type(selection).__name__,
+            known=self._known if self._pipeline.label_delay else None,
         )
         return self._orchestrator
+
+    def _known(self, position: int) -> int:
+        return self._history.known(position, int(self._pipeline.label_delay))
 
     def inform(self, arrivals: Arrivals) -> int | None:
         """Ask the trigger policy."""

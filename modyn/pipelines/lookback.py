@@ -86,6 +86,17 @@ class RunHistory:
 
         return bisect_left(range(last), True, key=late)
 
+    def known(self, position: int, delay: int) -> int:
+        """Return up to which position labels are known, `delay` after the timestamps.
+
+        Time is the newest timestamp before the position; in arrival order, late samples behind
+        the first one whose label is not known yet have to wait for it.
+        """
+        if position == 0:
+            return 0
+        newest = self._newest_before(position)
+        return 0 if newest is None else self.first_at(newest - delay + 1, position)
+
     def reached(self, keys: Keys, position: int, /) -> npt.NDArray[np.bool_]:
         """Return which of these samples come before a position, shape (n,).
 
@@ -167,13 +178,26 @@ class RunHistory:
             position, span = last, 16 * span
         return None
 
-    def _first_of_unordered(self, timestamp: int, last: int) -> int:
-        """Return the first position before `last` at or after a timestamp, in arrival order."""
-        whole = last // BLOCK
-        for block in range(len(self._peaks), whole):
+    def _newest_before(self, position: int) -> int | None:
+        """Return the greatest timestamp before a position."""
+        if self.stream.ascending:
+            return self.timestamp_before(position)
+        self._look_up_to(position)
+        whole = position // BLOCK
+        rest = self.samples(whole * BLOCK, position).timestamps.max(initial=NEVER)
+        newest = max(int(rest), self._peaks[whole - 1] if whole else NEVER)
+        return None if newest == NEVER else newest
+
+    def _look_up_to(self, last: int) -> None:
+        for block in range(len(self._peaks), last // BLOCK):
             times = self.samples(block * BLOCK, (block + 1) * BLOCK).timestamps
             before = self._peaks[-1] if self._peaks else NEVER
             self._peaks.append(max(before, int(times.max(initial=NEVER))))
+
+    def _first_of_unordered(self, timestamp: int, last: int) -> int:
+        """Return the first position before `last` at or after a timestamp, in arrival order."""
+        whole = last // BLOCK
+        self._look_up_to(last)
         first = min(bisect_left(self._peaks, timestamp), whole) * BLOCK
         found = self.samples(first, min(first + BLOCK, last)).timestamps >= timestamp
         if not found.any():

@@ -283,6 +283,7 @@ class Replay:
             trigger_starts=starts,
             trigger_name=type(self._trigger).__name__,
             selection_name=type(self._selection).__name__,
+            known=recorder.known(),
         )
         self._progress.position(progress.position)
         return steps.orchestrator

@@ -1,8 +1,9 @@
 """What the loop of the orchestrator asks for: answers of policies, and commits to the ledger."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -62,6 +63,13 @@ class Recorder:
     history: RunHistory
     answers: Answers
     label_delay: int
+
+    def known(self) -> Callable[[int], int] | None:
+        """Return what says up to where labels are known at a position; None where all are."""
+        if self.label_delay == 0:
+            return None
+        delay, history = self.label_delay, self.history
+        return cache(lambda position: history.known(position, delay))
 
     def trained_until(self, transition: "Transition") -> int | None:
         """Return the newest timestamp that a trigger's model may have learned from."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from modyn.drift.base import Distance, DriftMetric
+from modyn.drift.categories import Contingency
 from modyn.policies.aggregation import AggregationStrategy, MajorityVote
 from modyn.policies.base import Context
 from modyn.policies.batched import BatchedTrigger, Interval
@@ -55,8 +56,12 @@ class Metric:
             raise ValueError(f"of must be one of {', '.join(LOOKS)}, got {self.of!r}")
         if self.score not in ("distance", "p_value"):
             raise ValueError(f"score must be distance or p_value, got {self.score!r}")
+        kind = type(self.metric).__name__
+        if self.look.asks_a_model and isinstance(self.metric, Contingency):
+            raise ValueError(
+                f"{kind} compares categories, which {self.of} are not: look at features or labels"
+            )
         if self.score == "p_value" and getattr(self.metric, "num_permutations", 1) is None:
-            kind = type(self.metric).__name__
             raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
         if self.fields is not None:
             if self.of != "features":
@@ -244,6 +249,7 @@ class DataDriftTrigger(BatchedTrigger):
         return verdict.fires, {
             "distance": _number(distance.value),
             "p_value": _number(distance.p_value),
+            "score": _number(score),
             "threshold": _number(verdict.threshold),
             "fires": verdict.fires,
             "reference_samples": len(rows.of(windows.reference, metric.look)),

@@ -4,13 +4,14 @@ from pathlib import Path
 
 from modyn.dates import duration, moment
 from modyn.pipelines.run import Run
-from modyn.report import facts, figures
+from modyn.report import decisions, facts, figures
 from modyn.report.facts import ACTIVE, TRAINED, Series
 from modyn.report.page import Cell, Page, Table
 
 OF_DOWNSAMPLING = ("irreducible", "score")  # stages that only such runs have
 
 CONFIG, REPORT = "pipeline.yaml", "report.html"
+CHARTS = 8  # of decisions
 
 
 def write_run(run: Run, path: str | Path | None = None) -> Path:
@@ -28,6 +29,7 @@ def write_run(run: Run, path: str | Path | None = None) -> Path:
     for series in facts.series_of(run):
         _matrices(page, run, series)
     _triggers(page, run)
+    _decisions(page, run)
     _sources(page, run)
     return page.write(run.path / REPORT if path is None else Path(path))
 
@@ -112,6 +114,24 @@ def _triggers(page: Page, run: Run) -> None:
     if run.waits.seconds:
         page.paragraph(f"While training, {run.waits}.")
     page.table(_trigger_table(run), folded="All triggers as a table")
+
+
+def _decisions(page: Page, run: Run) -> None:
+    scores = decisions.scores_of(run)
+    if not scores:
+        return
+    page.heading("Decisions")
+    page.paragraph(
+        "What the trigger policy looked at: its scores over the time of the samples, what they "
+        "were held against, and where a trigger fell, be it for this score or for another."
+    )
+    for one in scores[:CHARTS]:
+        page.heading(one.name, level=3)
+        page.figures(
+            [(decisions.chart(one, run.timestamp_unit), f"{one.name} over time")], height=260
+        )
+    if len(scores) > CHARTS:
+        page.paragraph(f"{len(scores) - CHARTS} more are in run.decisions.")
 
 
 def _stage_table(run: Run) -> Table:

@@ -10,7 +10,16 @@
 
 enum { SAMPLES = 100, TRIGGERS_MAX = 32 };
 
-typedef enum { NOTHING, ARRIVE, INFORM, SELECT, WRITE, COMMIT, ADVANCE } step;
+typedef enum {
+    NOTHING,
+    ARRIVE,
+    INFORM,
+    SELECT,
+    WRITE,
+    COMMIT,
+    ADVANCE,
+    KNOWN
+} step;
 
 /* A pipeline whose trigger is due after every `every` samples, whose selection
  * takes every second candidate, and whose ledger is two arrays.  The state of
@@ -18,6 +27,7 @@ typedef enum { NOTHING, ARRIVE, INFORM, SELECT, WRITE, COMMIT, ADVANCE } step;
 typedef struct {
     uint64_t block_count;
     int64_t every;
+    int64_t lag;           /* samples whose labels are not known; 0: none */
     const uint64_t *order; /* NULL: arrival order */
 
     uint64_t next; /* of the stream */
@@ -33,7 +43,7 @@ typedef struct {
 
     step fail_in; /* refuse call number fail_at of this step */
     uint64_t fail_at;
-    uint64_t calls[ADVANCE + 1];
+    uint64_t calls[KNOWN + 1];
 } pipeline;
 
 static uint64_t keys[SAMPLES];
@@ -107,7 +117,7 @@ choose(void *ctx, const mdn_transition *t, mdn_choice *out, mdn_error *err)
 
     if (refused(p, SELECT))
         return refuse(err);
-    for (uint64_t i = t->candidates_first; i < t->position; i += 2)
+    for (uint64_t i = t->candidates_first; i < t->candidates_last; i += 2)
         p->chosen[count++] = p->order ? p->order[i] : i;
     qsort(p->chosen, count, sizeof *p->chosen, by_value);
     *out = (mdn_choice){.count = count, .keys = p->chosen};
@@ -156,6 +166,18 @@ advance(void *ctx, uint64_t position, mdn_error *err)
     return MDN_OK;
 }
 
+static mdn_status
+known(void *ctx, uint64_t position, uint64_t *out, mdn_error *err)
+{
+    pipeline *p = ctx;
+    int64_t known = (int64_t)position - p->lag;
+
+    if (refused(p, KNOWN))
+        return refuse(err);
+    *out = known > 0 ? (uint64_t)known : 0;
+    return MDN_OK;
+}
+
 static pipeline
 make_pipeline(uint64_t block_count, int64_t every)
 {
@@ -168,8 +190,16 @@ make_pipeline(uint64_t block_count, int64_t every)
 static mdn_steps
 steps_of(pipeline *p)
 {
-    return (mdn_steps){p,      "Every",   "Second", arrive, inform,
-                       choose, write_set, commit,   advance};
+    return (mdn_steps){.ctx = p,
+                       .trigger_name = "Every",
+                       .selection_name = "Second",
+                       .arrive = arrive,
+                       .inform = inform,
+                       .select = choose,
+                       .write = write_set,
+                       .commit = commit,
+                       .advance = advance,
+                       .known = p->lag != 0 ? known : NULL};
 }
 
 /* A fresh loop over what the pipeline's ledger says. */
@@ -219,16 +249,23 @@ same_ledgers(const pipeline *a, const pipeline *b)
 }
 
 static pipeline
-undisturbed(uint64_t tail, const uint64_t *order)
+undisturbed_late(uint64_t tail, const uint64_t *order, int64_t lag)
 {
     pipeline p = make_pipeline(SAMPLES, 7);
     mdn_orchestrator *o;
 
     p.order = order;
+    p.lag = lag;
     o = resume(&p, tail, 1);
     CHECK(run(o) == SAMPLES / 7);
     mdn_orchestrator_free(o);
     return p;
+}
+
+static pipeline
+undisturbed(uint64_t tail, const uint64_t *order)
+{
+    return undisturbed_late(tail, order, 0);
 }
 
 static void
@@ -241,6 +278,7 @@ a_transition_names_its_samples_and_its_candidates(void)
         CHECK(p.ledger[i].first == 7 * i);
         CHECK(p.ledger[i].position == 7 * (i + 1));
         CHECK(p.ledger[i].candidates_first == (i < 2 ? 0 : 7 * (i - 2)));
+        CHECK(p.ledger[i].candidates_last == p.ledger[i].position);
     }
     CHECK(p.ledger[0].sample_count == 4);
     CHECK(p.ledger[5].sample_count == 11);
@@ -254,6 +292,45 @@ tails_reach_from_nothing_to_everything(void)
 
     CHECK(none.ledger[9].candidates_first == none.ledger[9].first);
     CHECK(all.ledger[9].candidates_first == 0);
+}
+
+/* The candidates of all triggers, one behind the other, leave nothing out. */
+static void
+samples_are_candidates_once_their_labels_are_known(void)
+{
+    pipeline p = undisturbed_late(0, NULL, 10), all, few;
+    uint64_t last = 0;
+
+    for (uint64_t i = 0; i < p.committed; i++) {
+        CHECK(p.ledger[i].first == 7 * i);
+        CHECK(p.ledger[i].candidates_first == last);
+        last = p.ledger[i].candidates_last;
+        CHECK(last == (i == 0 ? 0 : 7 * (i + 1) - 10));
+    }
+    CHECK(p.calls[SELECT] == p.committed - 1); /* no label at the first */
+    all = undisturbed_late(MDN_TAIL_ALL, NULL, 10);
+    CHECK(all.ledger[9].candidates_first == 0);
+    CHECK(all.ledger[9].candidates_last == 60);
+    few = undisturbed_late(2, NULL, 10);
+    CHECK(few.ledger[9].candidates_first == 7 * 7 - 10);
+    CHECK(few.ledger[9].sample_count == 11);
+}
+
+static void
+labels_of_what_was_not_followed_yet_cannot_be_known(void)
+{
+    pipeline p = make_pipeline(10, 7);
+    mdn_orchestrator *o;
+    mdn_transition t;
+    mdn_error err;
+    bool ended;
+
+    p.lag = -1;
+    o = resume(&p, 0, 1);
+    CHECK(mdn_orchestrator_next(o, &t, &ended, &err) == MDN_INVALID);
+    CHECK(strstr(err.message, "contradict the position 7") != NULL);
+    CHECK(p.committed == 0);
+    mdn_orchestrator_free(o);
 }
 
 static void
@@ -276,10 +353,10 @@ blocks_do_not_matter(void)
 static void
 a_failed_step_loses_nothing(void)
 {
-    pipeline expected = undisturbed(2, NULL);
+    pipeline expected = undisturbed_late(2, NULL, 10);
 
     for (int fresh = 0; fresh < 2; fresh++) {
-        for (step which = ARRIVE; which <= ADVANCE; which++) {
+        for (step which = ARRIVE; which <= KNOWN; which++) {
             for (uint64_t at = 0;; at++) {
                 pipeline p = make_pipeline(3, 7);
                 mdn_orchestrator *o;
@@ -287,6 +364,7 @@ a_failed_step_loses_nothing(void)
                 bool ended = false;
                 mdn_status st;
 
+                p.lag = 10;
                 p.fail_in = which;
                 p.fail_at = at;
                 o = resume(&p, 2, 1);
@@ -568,6 +646,8 @@ main(void)
     }
     RUN(a_transition_names_its_samples_and_its_candidates);
     RUN(tails_reach_from_nothing_to_everything);
+    RUN(samples_are_candidates_once_their_labels_are_known);
+    RUN(labels_of_what_was_not_followed_yet_cannot_be_known);
     RUN(blocks_do_not_matter);
     RUN(a_failed_step_loses_nothing);
     RUN(advances_come_between_triggers_every_so_many_blocks);

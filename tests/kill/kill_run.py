@@ -7,6 +7,9 @@ SIGKILL ends: one in five while it starts up, and of the others half at a random
 and half within a few milliseconds of the n-th change of a file.  When an attempt ends by itself,
 the round is over, and its ledger, training sets and weights must be those of the undisturbed run.
 Rounds follow until there were enough kills.
+
+With --follow it is `modyn run --follow` that is killed, while samples arrive; there is one round,
+which a signal and a last `modyn run` end, and the run over all samples to compare with comes last.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ import hashlib
 import os
 import random
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -68,10 +73,12 @@ class Job:
 
     pipeline: Path
     datasets: Path
+    follow: bool = False
 
     def command(self, out: Path) -> list[str]:
         words = [sys.executable, "-m", "modyn.cli", "run", self.pipeline, "--out", out]
-        return [str(word) for word in [*words, "--datasets", self.datasets]]
+        words += ["--datasets", self.datasets, *["--follow"] * self.follow]
+        return [str(word) for word in words]
 
 
 @dataclass(frozen=True)
@@ -92,16 +99,22 @@ class Campaign:
     resumed: int = 0  # attempts that found something of an earlier one
 
 
+def give(dataset: modyn.Dataset, last: int) -> None:
+    """Append what is missing up to a key; what a sample is follows from its key."""
+    rng = np.random.default_rng(7)
+    features = rng.normal(size=(last, 4)).astype(np.float32)
+    labels = (features @ np.array([1, -1, 0.5, 0]) > 0).astype(np.int64)
+    timestamps = np.arange(last, dtype=np.int64) * 60
+    new = slice(len(dataset), last)
+    dataset.append({"dense": features[new]}, labels=labels[new], timestamps=timestamps[new])
+
+
 def tiny_job(directory: Path, *, samples: int = 3000) -> Job:
     """A dataset that a small model can learn, and a pipeline of several triggers over it."""
-    rng = np.random.default_rng(7)
-    features = rng.normal(size=(samples, 4)).astype(np.float32)
-    labels = (features @ np.array([1, -1, 0.5, 0]) > 0).astype(np.int64)
-    timestamps = np.arange(samples, dtype=np.int64) * 60
     path = directory / "datasets" / "killed"
     path.parent.mkdir(parents=True)
     with modyn.Dataset.create(path, schema={"dense": "float32[4]"}) as dataset:
-        dataset.append({"dense": features}, labels=labels, timestamps=timestamps)
+        give(dataset, samples)
     pipeline = directory / "killed.yaml"
     pipeline.write_text(PIPELINE)
     return Job(pipeline, path.parent)
@@ -241,19 +254,86 @@ def campaign(job: Job, directory: Path, *, kills: int, seed: int, verbose: bool)
     return done
 
 
+class Arrivals(threading.Thread):
+    """Samples that arrive at random moments, as long as it is let."""
+
+    def __init__(self, path: Path, seed: int, most: int) -> None:
+        super().__init__(daemon=True)
+        self._rand, self._most = random.Random(seed), most
+        self._ended = threading.Event()
+        self._dataset = modyn.Dataset.open(path, mode="w")
+        self.count = len(self._dataset)
+
+    def run(self) -> None:
+        while not self._ended.wait(self._rand.uniform(0, 0.3)):
+            wanted = self.count + self._rand.randint(1, 60)
+            if wanted < self._most:
+                give(self._dataset, wanted)
+                self.count = wanted
+
+    def end(self) -> None:
+        """Wait for the last one, and give some more."""
+        self._ended.set()
+        self.join(ATTEMPT_SECONDS)
+        give(self._dataset, self.count + 100)
+        self.count += 100
+        self._dataset.close()
+
+
+def follow_campaign(directory: Path, *, kills: int, seed: int) -> Campaign:
+    """Kill what follows `kills` times while samples arrive; raises on any difference."""
+    rand, done = random.Random(seed), Campaign(rounds=1)
+    job = tiny_job(directory, samples=500)
+    out, log = directory / "followed", directory / "log"
+    _, first, _ = undisturbed(job, directory)
+    shutil.rmtree(directory / "undisturbed")
+    arrivals = Arrivals(job.datasets / "killed", seed, most=500 + kills * 300)
+    following = replace(job, follow=True)
+    arrivals.start()
+    while done.kills < kills:
+        done.resumed += any(out.rglob("ledger.sqlite"))
+        kind = attempt(following, out, log, rand, first=first, whole=first + 2)
+        if kind is None:
+            raise AssertionError(f"it ended by itself: {log.read_text(errors='replace')}")
+        done.kills += 1
+        done.by_kind[kind] = done.by_kind.get(kind, 0) + 1
+    arrivals.end()
+    process = start(following, out, log)
+    wait_for(process, lambda: position(out / "killed") == arrivals.count)
+    process.send_signal(signal.SIGTERM)
+    ended(process, log)
+    ended(start(job, out, log), log)
+    if outcome(out) != undisturbed(job, directory)[0]:
+        raise AssertionError(f"seed {seed}: the run that followed differs; it is in {out}")
+    return done
+
+
+def position(run: Path) -> int:
+    """How far a run has followed its stream."""
+    time.sleep(0.05)
+    try:
+        return int(modyn.Run.open(run).totals["position"])
+    except FileNotFoundError:
+        return 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("pipeline", nargs="?", type=Path)
     parser.add_argument("--datasets", type=Path, default=Path("datasets"))
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    parser.add_argument("--follow", action="store_true")
     options = parser.parse_args()
     print(f"seed {options.seed}", flush=True)
     # Kept when something differs, so that one can look at it.
     directory = Path(tempfile.mkdtemp(prefix="modyn-kill-"))
-    job = Job(options.pipeline, options.datasets) if options.pipeline else tiny_job(directory)
     began = time.monotonic()
-    done = campaign(job, directory, kills=options.kills, seed=options.seed, verbose=True)
+    if options.follow:
+        done = follow_campaign(directory, kills=options.kills, seed=options.seed)
+    else:
+        job = Job(options.pipeline, options.datasets) if options.pipeline else tiny_job(directory)
+        done = campaign(job, directory, kills=options.kills, seed=options.seed, verbose=True)
     kinds = ", ".join(f"{count} at {kind}" for kind, count in sorted(done.by_kind.items()))
     print(
         f"{done.kills} kills ({kinds}) in {done.rounds} rounds, {done.resumed} resumed, "

@@ -31,15 +31,22 @@ from typing import Any
 
 import modyn
 from modyn.downsampling import RS2, Loss, RHOLoss, Schedule
+from modyn.drift import MMD
 from modyn.errors import ConfigError
 from modyn.orchestrator import _Calls
 from modyn.pipelines import OffsetEvalStrategy, Training, durable, models, replay
 from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.policies import (
+    AmountWindowingStrategy,
+    AtLeastN,
+    DataDriftTrigger,
+    EnsembleTrigger,
     LabelBalanced,
     PerformanceTrigger,
     StaticPerformanceThresholdCriterion,
+    ThresholdDecisionCriterion,
 )
+from modyn.policies.drift import Metric
 from tests.python.streams import pipeline, sgd, slices
 
 DIED = 99
@@ -88,6 +95,26 @@ def watch() -> Steps:
     return steps
 
 
+def asking() -> EnsembleTrigger:
+    """A trigger where the newest model does badly, or what it makes of the samples has changed."""
+    bad = StaticPerformanceThresholdCriterion(metric="Accuracy", metric_threshold=0.75)
+    far = Metric(metric=MMD(), decision_criterion=ThresholdDecisionCriterion(threshold=0.03))
+    return EnsembleTrigger(
+        subtriggers={
+            "performance": PerformanceTrigger(
+                evaluation_interval_data_points=30, decision_criteria={"bad": bad}
+            ),
+            "drift": DataDriftTrigger(
+                evaluation_interval_data_points=40,
+                metrics={"far": far},
+                windowing_strategy=AmountWindowingStrategy(amount_ref=80, amount_cur=40),
+                sample_size=32,
+            ),
+        },
+        ensemble_strategy=AtLeastN(n=1),
+    )
+
+
 def run(directory: Path, variant: str) -> modyn.Run:
     dataset = modyn.Dataset.open(directory.parent / "stream")
     training = {"batch_size": 64, "optimizers": sgd()}
@@ -109,17 +136,7 @@ def run(directory: Path, variant: str) -> modyn.Run:
                 execution_time="after_training",
             ),
         },
-        "asks": {
-            "trigger": PerformanceTrigger(
-                evaluation_interval_data_points=30,
-                decision_criteria={
-                    "bad": StaticPerformanceThresholdCriterion(
-                        metric="Accuracy", metric_threshold=0.75
-                    )
-                },
-            ),
-            "maximum_triggers": 5,
-        },
+        "asks": {"trigger": asking(), "maximum_triggers": 5},
     }
     changes["follow"] = {**changes["asks"], "evaluation": slices(execution_time="after_training")}
     one = pipeline(dataset, **{"training": Training(**training), **changes[variant]})

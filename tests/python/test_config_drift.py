@@ -132,7 +132,9 @@ def test_every_metric_takes_the_parameters_of_its_class(name: str) -> None:
         for key, value in vars(defaults).items()
     )
 
-    assert with_metric(f"id: {name}, {parameters}{STATIC}").metrics["a"].metric == defaults
+    found = with_metric(f"id: {name}, of: labels, {parameters}{STATIC}")
+
+    assert found.metrics["a"].metric == defaults
     assert set(vars(defaults)) == set(inspect.signature(METRICS[name]).parameters)
 
 
@@ -244,7 +246,9 @@ def test_functions_do_not_come_from_files() -> None:
             warmup_policy=DataAmountTrigger(num_samples=5),
             metrics={
                 name: Metric(
-                    metric=kind(), decision_criterion=DynamicQuantileThresholdCriterion(quantile=0)
+                    metric=kind(),
+                    decision_criterion=DynamicQuantileThresholdCriterion(quantile=0),
+                    of="features",
                 )
                 for name, kind in METRICS.items()
             },

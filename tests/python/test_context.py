@@ -19,9 +19,10 @@ from modyn.pipelines.lookback import RunHistory
 from modyn.pipelines.models import ModelStore
 from modyn.pipelines.replay import Replay
 from modyn.pipelines.stream import stream_of
-from modyn.policies import DataAmountTrigger, Trigger
+from modyn.policies import DataAmountTrigger, NewData, Trigger
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.context import Context
+from modyn.trainset import TrainingSet
 from tests.conftest import Rand
 from tests.python.streams import drifting, pipeline, sgd
 from tests.reference.lookback import ListHistory, Sample
@@ -89,6 +90,7 @@ def test_looking_back_is_looking_at_a_list(
         assert history.after(first, taken) == twin.after(first, taken)
         moment = int(rand.integers(-150, COUNT, 1)[0])
         assert history.first_at(moment, last) == twin.first_at(moment, last)
+        assert history.known(last, 40) == twin.known(last, 40)
         keys = rand.numpy.permutation(COUNT + 20)[:30].astype(np.uint64)
         keys = keys[~np.isin(keys, gone)]
         assert history.reached(keys, last).tolist() == twin.reached(keys, last).tolist()
@@ -383,6 +385,40 @@ def test_labels_come_with_their_delay(tmp_path: Path, monkeypatch: pytest.Monkey
     assert run.config["data"]["label_delay"] == 40
     with pytest.raises(modyn.errors.ConfigError, match="label_delay"):
         looking(dataset, trigger=Recording(70)).replay(tmp_path / "run")
+
+
+@pytest.mark.parametrize("order", ["time", "arrival"])
+@pytest.mark.parametrize("tail", [0, 1, None])
+def test_samples_are_trained_on_once_their_labels_are_known(
+    tmp_path: Path, order: str, tail: int | None
+) -> None:
+    dataset = drifting(tmp_path / "stream", count=COUNT, order="late")
+    late = looking(
+        dataset,
+        trigger=DataAmountTrigger(num_samples=50),
+        selection=NewData(tail_triggers=tail),
+        label_delay=60,
+        order=order,
+    )
+    stream = stream_of(late, COUNT)
+    keys = np.arange(COUNT) if stream.order is None else stream.order
+
+    run = late.replay(tmp_path / "run")
+    dry = dry_run(late)
+
+    assert run.triggers["position"] == list(range(50, COUNT, 50))
+    assert [look.digest for look in dry.looks] == run.triggers["digest"]
+    known = [0]
+    for row in run.triggers:
+        followed = dataset.timestamps[keys[: row["position"]]]
+        unknown = np.flatnonzero(followed > followed.max() - 60)
+        known.append(int(unknown[0]))
+        first = {0: known[-2], 1: known[-3] if len(known) > 2 else 0, None: 0}[tail]
+        path = tmp_path / "run" / "trainsets" / f"{row['digest']}.set"
+        expected = np.sort(keys[first : known[-1]])
+        assert TrainingSet.open(path).keys.tolist() == expected.tolist()
+        assert row["candidates"] == row["samples"] == len(expected)
+    assert known[1] < 50
 
 
 @pytest.mark.parametrize(

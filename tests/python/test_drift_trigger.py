@@ -164,8 +164,7 @@ def _check_windows(got: Played, expected: twin.Outcome, stream: Arrivals) -> Non
             assert stream.keys[window][kept].tolist() == keys
 
 
-@pytest.mark.parametrize("overlap", [False, True])
-@pytest.mark.parametrize("by", ["amount", "time"])
+@pytest.mark.parametrize(("by", "overlap"), [("amount", False), ("time", True)])
 def test_it_keeps_the_promises_of_a_trigger(by: str, overlap: bool) -> None:
     amount = AmountWindowingStrategy(amount_ref=60, amount_cur=30, allow_overlap=overlap)
     time = TimeWindowingStrategy(limit_ref="10d", limit_cur="2d", allow_overlap=overlap)
@@ -200,7 +199,7 @@ def over(metrics: dict[str, Metric], **more: object) -> DataDriftTrigger:
 
 @pytest.mark.parametrize(
     ("name", "of"),
-    [*((name, "embeddings") for name in METRICS), ("KS", "predictions"), ("KS", "features")],
+    [*((name, "features") for name in METRICS), ("KS", "predictions"), ("KS", "embeddings")],
 )
 def test_every_metric_fires_in_the_first_interval_that_moved_and_not_before(
     name: str, of: str
@@ -324,7 +323,7 @@ def test_a_p_value_is_a_score_like_any_other() -> None:
 
     assert 250 in played.fired
     values = played.notes[4].values["metrics"]["a"]
-    assert (values["p_value"], values["fires"]) == (1 / 40, True)
+    assert (values["p_value"], values["score"], values["fires"]) == (1 / 40, 1 / 40, True)
 
 
 def test_where_there_is_nothing_to_compare_with_a_trigger_is_due() -> None:
@@ -450,7 +449,7 @@ def test_notes_say_what_was_looked_at() -> None:
     assert warm["model"] is None
     assert first["model"] == "model 1 at 100"
     assert set(last["metrics"]["q"]) == {
-        *("distance", "p_value", "threshold", "fires", "details"),
+        *("distance", "p_value", "score", "threshold", "fires", "details"),
         *("reference_samples", "current_samples"),
     }
     assert last["metrics"]["f"]["threshold"] == 100.0
@@ -506,6 +505,10 @@ def test_windows_of_time_begin_where_the_stream_does_at_the_earliest(limit: str)
         (lambda: over({"a": far(1.0)}, sample_size=1), "sample_size must be at least 2, got 1"),
         (lambda: far(1.0, of="colours"), "of must be one of embeddings, predictions, features"),
         (lambda: far(1.0, score="rank"), "score must be distance or p_value, got 'rank'"),
+        (
+            lambda: dataclasses.replace(far(1.0), metric=METRICS["GTest"]()),
+            "GTest compares categories, which embeddings are not: look at features or labels",
+        ),
         (lambda: far(1.0, fields=("dense",)), "fields are of features, not of embeddings"),
         (lambda: far(1.0, of="features", fields=("a", "a")), "fields must be different names"),
     ],

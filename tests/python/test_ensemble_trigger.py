@@ -183,11 +183,11 @@ def test_it_passes_the_checks(strategy: Any, delay: int) -> None:
     subtriggers = {
         "inner": inner,
         "performance": performance,
-        "hours": TimeTrigger(every="9h"),
+        "days": TimeTrigger(every="2d"),
     }
     trigger = EnsembleTrigger(subtriggers=subtriggers, ensemble_strategy=strategy)
 
-    stream = example_stream(250)
+    stream = example_stream(130)
     check_trigger(trigger, stream=stream, context=PlainContext(seed=5, label_delay=delay))
 
 

@@ -27,6 +27,7 @@ from modyn.pipelines import (
 )
 from modyn.pipelines.settings import Evaluation, Metadata
 from modyn.policies import NewData, TimeTrigger
+from tests.python.crash_driver import asking
 from tests.python.streams import drifting, pipeline, sgd, slices
 from tests.python.test_cli import Bench
 
@@ -121,6 +122,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         )
     },
     "arrival": {"order": "arrival", "evaluation": several()},
+    "asks": {"trigger": asking(), "evaluation": several()},
+    "delay": {"trigger": asking(), "label_delay": "50s", "order": "arrival"},
     "bounds": {"start_replay_at": -50, "stop_replay_at": 300, "evaluation": several()},
     "three": {"maximum_triggers": 3},
 }
@@ -129,7 +132,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_ends_as_the_replay_of_the_same_samples(tmp_path, rand, variant):
     changes = VARIANTS[variant]
-    order = "late" if variant == "arrival" else "time"
+    order = "late" if changes.get("order") == "arrival" else "time"
     feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole", order=order))
     cuts = sorted({*rand.integers(1, 600, 5).tolist()})
 
@@ -150,6 +153,7 @@ def test_it_ends_as_the_replay_of_the_same_samples(tmp_path, rand, variant):
     assert position(finished) == position(again) > 0
     assert finished.evaluations.rows() == again.evaluations.rows()
     assert finished.windows.rows() == again.windows.rows()
+    assert finished.decisions.rows() == again.decisions.rows()
     assert finished.digest() == again.digest()
 
 

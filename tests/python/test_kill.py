@@ -33,3 +33,11 @@ def test_the_harness_sees_a_run_that_fails(tmp_path):
 
     with pytest.raises(AssertionError, match="modyn run ended with"):
         kill_run.campaign(job, tmp_path, kills=1, seed=0, verbose=False)
+
+
+@pytest.mark.long
+def test_what_follows_is_killed_while_samples_arrive_and_ends_like_a_replay(tmp_path, rand):
+    done = kill_run.follow_campaign(tmp_path, kills=40, seed=rand.seed)
+
+    assert done.kills == 40
+    assert done.resumed > 20

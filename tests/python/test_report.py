@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,9 +12,11 @@ from urllib.parse import unquote
 import pytest
 
 from modyn.dates import axis, duration, moment
-from modyn.report import facts, figures, write_comparison, write_run
+from modyn.policies.batched import BatchedTrigger
+from modyn.report import decisions, facts, figures, write_comparison, write_run
 from modyn.report.page import Page
 from tests.python.plausible import DAY, EVERY, plausible_run
+from tests.python.streams import drifting, pipeline
 
 pytest.importorskip("plotly")
 
@@ -295,6 +298,61 @@ def test_nanoseconds_fall_on_the_same_dates_as_seconds(tmp_path):
 
 
 # Comparisons -------------------------------------------------------------------------------------
+
+
+class Noting(BatchedTrigger):
+    """Fires in every second interval, and notes verdicts wherever policies have them."""
+
+    def decide(self, interval, context):
+        fires = interval.index % 2 == 0
+        verdict = {"threshold": 0.5, "fires": fires}
+        context.note(
+            "Noting",
+            {
+                "metrics": {"</script>": {"distance": 0.1 * interval.index, **verdict}},
+                "judged": [{"criteria": {"few": {"score": math.inf, **verdict}}}, {}],
+                "inner": {"converted": 1.0, "training_seconds": 2.0},
+            },
+        )
+        return fires
+
+
+def test_the_page_shows_scores_with_thresholds_and_where_triggers_fell(tmp_path):
+    import plotly.graph_objects as go
+
+    trigger = Noting(evaluation_interval_data_points=30)
+    dataset = drifting(tmp_path / "stream", count=210)
+    run = pipeline(dataset, trigger=trigger, evaluation=None).replay(tmp_path / "run")
+
+    scores = {one.name: one for one in decisions.scores_of(run)}
+    page = Reader(write_run(run))
+
+    assert list(scores) == ["Noting inner", "Noting criteria few", "Noting metrics </script>"]
+    distances = scores["Noting metrics </script>"]
+    assert distances.values == pytest.approx([0.1 * i for i in range(1, 7)])
+    assert distances.thresholds == [0.5] * 6
+    assert distances.fired == [False, True] * 3
+    assert scores["Noting criteria few"].values == [None] * 6
+    assert scores["Noting inner"].thresholds == [2.0] * 6
+    assert "Decisions" in page.text
+    assert "Noting metrics </script>" in page.text
+    drawn = [f for f in page.figures if f["data"][0].get("name") == "score"]
+    assert len(drawn) == 3
+    for figure in drawn:
+        go.Figure(figure)
+        assert len(figure["data"][-1]["x"]) == 3
+
+
+def test_long_series_of_scores_are_thinned_and_keep_all_triggers():
+    count = 50_001
+    fired = [i % 997 == 0 for i in range(count)]
+    scores = decisions.Scores("x", list(range(count)), [0.5] * count, [None] * count, fired)
+
+    shown = scores.thinned()
+
+    assert len(shown.values) <= decisions.POINTS + sum(fired)
+    assert sum(shown.fired) == sum(fired)
+    assert len({len(shown.values), len(shown.timestamps), len(shown.thresholds)}) == 1
 
 
 def test_a_comparison_names_and_links_every_run(tmp_path):

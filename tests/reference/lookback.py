@@ -51,6 +51,10 @@ class ListHistory:
                 return position
         return last
 
+    def known(self, position: int, delay: int) -> int:
+        times = [one.timestamp for one in self.stream[:position] if not one.erased]
+        return self.first_at(max(times) - delay + 1, position) if times else 0
+
     def reached(self, keys: npt.NDArray[np.uint64], position: int) -> npt.NDArray[np.bool_]:
         known = {one.key for one in self.stream[:position]}
         return np.array([int(key) in known for key in keys], dtype=np.bool_)

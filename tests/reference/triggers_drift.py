@@ -17,7 +17,7 @@ POSITION = 40  # MDN_STREAM_POSITION of csrc/base/random.h
 
 @dataclass(frozen=True)
 class Sample:
-    """What the twin knows of a sample."""
+    """What the twin knows of a sample; positions count those that were erased, too."""
 
     position: int
     key: int
@@ -58,7 +58,7 @@ class Outcome:
 def reference_of(before: Samples, how: Settings) -> Samples:
     """The newest of the samples before the last trigger."""
     if how.amount is not None:
-        return before[-how.amount[0] :]
+        return [s for s in before if s.position > before[-1].position - how.amount[0]]
     assert how.time is not None
     return [s for s in before if s.timestamp >= before[-1].timestamp - how.time[0]]
 
@@ -67,7 +67,7 @@ def current_of(before: Samples, since: Samples, how: Settings) -> Samples:
     """The newest of all samples, or of those since the last trigger."""
     offered = before + since if how.overlap else since
     if how.amount is not None:
-        return offered[-how.amount[1] :]
+        return [s for s in offered if s.position > since[-1].position - how.amount[1]]
     assert how.time is not None
     return [s for s in offered if s.timestamp >= since[-1].timestamp - how.time[1]]
 
@@ -102,7 +102,7 @@ def run(samples: Samples, how: Settings) -> Outcome:
     for index in range(len(samples) // how.interval):
         interval = samples[index * how.interval : (index + 1) * how.interval]
         since = since + interval
-        first, last = interval[0].position, interval[-1].position + 1
+        last = interval[-1].position + 1
         end = before[-1].position + 1 if before else 0
         reference, current = reference_of(before, how), current_of(before, since, how)
         out.windows[index] = ([s.key for s in reference], [s.key for s in current])
@@ -110,7 +110,8 @@ def run(samples: Samples, how: Settings) -> Outcome:
         if index < how.warmup_intervals or model == 0:
             every = how.warmup_every
             due = index < how.warmup_intervals and every is not None
-            fires = model == 0 or (due and first // every != last // every)
+            seen = index * how.interval
+            fires = model == 0 or (due and seen // every != (seen + how.interval) // every)
             if index < how.warmup_intervals:
                 warm.append((reference, end) if reference else (current, last))
                 last_warm = current
@@ -133,7 +134,7 @@ def run(samples: Samples, how: Settings) -> Outcome:
                             for one, other, where in pairs[-width:]
                         ]
             scored_by = model
-            votes, seen = [], {}
+            votes, scores = [], {}
             for name, metric in how.metrics.items():
                 score = distance(reference, current, name, model, how, end)
                 finite = [s for s in histories[name] if not math.isnan(s)]
@@ -141,9 +142,9 @@ def run(samples: Samples, how: Settings) -> Outcome:
                 history = finite[-width:] if width else []
                 votes.append(metric.decision_criterion.verdict(score, history, lower=False).fires)
                 histories[name].append(score)
-                seen[name] = score
+                scores[name] = score
             pairs.append((reference, current, end))
-            out.distances[index] = seen
+            out.distances[index] = scores
             fires = not reference or how.decide(votes)
         cut = how.cut and index + 1 < how.warmup_intervals
         if fires:
