@@ -12,7 +12,7 @@
     modyn audit datasets/weather
     modyn db start metadata/
     modyn select --dry-run examples/weather/balanced_half.yaml
-    modyn backtest examples/weather/space.yaml --html backtest.html
+    modyn backtest space.yaml --datasets datasets --html backtest.html
     modyn provenance who-saw 4711 runs/weather/
 
 Exit codes: 0 all went well, 1 something went wrong on the way, 2 the input is at fault, 130

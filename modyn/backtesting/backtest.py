@@ -16,7 +16,7 @@ from modyn.backtesting.missing import Trainer, complete, folder_of, recall
 from modyn.backtesting.oracle import frontier, oracle
 from modyn.backtesting.play import Player
 from modyn.backtesting.result import Backtest, Bound, Entry
-from modyn.backtesting.scoring import Schedule, Scorer, compared
+from modyn.backtesting.scoring import Schedule, Scorer, WithoutModel, compared
 from modyn.backtesting.source import Asked, answers_of, but_for_trigger, pipeline_of
 from modyn.backtesting.tape import Tape
 from modyn.dataset import Dataset
@@ -41,6 +41,7 @@ def backtest(
     datasets: str | Path = "datasets",
     metric: str = "Accuracy",
     cost: Cost | None = None,
+    without_model: WithoutModel = "first",
     train_missing: str | Path | None = None,
     most: int | None = None,
     pipeline: Pipeline | None = None,
@@ -70,6 +71,10 @@ def backtest(
         What to compare by, as reported.
     cost : Cost, optional
         What to count; seconds of training if None.
+    without_model : {"first", "zero"}
+        What a window counts in which a policy has no model yet: as with the first recorded model,
+        whose training is added to its cost, so that policies differ in how they go on from there;
+        or 0.
     train_missing : path, optional
         Do the trainings that estimates lack, as runs in this folder, until all policies are
         exact; those that may still be on the front come first. Without it nothing is trained,
@@ -102,6 +107,7 @@ def backtest(
         dataset=dataset,
         policies=named(policies),
         cost=cost or Cost(),
+        without_model=without_model,
         pipeline=pipeline,
         allow=allow,
     )
@@ -147,7 +153,7 @@ class Bench:
         Their stream.
     policies : mapping of str to Trigger
     cost : Cost
-    pipeline, allow
+    without_model, pipeline, allow
         As of `backtest`.
     """
 
@@ -155,6 +161,7 @@ class Bench:
     dataset: Dataset
     policies: Mapping[str, Trigger]
     cost: Cost
+    without_model: WithoutModel = "first"
     pipeline: Pipeline | None = None
     allow: Collection[str] = ()
 
@@ -179,6 +186,7 @@ class Bench:
             metric=self.matrices[0].metric,
             cost=self.cost,
             seeds=len(self.matrices),
+            without_model=self.without_model,
             compared=int(chosen.sum()),
             windows=len(chosen),
             oracle=_bound(scorers),
@@ -200,7 +208,7 @@ class Bench:
     def scorers(self) -> list[Scorer]:
         """Return what scores on each recording."""
         chosen = compared(self.matrices)
-        return [Scorer(matrix, chosen, self.cost) for matrix in self.matrices]
+        return [Scorer(matrix, chosen, self.cost, self.without_model) for matrix in self.matrices]
 
     @cached_property
     def _pipelines(self) -> list[Pipeline]:

@@ -159,8 +159,10 @@ class Matrix:
         As reported, such as "Accuracy".
     run : Run
         The first run of this seed.
+    first : int
+        The name of its first training.
     begun : int
-        The last timestamp that its first model had learned from: what comes after is compared.
+        The last timestamp that its model had learned from: what comes after is compared.
     """
 
     tape: Tape
@@ -169,6 +171,7 @@ class Matrix:
     metric: str
     run: "Run"
     trainings: list[Training] = field(default_factory=list)
+    first: int = 0
     begun: int = 0
 
     @classmethod
@@ -179,7 +182,8 @@ class Matrix:
         found.add(run)
         if not found.trainings:
             raise ConfigError(f"{run.path}: the run trained nothing, so there is nothing to go by")
-        found.begun = min(training.until for training in found.trainings)
+        first = min(found.trainings, key=lambda training: (training.last, training.first))
+        found.first, found.begun = first.name, first.until
         return found
 
     def add(self, run: "Run") -> None:

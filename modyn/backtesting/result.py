@@ -47,7 +47,7 @@ class Entry:
     @cached_property
     def trainings(self) -> float:
         """How many trainings, in the mean over the seeds."""
-        return float(np.mean([len(outcome.ask) for outcome in self.outcomes]))
+        return float(np.mean([outcome.trainings for outcome in self.outcomes]))
 
     @property
     def scores(self) -> tuple[float, float]:
@@ -109,6 +109,8 @@ class Backtest:
     cost : Cost
     seeds : int
         On how many recordings each was played.
+    without_model : str
+        What windows without a model count, see `backtest`.
     compared, windows : int
         How many of the windows count, and how many there are.
     oracle : Bound
@@ -118,6 +120,7 @@ class Backtest:
     metric: str
     cost: Cost
     seeds: int
+    without_model: str
     compared: int
     windows: int
     oracle: Bound

@@ -3,11 +3,16 @@
 Per window the currently active model counts (`modyn.pipelines.composite`): the newest that was
 trained on nothing at or after the window's anchor.  Where a training was not recorded, the
 nearest one from before its end stands in for it, and the outcome is an estimate.
+
+Some policies train at once, others much later.  So that they are held against each other in how
+they go on, all begin with the first recorded model, which counts (and costs) until there is one of
+their own; or else windows without a model count 0.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +22,13 @@ from modyn.backtesting.matrix import Matrix, Trainings
 from modyn.backtesting.recipes import Ask
 from modyn.errors import ConfigError
 
-__all__ = ["Outcome", "Schedule", "Scorer", "active_rows", "compared"]
+__all__ = ["Outcome", "Schedule", "Scorer", "WithoutModel", "active_rows", "compared"]
 
 Places = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+
+WithoutModel = Literal["first", "zero"]
 
 NONE = -1  # no model
 
@@ -57,6 +64,8 @@ class Outcome:
         Which recorded training is, or stands in for, each.
     done : bool, shape (n,)
         Whether it is that very training.
+    initial : bool
+        Whether it begins with the first recorded model, until it has one of its own.
     active : int64, shape (w,)
         Which of the trainings counts in each compared window, -1 where none does.
     score, cost : float
@@ -68,10 +77,16 @@ class Outcome:
     ask: Ask
     rows: Places
     done: Bools
+    initial: bool
     active: Places
     score: float
     cost: float
     table: Trainings
+
+    @property
+    def trainings(self) -> int:
+        """How many there are."""
+        return len(self.ask) + self.initial
 
     @property
     def models(self) -> list[str]:
@@ -144,10 +159,15 @@ class Scorer:
         The windows to compare on.
     cost : Cost
         How trainings are counted.
+    without_model : {"first", "zero"}
+        What a window counts in which a policy has no model yet.
     """
 
-    def __init__(self, matrix: Matrix, chosen: Bools, cost: Cost) -> None:
+    def __init__(
+        self, matrix: Matrix, chosen: Bools, cost: Cost, without_model: WithoutModel = "first"
+    ) -> None:
         self.matrix = matrix
+        self._first = without_model == "first"
         self.cost = cost
         self.chosen = chosen
         table = matrix.table
@@ -157,6 +177,8 @@ class Scorer:
         self.values = np.ascontiguousarray(table.values[:, chosen])
         self.price = cost.of(seconds=table.seconds, samples=table.passed.astype(np.float64))
         self.starts = np.searchsorted(self.anchor, table.until, side="right")
+        self._initial = int(table.exact(np.array([matrix.first]))[0])
+        self._before = self.values[self._initial] if self._first else np.zeros(len(self.anchor))
         self._passes = table.passed / np.maximum(table.samples, 1)
         self._best = self.values.max(axis=0)
         self._columns = np.arange(len(self.anchor))
@@ -175,11 +197,15 @@ class Scorer:
             cost = float(self._prices(ask, rows, done).sum())
         active = active_rows(until, self.anchor)
         values = self._values(rows, active)
+        initial = self._first and bool((active == NONE).any())
+        if initial:
+            cost += float(self.price[self._initial])
         return Outcome(
             schedule=schedule,
             ask=ask,
             rows=rows,
             done=done,
+            initial=initial,
             active=active,
             score=float(values @ self.weight),
             cost=cost,
@@ -195,17 +221,21 @@ class Scorer:
         """Return the score if each model that is not known were the best there is everywhere."""
         active = np.maximum(outcome.active, 0)
         if len(outcome.ask) == 0:
-            return 0.0
+            return outcome.score
         known = outcome.done[active] & (outcome.ask.trigger[active] < outcome.schedule.certain)
         values = np.where(known, self._values(outcome.rows, outcome.active), self._best)
-        return float(np.where(outcome.active == NONE, 0.0, values) @ self.weight)
+        return float(np.where(outcome.active == NONE, self._before, values) @ self.weight)
 
     def _values(self, rows: Places, active: Places) -> Floats:
-        """Return the metric in each window; 0 without a model, which is what no answer is worth."""
+        """Return the metric in each window, also where there is no model of its own."""
         if len(rows) == 0:
-            return np.zeros(len(active))
+            return self._before
         values = self.values[rows[np.maximum(active, 0)], self._columns]
-        return values if active[0] >= 0 and active.min() >= 0 else np.where(active < 0, 0.0, values)
+        return (
+            values
+            if active[0] >= 0 and active.min() >= 0
+            else np.where(active < 0, self._before, values)
+        )
 
     def _prices(self, ask: Ask, rows: Places, done: Bools) -> Floats:
         """Return what each training costs: as measured, or guessed from its size."""

@@ -65,6 +65,7 @@ class File(Section):
     runs: NonEmpty[str] | None = None
     metric: Annotated[str, Field(min_length=1)] = "Accuracy"
     cost: CostSection = CostSection()
+    without_model: Literal["first", "zero"] = "first"
     policies: NonEmpty[Entry]
 
 
@@ -78,6 +79,7 @@ class Space:
         What to go by; may be empty.
     metric : str
     cost : Cost
+    without_model : str
     policies : mapping of str to callable
         Each makes a policy, given the timestamp unit of the dataset.
     """
@@ -85,6 +87,7 @@ class Space:
     runs: Sequence[Path]
     metric: str
     cost: Cost
+    without_model: Literal["first", "zero"]
     policies: Mapping[str, Callable[[str], Trigger]]
 
     def triggers(self, unit: str) -> dict[str, Trigger]:
@@ -125,6 +128,7 @@ def parse(text: bytes, *, name: str = "SPACE.yaml") -> Space:
         runs=[Path(run) for run in file.runs or ()],
         metric=file.metric,
         cost=file.cost.settings(),
+        without_model=file.without_model,
         policies=policies,
     )
 

@@ -59,6 +59,11 @@ class Tape:
         facts = run.identity["dataset"]
         if dataset.uuid != facts["uuid"]:
             raise ConfigError(f"{dataset.path}: not the dataset that {run.path} followed")
+        if facts["count"] is None:
+            raise ConfigError(
+                f"{run.path}: the run follows its dataset and is not finished; modyn run without "
+                "--follow finishes it"
+            )
         count = int(facts["count"])
         if len(dataset) < count:
             raise ConfigError(

@@ -82,6 +82,7 @@ def backtest(
             dataset=dataset,
             policies=space.triggers(dataset.timestamp_unit),
             cost=space.cost,
+            without_model=space.without_model,
             allow=allow or (),
         )
         found = _judged(bench, out, most if train_missing else 0, quiet=as_json)

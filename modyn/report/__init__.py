@@ -1,4 +1,4 @@
-"""Reports: one page per run, one that compares runs, and one of what a selection would choose.
+"""Reports: a page per run, one that compares runs, one of a choice, and one of a backtest.
 
 Each is a single file without links out.
 
@@ -7,8 +7,9 @@ Examples
 >>> from modyn.report import write_comparison, write_run
 """
 
+from modyn.report.backtestpage import write_backtest
 from modyn.report.choices import write_choices
 from modyn.report.comparison import write_comparison
 from modyn.report.runpage import write_run
 
-__all__ = ["write_choices", "write_comparison", "write_run"]
+__all__ = ["write_backtest", "write_choices", "write_comparison", "write_run"]

@@ -67,8 +67,12 @@ def height_of(found: Backtest) -> int:
 def explanation(found: Backtest) -> str:
     """Return what the numbers are, in words."""
     words = (
-        "The currently active model of each policy, each window counting as its samples do; a "
-        "window without a model counts 0. "
+        "The currently active model of each policy, each window counting as its samples do. "
+        + (
+            "Until a policy has one of its own, that is the first recorded model, which it pays. "
+            if found.without_model == "first"
+            else "A window without a model counts 0. "
+        )
     )
     if found.seeds > 1:
         words += f"Means of {found.seeds} seeds; bands go from the lowest to the highest. "

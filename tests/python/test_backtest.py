@@ -63,7 +63,7 @@ def test_an_exact_policy_is_what_its_run_comes_to(tail, order, policy, tmp_path)
     dataset = streams.drifting(tmp_path / "stream", count=400, order=late)
     _, _, run = recorded(tmp_path, tail=tail, dataset=dataset, order=order)
 
-    found = backtest(run, {"other": policy}, dataset=dataset)["other"]
+    found = backtest(run, {"other": policy}, dataset=dataset, without_model="zero")["other"]
     _, _, real = recorded(
         tmp_path, tail=tail, name="other", dataset=dataset, order=order, trigger=policy
     )
@@ -106,6 +106,25 @@ def test_its_own_run_is_on_the_record_with_its_score_and_cost(all_data):
     assert entry.exact
     assert entry.score == pytest.approx(run.score("Accuracy"), abs=1e-12)
     assert entry.cost == run.totals["samples_trained"]
+
+
+def test_until_it_has_a_model_a_policy_has_the_first_one_and_pays_it(all_data):
+    dataset, _, run = all_data
+    late = {"late": AtPositions(positions=[300])}
+    cost = Cost(unit="samples")
+
+    given = backtest(run, late, dataset=dataset, cost=cost)["late"]
+    bare = backtest(run, late, dataset=dataset, cost=cost, without_model="zero")["late"]
+
+    values = {row["window"]: row for row in run.evaluations if row["metric"] == "Accuracy"}
+    first = [row for row in run.evaluations if row["metric"] == "Accuracy" and row["trigger"] == 0]
+    begun = run.transitions[0].trained_until
+    rows = [row for row in first if begun < row["start"] <= run.transitions[5].trained_until]
+    counts = sum(row["count"] for row in values.values() if row["start"] > begun)
+    assert (given.trainings, bare.trainings) == (2, 1)
+    assert given.cost - bare.cost == run.trainings[0].samples * run.trainings[0].epochs
+    more = sum(row["value"] * row["count"] for row in rows) / counts
+    assert given.score - bare.score == pytest.approx(more, abs=1e-12)
 
 
 def test_a_training_that_was_not_recorded_makes_an_estimate(all_data):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*policy*.ipynb"))
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*own_policy*.ipynb"))
 
 
 def run(code: str, directory: Path) -> str:
@@ -34,7 +34,7 @@ def run(code: str, directory: Path) -> str:
 @pytest.mark.parametrize(
     ("page", "count", "line"),
     [
-        ("policies.md", 11, "check_downsampler(HighLosses"),
+        ("policies.md", 12, "check_downsampler(HighLosses"),
         ("selection.md", 2, "downsampling="),
         ("signals.md", 5, "check_selection(Hardest"),
     ],
