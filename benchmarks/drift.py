@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,8 +97,7 @@ def torch_sum(x: Any, y: Any, gamma: float, block: int = 1024) -> float:
     return float(total)
 
 
-def pairs(quick: bool) -> list[dict[str, Any]]:
-    lines = []
+def pairs(quick: bool) -> Iterator[dict[str, Any]]:
     rows, times = (300, 1) if quick else (5000, 5)
     for width in (16, 128, 1024):
         narrow, wide = windows(rows, width), windows(rows, width, "float64")
@@ -121,14 +120,13 @@ def pairs(quick: bool) -> list[dict[str, Any]]:
             seconds, value = best_of(times, call)
             truth = truth or value
             line = {"rows": rows, "width": width, "of": name, **seconds}
-            lines.append({**line, "difference": float(f"{abs(value / truth - 1):.1e}")})
-    return lines
+            yield {**line, "difference": float(f"{abs(value / truth - 1):.1e}")}
 
 
 # Features and metrics ---------------------------------------------------------------------------
 
 
-def features(quick: bool) -> list[dict[str, Any]]:
+def features(quick: bool) -> Iterator[dict[str, Any]]:
     from scipy import stats
 
     rows, width, times = (300, 8, 1) if quick else (5000, 128, 5)
@@ -138,7 +136,6 @@ def features(quick: bool) -> list[dict[str, Any]]:
         "CVM": lambda a, b: stats.cramervonmises_2samp(a, b, method="asymptotic").statistic,
         "Wasserstein": stats.wasserstein_distance,
     }
-    lines = []
     for name, function in theirs.items():
         metric = METRICS[name](**({"normed": False} if name == "Wasserstein" else {}))
         ours, value = best_of(times, lambda metric=metric: metric.distance(x, y).value)
@@ -146,15 +143,13 @@ def features(quick: bool) -> list[dict[str, Any]]:
             times, lambda f=function: np.mean([f(x[:, j], y[:, j]) for j in range(width)])
         )
         same = {"rows": rows, "width": width, "metric": name}
-        lines.append({**same, "of": "modyn", **ours})
+        yield {**same, "of": "modyn", **ours}
         difference = float(f"{abs(value - answer):.1e}")
-        lines.append({**same, "of": "scipy, a loop", **scipys, "difference": difference})
-    return lines
+        yield {**same, "of": "scipy, a loop", **scipys, "difference": difference}
 
 
-def metrics(quick: bool) -> list[dict[str, Any]]:
+def metrics(quick: bool) -> Iterator[dict[str, Any]]:
     rows, width, times = (300, 8, 1) if quick else (5000, 128, 5)
-    lines = []
     for name, make in METRICS.items():
         x, y = windows(rows, width)
         if name in CATEGORICAL:
@@ -163,9 +158,8 @@ def metrics(quick: bool) -> list[dict[str, Any]]:
         first, _ = best_of(1, lambda make=make, x=x, y=y: make().distance(x + 1, y + 1))
         again, _ = best_of(times, lambda make=make, x=x, y=y: make().distance(x + 1, y + 1))
         if name in REMEMBERING:
-            lines.append({**line, "reference": "new", **first})
-        lines.append({**line, **({"reference": "known"} if name in REMEMBERING else {}), **again})
-    return lines
+            yield {**line, "reference": "new", **first}
+        yield {**line, **({"reference": "known"} if name in REMEMBERING else {}), **again}
 
 
 # Memory -----------------------------------------------------------------------------------------
@@ -196,14 +190,12 @@ def large_one(name: str, rows: int) -> None:
     print(json.dumps({"rows": rows, "width": 128, "metric": name, **seconds, **grown}))
 
 
-def large(quick: bool) -> list[dict[str, Any]]:
+def large(quick: bool) -> Iterator[dict[str, Any]]:
     rows = 2000 if quick else 100_000
-    lines = []
     for name in METRICS:
         command = [sys.executable, "-m", "benchmarks.drift", "--one", name, str(rows)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        lines.append(json.loads(done.stdout))
-    return lines
+        yield json.loads(done.stdout)
 
 
 # The whole --------------------------------------------------------------------------------------
@@ -215,7 +207,11 @@ def report(names: list[str], quick: bool) -> dict[str, Any]:
         found["machine"] = machine_line(Path(folder))
     found["load_before"] = round(os.getloadavg()[0], 1)
     for name in names:
-        found[name] = globals()[name](quick)
+        print(name)
+        found[name] = []
+        for line in globals()[name](quick):
+            print("   ", "  ".join(f"{key} {value}" for key, value in line.items()), flush=True)
+            found[name].append(line)
     return found
 
 
@@ -232,10 +228,6 @@ def main(arguments: list[str] | None = None) -> None:
     if unknown := set(given.sections) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(unknown))}")
     found = report(given.sections or SECTIONS, given.quick)
-    for name in given.sections or SECTIONS:
-        print(name)
-        for line in found[name]:
-            print("   ", "  ".join(f"{key} {value}" for key, value in line.items()))
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -86,11 +86,11 @@ class Clock(Silent):
 Score = Callable[[Run], tuple[float, dict[str, Any]]]
 
 
-def run(pipeline: Pipeline, score: Score, folder: Path) -> Result:
-    """Run a pipeline in a directory that is removed afterwards."""
+def run(pipeline: Pipeline, score: Score, folder: Path, models: Path | None = None) -> Result:
+    """Run a pipeline in a directory that is removed afterwards; `models` may be shared."""
     with TemporaryDirectory(prefix="cell-", dir=folder) as directory:
         clock = Clock()
-        done = pipeline.replay(Path(directory) / "run", clock)
+        done = pipeline.replay(Path(directory) / "run", clock, models=models)
         value, more = score(done)
         totals = done.totals
         spent = done.seconds
@@ -130,6 +130,10 @@ class Kept:
         if self._path is not None:
             with self._path.open("a") as file:
                 file.write(json.dumps({"cell": asdict(name), "result": asdict(result)}) + "\n")
+
+    def take_in(self, other: Kept) -> None:
+        """Know the results of another file as well."""
+        self._results |= other._results
 
     def of(self, **which: Any) -> Iterator[tuple[Name, Result]]:
         """Yield the results of the cells that these parts of their names fit."""

@@ -28,10 +28,12 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.selecting import streams as plain
+from benchmarks.selecting.streams import NotThereError
 from modyn import Dataset
 
 MICRO = 1_000_000
 HALF_HOUR, DAY = 1800, 86_400
+PLANTED_COUNT = 12_000  # samples of a stream with planted drifts
 PLANTED = (0.4, 0.6, 0.8)  # where features are permuted, as shares of the stream
 ELEC2_TURN = 17_424  # row from which prices of Victoria are known: checked when it is read
 
@@ -54,7 +56,9 @@ class Stream:
     classes: int
     width: int
     read: Callable[[Path], Samples]
-    periods: tuple[str, ...]  # of time triggers, where time is not the place in the stream
+    newest: int  # samples that each training takes
+    periods: tuple[str, ...] = ()  # of time triggers, where time is not the place in the stream
+    brief: bool = False  # whether one setting for each family is enough
     drifts: tuple[float, ...] = ()  # known places, as shares of the stream
 
 
@@ -78,7 +82,7 @@ def read_elec2(folder: Path) -> Samples:
     labels = np.array([row["class"].strip() in ("1", "UP") for row in rows], dtype=np.int64)
     price = dense[:, names.index("vicprice")]
     if not (price[:ELEC2_TURN] == price[0]).all() or price[ELEC2_TURN] == price[0]:
-        raise plain.NotThereError(f"elec2: prices of Victoria do not begin at {ELEC2_TURN}")
+        raise NotThereError(f"elec2: prices of Victoria do not begin at {ELEC2_TURN}")
     kept = np.arange(0, len(labels), 2)
     return Samples(dense[kept].astype(np.float32), labels[kept], kept * HALF_HOUR)
 
@@ -113,8 +117,9 @@ def planted(read: Callable[[Path], Samples], folder: Path, seed: int) -> Samples
     """Return a stream in a drawn order, with its columns permuted anew from each planted place."""
     found = read(folder)
     rng = np.random.default_rng([seed, 7])
-    count, width = found.dense.shape
-    order = rng.permutation(count)
+    width = found.dense.shape[1]
+    order = rng.permutation(len(found.labels))[:PLANTED_COUNT]
+    count = len(order)
     dense = found.dense[order]
     for share in PLANTED:
         first = int(share * count)
@@ -131,7 +136,7 @@ STREAMS = {
             classes=6,
             width=33,
             read=read_insects,
-            periods=(),
+            newest=1000,
         ),
         Stream(
             name="cve",
@@ -139,6 +144,7 @@ STREAMS = {
             classes=3,
             width=plain.WORDS,
             read=read_cve,
+            newest=4000,
             periods=("60d", "120d", "1y", "2y"),
         ),
         Stream(
@@ -147,7 +153,7 @@ STREAMS = {
             classes=2,
             width=6,
             read=read_elec2,
-            periods=(),
+            newest=1000,
             drifts=(ELEC2_TURN / 45_312,),
         ),
         Stream(
@@ -156,7 +162,7 @@ STREAMS = {
             classes=2,
             width=8,
             read=read_weather,
-            periods=(),
+            newest=4000,
         ),
         Stream(
             name="flights",
@@ -164,13 +170,18 @@ STREAMS = {
             classes=2,
             width=35,
             read=read_flights,
+            newest=4000,
+            brief=True,
             periods=("1w", "2w", "30d", "60d", "120d"),
         ),
     )
 }
 
 
-def made(directory: Path, read: Callable[[], Samples], limit: int | None = None) -> Dataset:
+Reader = Callable[[], Samples]
+
+
+def made(directory: Path, read: Reader, limit: int | None = None) -> Dataset:
     """Return the dataset of a directory; make it there first if it is not, all or nothing."""
     if not directory.exists():
         samples = read()

@@ -2,9 +2,12 @@
  *
  * columns() reads a part of them once.  blocks() makes an iterator that holds
  * one stream and cuts it anew, so that a stream that costs something to open
- * is opened once however many blocks there are.  Arrays are copies: a block of
- * a stream is gone with the next one. */
+ * is opened once however many blocks there are; it is read ahead while a policy
+ * looks at a block.  Arrays are copies: a block of a stream is gone with the
+ * next one. */
 #include "python/candidates.h"
+
+#include "metadata/ahead.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -198,8 +201,21 @@ typedef struct {
     bool running;                  /* __next__ is on the way */
     cursor from;
     uint64_t block_count;
-    uint64_t left; /* samples to come */
+    uint64_t read_count; /* samples of a block of the stream, at most */
+    uint64_t left;       /* samples to come */
 } blocks_object;
+
+/* The candidates from a position on; on any thread. */
+static mdn_status
+open_from(void *ctx, uint64_t first, const mdn_pulse *pulse,
+          mdn_metadata_stream **out, mdn_error *err)
+{
+    const blocks_object *self = ctx;
+
+    return mdn_py_candidates_open_part(self->candidates, first,
+                                       self->candidates->last, self->read_count,
+                                       MDN_WANT_ALL, pulse, out, err);
+}
 
 const char mdn_py_blocks_doc[] =
     "blocks($self, block_count, /)\n--\n\n"
@@ -210,6 +226,7 @@ PyObject *
 mdn_py_candidates_blocks(mdn_py_candidates *self, PyObject *args)
 {
     mdn_py_state *state = mdn_py_state_of_type(Py_TYPE(self));
+    mdn_metadata_opening opening;
     unsigned long long block_count;
     blocks_object *out;
     mdn_error err;
@@ -229,9 +246,10 @@ mdn_py_candidates_blocks(mdn_py_candidates *self, PyObject *args)
     out->pulse = (mdn_pulse){.ask = mdn_py_check_signals, .ctx = &out->thread};
     out->left = self->count;
     out->block_count = block_count;
-    st = mdn_py_candidates_open(
-        self, block_count < out->left ? block_count : out->left + 1,
-        MDN_WANT_ALL, &out->pulse, &out->from.stream, &err);
+    out->read_count = block_count < out->left ? block_count : out->left + 1;
+    opening = (mdn_metadata_opening){.open = open_from, .ctx = out};
+    st = mdn_metadata_ahead(&opening, self->first, out->read_count, &out->pulse,
+                            &out->from.stream, &err);
     if (st == MDN_OK)
         return (PyObject *)out;
     Py_DECREF(out);

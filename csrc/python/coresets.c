@@ -61,23 +61,18 @@ mdn_py_features_release(mdn_py_features *given)
         PyBuffer_Release(&given->embeddings);
 }
 
-mdn_status
-mdn_py_features_init(mdn_py_features *given, mdn_features *out, mdn_error *err)
-{
-    bool more = given->embeddings.obj != NULL;
-    mdn_status st = mdn_features_init(
-        given->rows.buf, (uint32_t)given->rows.shape[1], given->embeddings.buf,
-        more ? (uint32_t)given->embeddings.shape[1] : 0,
-        mdn_py_features_count(given), given->threads, out, err);
-
-    out->beat = &given->beat;
-    return st;
-}
-
 uint64_t
 mdn_py_features_count(const mdn_py_features *given)
 {
     return (uint64_t)given->rows.shape[0];
+}
+
+uint64_t
+mdn_py_features_least(const mdn_py_features *given, uint64_t count)
+{
+    uint64_t n = mdn_py_features_count(given);
+
+    return count < n ? count : n;
 }
 
 /* "O&" of PyArg_ParseTuple. */
@@ -103,8 +98,9 @@ mdn_py_read_greedy(PyObject *object, void *out)
 
 /* ---- answers ---- */
 
-int
-mdn_py_columns_new(mdn_py_column *columns, Py_ssize_t count)
+/* -1 and MemoryError with nothing to clean up. */
+static int
+columns_new(mdn_py_column *columns, Py_ssize_t count)
 {
     for (Py_ssize_t i = 0; i < count; i++) {
         columns[i].data = calloc(columns[i].count + 1, 8);
@@ -142,7 +138,64 @@ mdn_py_columns(PyObject *module, mdn_status st, const mdn_error *err,
     return tuple;
 }
 
+/* ---- running ---- */
+
+mdn_status
+mdn_py_features_run(mdn_py_features *given, mdn_py_method *method,
+                    const void *call, void *out, mdn_error *err)
+{
+    bool more = given->embeddings.obj != NULL;
+    mdn_features features;
+    mdn_status st;
+
+    given->thread = PyEval_SaveThread();
+    st = mdn_features_init(
+        given->rows.buf, (uint32_t)given->rows.shape[1], given->embeddings.buf,
+        more ? (uint32_t)given->embeddings.shape[1] : 0,
+        mdn_py_features_count(given), given->threads, &features, err);
+    features.beat = &given->beat;
+    if (st == MDN_OK) {
+        st = method(&features, call, out, err);
+        mdn_features_free(&features);
+    }
+    PyEval_RestoreThread(given->thread);
+    return st;
+}
+
+PyObject *
+mdn_py_features_answer(PyObject *module, mdn_py_features *given,
+                       mdn_py_method *method, const void *call,
+                       mdn_py_column *columns, Py_ssize_t count)
+{
+    PyObject *answer = NULL;
+    mdn_error err;
+    mdn_status st;
+
+    if (columns_new(columns, count) == 0) {
+        st = mdn_py_features_run(given, method, call, columns, &err);
+        answer = mdn_py_columns(module, st, &err, columns, count);
+    }
+    mdn_py_features_release(given);
+    return answer;
+}
+
 /* ---- the methods ---- */
+
+typedef struct {
+    Py_buffer start;
+    unsigned long long count;
+} kcenter_call;
+
+static mdn_status
+run_kcenter(const mdn_features *features, const void *with, void *answer,
+            mdn_error *err)
+{
+    const kcenter_call *call = with;
+    mdn_py_column *out = answer;
+
+    return mdn_kcenter(features, call->start.buf, (uint64_t)call->start.len / 8,
+                       call->count, out[0].data, out[1].data, out[2].data, err);
+}
 
 PyDoc_STRVAR(
     kcenter_doc,
@@ -152,42 +205,45 @@ PyDoc_STRVAR(
 static PyObject *
 kcenter(PyObject *module, PyObject *args)
 {
-    PyObject *rows, *embeddings, *begin, *answer = NULL;
-    unsigned long long count;
+    PyObject *rows, *embeddings, *begin, *answer;
     unsigned int threads;
     mdn_py_features given;
-    mdn_features features;
-    Py_buffer start;
-    mdn_error err;
-    mdn_status st;
+    kcenter_call call;
 
     if (!PyArg_ParseTuple(args, "OOOKI:kcenter", &rows, &embeddings, &begin,
-                          &count, &threads)
+                          &call.count, &threads)
         || mdn_py_features_read(rows, embeddings, threads, &given) < 0)
         return NULL;
-    if (mdn_py_read_column(begin, "start", "LQ", &start) == 0) {
-        uint64_t n = mdn_py_features_count(&given);
-        uint64_t k = count < n ? count : n;
-        mdn_py_column out[] = {{NULL, MDN_UINT64, k},
-                               {NULL, MDN_FLOAT64, k},
-                               {NULL, MDN_FLOAT64, n}};
-
-        if (mdn_py_columns_new(out, 3) == 0) {
-            given.thread = PyEval_SaveThread();
-            st = mdn_py_features_init(&given, &features, &err);
-            if (st == MDN_OK) {
-                st = mdn_kcenter(&features, start.buf, (uint64_t)start.len / 8,
-                                 count, out[0].data, out[1].data, out[2].data,
-                                 &err);
-                mdn_features_free(&features);
-            }
-            PyEval_RestoreThread(given.thread);
-            answer = mdn_py_columns(module, st, &err, out, 3);
-        }
-        PyBuffer_Release(&start);
+    if (mdn_py_read_column(begin, "start", "LQ", &call.start) < 0) {
+        mdn_py_features_release(&given);
+        return NULL;
     }
-    mdn_py_features_release(&given);
+    uint64_t k = mdn_py_features_least(&given, call.count);
+    mdn_py_column out[] = {{NULL, MDN_UINT64, k},
+                           {NULL, MDN_FLOAT64, k},
+                           {NULL, MDN_FLOAT64, mdn_py_features_count(&given)}};
+    answer = mdn_py_features_answer(module, &given, run_kcenter, &call, out, 3);
+    PyBuffer_Release(&call.start);
     return answer;
+}
+
+typedef struct {
+    int similarity;
+    mdn_greedy_options options;
+    unsigned long long count;
+} facility_call;
+
+static mdn_status
+run_facility(const mdn_features *features, const void *with, void *answer,
+             mdn_error *err)
+{
+    const facility_call *call = with;
+    mdn_py_column *out = answer;
+
+    return mdn_facility(
+        features, call->similarity ? MDN_SIMILAR_PLACE : MDN_SIMILAR_COSINE,
+        &call->options, call->count, out[0].data, out[1].data, out[2].data,
+        out[3].data, err);
 }
 
 PyDoc_STRVAR(facility_doc,
@@ -201,41 +257,22 @@ PyDoc_STRVAR(facility_doc,
 static PyObject *
 facility(PyObject *module, PyObject *args)
 {
-    PyObject *rows, *embeddings, *answer = NULL;
-    mdn_greedy_options options;
-    unsigned long long count;
+    PyObject *rows, *embeddings;
     unsigned int threads;
-    int similarity;
     mdn_py_features given;
-    mdn_features features;
-    mdn_error err;
-    mdn_status st;
+    facility_call call;
 
     if (!PyArg_ParseTuple(args, "OOiO&KI:facility", &rows, &embeddings,
-                          &similarity, mdn_py_read_greedy, &options, &count,
-                          &threads)
+                          &call.similarity, mdn_py_read_greedy, &call.options,
+                          &call.count, &threads)
         || mdn_py_features_read(rows, embeddings, threads, &given) < 0)
         return NULL;
-    uint64_t n = mdn_py_features_count(&given), k = count < n ? count : n;
+    uint64_t k = mdn_py_features_least(&given, call.count);
     mdn_py_column out[] = {{NULL, MDN_UINT64, k},
                            {NULL, MDN_FLOAT64, k},
                            {NULL, MDN_UINT64, k},
                            {NULL, MDN_UINT64, 1}};
-    if (mdn_py_columns_new(out, 4) == 0) {
-        given.thread = PyEval_SaveThread();
-        st = mdn_py_features_init(&given, &features, &err);
-        if (st == MDN_OK) {
-            st = mdn_facility(
-                &features, similarity ? MDN_SIMILAR_PLACE : MDN_SIMILAR_COSINE,
-                &options, count, out[0].data, out[1].data, out[2].data,
-                out[3].data, &err);
-            mdn_features_free(&features);
-        }
-        PyEval_RestoreThread(given.thread);
-        answer = mdn_py_columns(module, st, &err, out, 4);
-    }
-    mdn_py_features_release(&given);
-    return answer;
+    return mdn_py_features_answer(module, &given, run_facility, &call, out, 4);
 }
 
 static PyMethodDef functions[] = {

@@ -21,10 +21,9 @@ int mdn_py_features_read(PyObject *rows, PyObject *embeddings, uint32_t threads,
                          mdn_py_features *out);
 void mdn_py_features_release(mdn_py_features *given);
 
-/* Without the GIL: mdn_features_init of what was given. */
-mdn_status mdn_py_features_init(mdn_py_features *given, mdn_features *out,
-                                mdn_error *err);
 uint64_t mdn_py_features_count(const mdn_py_features *given);
+/* The same, or `count` if that is less. */
+uint64_t mdn_py_features_least(const mdn_py_features *given, uint64_t count);
 
 /* A column of the answer: numbers of 8 bytes, malloc'd. */
 typedef struct {
@@ -33,11 +32,22 @@ typedef struct {
     uint64_t count;
 } mdn_py_column;
 
-/* Zeros for each column; -1 and MemoryError with nothing to clean up. */
-int mdn_py_columns_new(mdn_py_column *columns, Py_ssize_t count);
 /* A tuple of arrays, or what err says; takes the columns over. */
 PyObject *mdn_py_columns(PyObject *module, mdn_status st, const mdn_error *err,
                          mdn_py_column *columns, Py_ssize_t count);
+
+/* One of the methods: call is its arguments, out its answer. */
+typedef mdn_status mdn_py_method(const mdn_features *features, const void *call,
+                                 void *out, mdn_error *err);
+
+/* Run it on what was given, without the GIL. */
+mdn_status mdn_py_features_run(mdn_py_features *given, mdn_py_method *method,
+                               const void *call, void *out, mdn_error *err);
+/* The same with columns of zeros for its answer, of which a tuple is made, or
+ * NULL and an exception; releases what was given. */
+PyObject *mdn_py_features_answer(PyObject *module, mdn_py_features *given,
+                                 mdn_py_method *method, const void *call,
+                                 mdn_py_column *columns, Py_ssize_t count);
 
 /* "O&" of PyArg_ParseTuple: (how, batch, epsilon, beta, seed). */
 int mdn_py_read_greedy(PyObject *object, void *options);

@@ -9,12 +9,32 @@
 
 #include <stdlib.h>
 
-static uint64_t
-least(unsigned long long count, const mdn_py_features *given)
+/* Rows (uint64) and numbers (float64), as most of them answer. */
+static PyObject *
+rows_and_numbers(PyObject *module, mdn_py_features *given,
+                 mdn_py_method *method, const void *call, uint64_t count)
 {
-    uint64_t n = mdn_py_features_count(given);
+    uint64_t k = mdn_py_features_least(given, count);
+    mdn_py_column out[] = {{NULL, MDN_UINT64, k}, {NULL, MDN_FLOAT64, k}};
 
-    return count < n ? count : n;
+    return mdn_py_features_answer(module, given, method, call, out, 2);
+}
+
+typedef struct {
+    double coverage;
+    mdn_greedy_options options;
+    unsigned long long count;
+} cut_call;
+
+static mdn_status
+run_cut(const mdn_features *features, const void *with, void *answer,
+        mdn_error *err)
+{
+    const cut_call *call = with;
+    mdn_py_column *out = answer;
+
+    return mdn_cut(features, call->coverage, &call->options, call->count,
+                   out[0].data, out[1].data, err);
 }
 
 PyDoc_STRVAR(cut_doc,
@@ -25,36 +45,37 @@ PyDoc_STRVAR(cut_doc,
 static PyObject *
 graph_cut(PyObject *module, PyObject *args)
 {
-    PyObject *rows, *embeddings, *answer = NULL;
-    mdn_greedy_options options;
-    unsigned long long count;
+    PyObject *rows, *embeddings;
     unsigned int threads;
-    double coverage;
     mdn_py_features given;
-    mdn_features features;
-    mdn_error err;
-    mdn_status st;
+    cut_call call;
 
     if (!PyArg_ParseTuple(args, "OOdO&KI:graph_cut", &rows, &embeddings,
-                          &coverage, mdn_py_read_greedy, &options, &count,
-                          &threads)
+                          &call.coverage, mdn_py_read_greedy, &call.options,
+                          &call.count, &threads)
         || mdn_py_features_read(rows, embeddings, threads, &given) < 0)
         return NULL;
-    mdn_py_column out[] = {{NULL, MDN_UINT64, least(count, &given)},
-                           {NULL, MDN_FLOAT64, least(count, &given)}};
-    if (mdn_py_columns_new(out, 2) == 0) {
-        given.thread = PyEval_SaveThread();
-        st = mdn_py_features_init(&given, &features, &err);
-        if (st == MDN_OK) {
-            st = mdn_cut(&features, coverage, &options, count, out[0].data,
-                         out[1].data, &err);
-            mdn_features_free(&features);
-        }
-        PyEval_RestoreThread(given.thread);
-        answer = mdn_py_columns(module, st, &err, out, 2);
-    }
-    mdn_py_features_release(&given);
-    return answer;
+    return rows_and_numbers(module, &given, run_cut, &call, call.count);
+}
+
+typedef struct {
+    int linear, way;
+    double ridge;
+    mdn_greedy_options options;
+    unsigned long long count;
+} volume_call;
+
+static mdn_status
+run_volume(const mdn_features *features, const void *with, void *answer,
+           mdn_error *err)
+{
+    const volume_call *call = with;
+    mdn_py_column *out = answer;
+
+    return mdn_volume(features,
+                      call->linear ? MDN_VOLUME_LINEAR : MDN_VOLUME_SIMILAR,
+                      call->ridge, (mdn_volume_way)call->way, &call->options,
+                      call->count, out[0].data, out[1].data, err);
 }
 
 PyDoc_STRVAR(volume_doc,
@@ -67,43 +88,32 @@ PyDoc_STRVAR(volume_doc,
 static PyObject *
 volume(PyObject *module, PyObject *args)
 {
-    PyObject *rows, *embeddings, *answer = NULL;
-    mdn_greedy_options options;
-    unsigned long long count;
+    PyObject *rows, *embeddings;
     unsigned int threads;
-    int linear, way;
-    double ridge;
     mdn_py_features given;
-    mdn_features features;
-    mdn_error err;
-    mdn_status st;
+    volume_call call;
 
-    if (!PyArg_ParseTuple(args, "OOpdiO&KI:volume", &rows, &embeddings, &linear,
-                          &ridge, &way, mdn_py_read_greedy, &options, &count,
+    if (!PyArg_ParseTuple(args, "OOpdiO&KI:volume", &rows, &embeddings,
+                          &call.linear, &call.ridge, &call.way,
+                          mdn_py_read_greedy, &call.options, &call.count,
                           &threads))
         return NULL;
-    if (way < MDN_VOLUME_AUTO || way > MDN_VOLUME_KERNEL)
+    if (call.way < MDN_VOLUME_AUTO || call.way > MDN_VOLUME_KERNEL)
         return PyErr_Format(PyExc_ValueError, "way must be 0 to 2, got %d",
-                            way);
+                            call.way);
     if (mdn_py_features_read(rows, embeddings, threads, &given) < 0)
         return NULL;
-    mdn_py_column out[] = {{NULL, MDN_UINT64, least(count, &given)},
-                           {NULL, MDN_FLOAT64, least(count, &given)}};
-    if (mdn_py_columns_new(out, 2) == 0) {
-        given.thread = PyEval_SaveThread();
-        st = mdn_py_features_init(&given, &features, &err);
-        if (st == MDN_OK) {
-            st = mdn_volume(&features,
-                            linear ? MDN_VOLUME_LINEAR : MDN_VOLUME_SIMILAR,
-                            ridge, (mdn_volume_way)way, &options, count,
-                            out[0].data, out[1].data, &err);
-            mdn_features_free(&features);
-        }
-        PyEval_RestoreThread(given.thread);
-        answer = mdn_py_columns(module, st, &err, out, 2);
-    }
-    mdn_py_features_release(&given);
-    return answer;
+    return rows_and_numbers(module, &given, run_volume, &call, call.count);
+}
+
+static mdn_status
+run_herding(const mdn_features *features, const void *with, void *answer,
+            mdn_error *err)
+{
+    const unsigned long long *count = with;
+    mdn_py_column *out = answer;
+
+    return mdn_herding(features, *count, out[0].data, out[1].data, err);
 }
 
 PyDoc_STRVAR(herding_doc,
@@ -113,32 +123,16 @@ PyDoc_STRVAR(herding_doc,
 static PyObject *
 herding(PyObject *module, PyObject *args)
 {
-    PyObject *rows, *embeddings, *answer = NULL;
+    PyObject *rows, *embeddings;
     unsigned long long count;
     unsigned int threads;
     mdn_py_features given;
-    mdn_features features;
-    mdn_error err;
-    mdn_status st;
 
     if (!PyArg_ParseTuple(args, "OOKI:herding", &rows, &embeddings, &count,
                           &threads)
         || mdn_py_features_read(rows, embeddings, threads, &given) < 0)
         return NULL;
-    mdn_py_column out[] = {{NULL, MDN_UINT64, least(count, &given)},
-                           {NULL, MDN_FLOAT64, least(count, &given)}};
-    if (mdn_py_columns_new(out, 2) == 0) {
-        given.thread = PyEval_SaveThread();
-        st = mdn_py_features_init(&given, &features, &err);
-        if (st == MDN_OK) {
-            st = mdn_herding(&features, count, out[0].data, out[1].data, &err);
-            mdn_features_free(&features);
-        }
-        PyEval_RestoreThread(given.thread);
-        answer = mdn_py_columns(module, st, &err, out, 2);
-    }
-    mdn_py_features_release(&given);
-    return answer;
+    return rows_and_numbers(module, &given, run_herding, &count, count);
 }
 
 /* The columns of a matching, which gives them up; and its residual. */
@@ -182,6 +176,22 @@ read_target(PyObject *object, const mdn_py_features *given, Py_buffer *out)
     return -1;
 }
 
+typedef struct {
+    Py_buffer target; /* obj is NULL without */
+    double ridge;
+    unsigned long long count;
+} match_call;
+
+static mdn_status
+run_match(const mdn_features *features, const void *with, void *answer,
+          mdn_error *err)
+{
+    const match_call *call = with;
+
+    return mdn_match(features, call->target.obj ? call->target.buf : NULL,
+                     call->ridge, call->count, answer, err);
+}
+
 PyDoc_STRVAR(match_doc,
              "match($module, features, embeddings, target, ridge, count, "
              "threads, /)\n--\n\n"
@@ -192,32 +202,22 @@ static PyObject *
 match(PyObject *module, PyObject *args)
 {
     PyObject *rows, *embeddings, *object, *answer = NULL;
-    unsigned long long count;
     unsigned int threads;
-    double ridge;
     mdn_py_features given;
-    mdn_features features;
     mdn_matching found;
-    Py_buffer target;
+    match_call call;
     mdn_error err;
     mdn_status st;
 
     if (!PyArg_ParseTuple(args, "OOOdKI:match", &rows, &embeddings, &object,
-                          &ridge, &count, &threads)
+                          &call.ridge, &call.count, &threads)
         || mdn_py_features_read(rows, embeddings, threads, &given) < 0)
         return NULL;
-    if (read_target(object, &given, &target) == 0) {
-        given.thread = PyEval_SaveThread();
-        st = mdn_py_features_init(&given, &features, &err);
-        if (st == MDN_OK) {
-            st = mdn_match(&features, target.obj ? target.buf : NULL, ridge,
-                           count, &found, &err);
-            mdn_features_free(&features);
-        }
-        PyEval_RestoreThread(given.thread);
+    if (read_target(object, &given, &call.target) == 0) {
+        st = mdn_py_features_run(&given, run_match, &call, &found, &err);
         answer = matching_answer(module, st, &err, &found);
-        if (target.obj != NULL)
-            PyBuffer_Release(&target);
+        if (call.target.obj != NULL)
+            PyBuffer_Release(&call.target);
     }
     mdn_py_features_release(&given);
     return answer;

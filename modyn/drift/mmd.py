@@ -17,6 +17,7 @@ __all__ = ["MMD", "Energy"]
 
 BANDWIDTH_ROWS = 5000  # of a larger reference, that many give the bandwidth
 REMEMBERED = 32
+TINY = float(np.finfo(np.float64).tiny)  # one over less would be infinite
 
 
 class _Remembered:
@@ -214,7 +215,7 @@ def _median_rule(reference: Window, seed: int) -> float:
     middle = (len(squares) - 1) // 2
     squares.partition(middle)
     scale = float(squares[middle]) or float(squares.mean())
-    return 1 / scale if scale > 0 else 0.0
+    return 1 / scale if scale > TINY else 0.0
 
 
 def _fallback(reference: Window, current: Window) -> float:
@@ -225,4 +226,4 @@ def _fallback(reference: Window, current: Window) -> float:
         float(np.mean(np.sum((rows - center) ** 2, axis=1)))
         for rows, center in ((reference, one), (current, two))
     )
-    return 1 / (apart + spread) if apart + spread > 0 else 1.0
+    return 1 / (apart + spread) if apart + spread > TINY else 1.0

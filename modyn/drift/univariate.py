@@ -122,17 +122,23 @@ class CVM(PerFeature):
 
     def _feature(self, x: Floats, y: Floats) -> float:
         n, m = len(x), len(y)
-        u = n * _rank_squares(x, y) + m * _rank_squares(y, x)
+        values, of_x, _ = steps(x, y)
+        ranks, from_x = _ranks(values), np.diff(of_x, prepend=0) == 1
+        u = n * _off_place(ranks[from_x]) + m * _off_place(ranks[~from_x])
         value = u / (n * m * (n + m)) - (4 * n * m - 1) / (6 * (n + m))
         return value * (n + m) / (n * m) if self.scaled else value
 
 
-def _rank_squares(of: Floats, other: Floats) -> float:
-    """Return the sum of the squares of the ranks among all, less the places among themselves."""
-    sides: list[Literal["left", "right"]] = ["left", "right"]
-    ends = [all_values.searchsorted(of, side) for all_values in (of, other) for side in sides]
-    ranks = (sum(ends[1:], start=ends[0]) + 1) / 2
-    return float(np.sum((ranks - np.arange(1, len(of) + 1)) ** 2))
+def _ranks(values: Floats) -> Floats:
+    """Return the ranks, from 1 on, of values in ascending order; equal ones share their mean."""
+    ends = np.append(np.flatnonzero(values[1:] > values[:-1]), len(values) - 1) + 1
+    starts = np.append(0, ends[:-1])
+    return np.repeat((starts + ends + 1) / 2, ends - starts)
+
+
+def _off_place(ranks: Floats) -> float:
+    """Return the sum of the squares of ranks among all less places among themselves."""
+    return float(np.sum((ranks - np.arange(1, len(ranks) + 1)) ** 2))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,17 +6,20 @@ kept; probabilities and losses are made of them.  Embeddings are kept beside the
 asked for, from the same pass.
 """
 
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from modyn.dataset import Dataset
+from modyn.inputs import Field
 from modyn.loader import Loader
 from modyn.pipelines.answer_cache import AnswerCache
 from modyn.pipelines.calls import as_compared, call_model, device_of, one_thread
+from modyn.pipelines.jobs import Batch
 from modyn.pipelines.optimizing import criterion_of
 from modyn.pipelines.scoring import keeping_embeddings
 from modyn.pipelines.settings import Training
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["RunAnswers", "probabilities"]
 
 BATCH_SIZE = 1024
+ALIGNMENT = 64  # bytes
 MODULES = 2  # models that are ready to be asked
 
 Keys = npt.NDArray[np.uint64]
@@ -147,14 +151,48 @@ class RunAnswers:
         self.passed += len(keys)
         return {name: np.concatenate(some) for name, some in parts.items()}
 
-    def _batches(self, keys: Keys, fields: tuple[str, ...]) -> Loader:
+    def _batches(self, keys: Keys, fields: tuple[str, ...]) -> Iterable[Batch]:
+        """Return the samples in batches; a single one is not worth the threads of a loader."""
+        keys = np.ascontiguousarray(keys, dtype=np.uint64)
+        if len(keys) <= BATCH_SIZE and "bytes" not in self._dataset.schema.values():
+            return [_Fetched(self._dataset, keys)]
         return Loader(
             self._dataset,
-            np.ascontiguousarray(keys, dtype=np.uint64),
+            keys,
             batch_size=BATCH_SIZE,
             fields=fields,
-            threads=self._training.dataloader_workers if len(keys) > BATCH_SIZE else 1,
+            threads=self._training.dataloader_workers,
         )
+
+
+class _Fetched:
+    """A batch of records in memory that begins where a cache line does, as those of loaders do.
+
+    Where memory begins may decide in which order a kernel adds.
+    """
+
+    def __init__(self, dataset: Dataset, keys: Keys) -> None:
+        self.keys = keys
+        self.labels = self.weights = None
+        places: dict[str, npt.NDArray[Any]] = {}
+        for name, kind in dataset.schema.items():
+            field = Field.parse(f"{name}: {kind}")
+            places[name] = _aligned((len(keys), *field.shape), np.dtype(field.dtype))
+        self._fields = dataset.fetch(keys, out=places)
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, field: str, /) -> Any:
+        return self._fields[field]
+
+
+def _aligned(shape: tuple[int, ...], dtype: "np.dtype[Any]") -> npt.NDArray[Any]:
+    """Return an array whose memory begins at a multiple of ALIGNMENT."""
+    size = math.prod(shape) * dtype.itemsize
+    room = np.empty(size + ALIGNMENT, dtype=np.uint8)
+    first = -room.ctypes.data % ALIGNMENT
+    return room[first : first + size].view(dtype).reshape(shape)
 
 
 def probabilities(outputs: npt.NDArray[np.floating[Any]], criterion: str) -> Floats:

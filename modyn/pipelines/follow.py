@@ -58,11 +58,6 @@ class Follow(Replay):
         stop: Callable[[], bool],
         models: Path | None = None,
     ) -> None:
-        if pipeline.dataset.writable:
-            raise ValueError(
-                f"{pipeline.dataset.path} is open for writing: a run follows a dataset that is "
-                "open for reading, Dataset.open(path), while another handle writes"
-            )
         super().__init__(pipeline, directory, progress, models)
         self._progress = Checked(self._progress, self._check, often=True)
         self._stop = stop
@@ -122,7 +117,7 @@ class Follow(Replay):
         """Wait for a first sample, if there is none; return how many there are."""
         if self._ledger.new:
             while not self._any():
-                self._rest()
+                self._wait_for_more()
             self._since = self._backend.count()
         else:
             following = self._ledger.identity().get(FOLLOWING)
@@ -137,7 +132,6 @@ class Follow(Replay):
 
     def _any(self) -> bool:
         """Return whether there is a sample to follow."""
-        self._check()
         dataset = self._pipeline.dataset
         self._backend.refresh()
         start, stop = bounds(self._pipeline)
@@ -158,11 +152,15 @@ class Follow(Replay):
             self._backend.stream(self._since)  # which puts its order down
         return self._backend.followed(self._since, count)
 
+    def _wait_for_more(self) -> None:
+        while not self._backend.grown():
+            self._check()
+            self._rest()
+
     def _wait(self) -> None:
         """Wait until something has come; measure meanwhile."""
         while not self._backend.grown():
-            self._check()
-            self._backend.check()
+            self._may_go_on()
             if not self._measure_rest():
                 self._rest()
 

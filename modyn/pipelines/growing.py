@@ -108,8 +108,8 @@ class Growing:
             raise ConfigError(
                 f"{self._pipeline.dataset.path}: sample {keys[at]} is late: its timestamp is "
                 f"{times[at]}, and there was one of {before[at]} before; a run that follows in "
-                "time order takes samples in the order of their timestamps, and with "
-                "pipeline.order: arrival, in another output directory, as they come"
+                "time order takes samples in the order of their timestamps; erase it, or follow "
+                "with pipeline.order: arrival, in another output directory"
             )
 
     def _inside(self, first: int, count: int) -> Keys:

@@ -358,6 +358,11 @@ class Pipeline:
         """
         from modyn.pipelines.follow import Follow
 
+        if self.dataset.writable:
+            raise ValueError(
+                f"{self.dataset.path} is open for writing: a run follows a dataset that is open "
+                "for reading, Dataset.open(path), while another handle writes"
+            )
         directory = Path(out)
         watch: Progress = Silent() if progress is None else progress
         shared = None if models is None else Path(models)

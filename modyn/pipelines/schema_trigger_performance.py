@@ -42,10 +42,14 @@ class DynamicQuantilePerformanceThresholdCriterion(Section):
     metric: Name
     window_size: Count = 10
     quantile: Share = 0.05
+    conformal: bool = False
 
     def settings(self) -> PerformanceCriterion:
         return criteria.DynamicQuantilePerformanceThresholdCriterion(
-            metric=self.metric, window_size=self.window_size, quantile=self.quantile
+            metric=self.metric,
+            window_size=self.window_size,
+            quantile=self.quantile,
+            conformal=self.conformal,
         )
 
 

@@ -143,7 +143,8 @@ class Trigger(_Policy):
         arrivals : Arrivals
             The next samples of the stream, at least one.
         context : Context
-            As of the last sample consumed, which is the one before `arrivals`.
+            As of the last sample consumed, which is the one before `arrivals`. It may be asked
+            about `arrivals` too; `context.at(n)` is as of the first n of them, and no later.
         """
         raise NotImplementedError(f"{type(self).__name__} does not define inform()")
 

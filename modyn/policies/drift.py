@@ -84,11 +84,11 @@ class Metric:
             When that is the p-value, and the metric gave none.
         """
         if self.score == "distance" or math.isnan(distance.value):
-            return distance.value
+            return float(distance.value)
         if distance.p_value is None:
             kind = type(self.metric).__name__
             raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
-        return distance.p_value
+        return float(distance.p_value)
 
     def verdict(self, score: float, history: list[float]) -> Verdict:
         """Return what the criterion makes of a score."""
@@ -242,20 +242,33 @@ class DataDriftTrigger(BatchedTrigger):
     def _vote(self, name: str, windows: Windows, rows: WindowRows) -> tuple[bool, dict[str, Any]]:
         """Return whether a metric says drift, and what it saw."""
         metric = self.metrics[name]
-        distance = _distance(metric, windows, rows)
+        distance = self._distance(name, windows, rows)
         score = metric.score_of(distance)
         verdict = metric.verdict(score, self._scores[name])
         self._keep(name, score)
-        return verdict.fires, {
+        return bool(verdict.fires), {
             "distance": _number(distance.value),
             "p_value": _number(distance.p_value),
             "score": _number(score),
             "threshold": _number(verdict.threshold),
-            "fires": verdict.fires,
+            "fires": bool(verdict.fires),
             "reference_samples": len(rows.of(windows.reference, metric.look)),
             "current_samples": len(rows.of(windows.current, metric.look)),
             "details": {key: _number(value) for key, value in distance.details.items()},
         }
+
+    def _distance(self, name: str, windows: Windows, rows: WindowRows) -> Distance:
+        """Return how far two windows are apart by a metric; nan where one is empty."""
+        metric = self.metrics[name]
+        reference = rows.of(windows.reference, metric.look)
+        current = rows.of(windows.current, metric.look)
+        if len(reference) == 0 or len(current) == 0:
+            return Distance(value=math.nan, p_value=math.nan)
+        seed = position_seed(rows.context, windows.reference.last)
+        try:
+            return metric.metric.distance(reference, current, seed=seed)
+        except ValueError as error:
+            raise ValueError(f"metrics.{name}: {error}") from error
 
     def _keep(self, name: str, score: float) -> None:
         """Add a score to those of a metric, and drop what is too old to matter."""
@@ -300,17 +313,7 @@ class DataDriftTrigger(BatchedTrigger):
         for name in names:
             metric = self.metrics[name]
             if metric.decision_criterion.window_size > 0:
-                self._keep(name, metric.score_of(_distance(metric, windows, rows)))
-
-
-def _distance(metric: Metric, windows: Windows, rows: WindowRows) -> Distance:
-    """Return how far two windows are apart; nan where one is empty."""
-    reference = rows.of(windows.reference, metric.look)
-    current = rows.of(windows.current, metric.look)
-    if len(reference) == 0 or len(current) == 0:
-        return Distance(value=math.nan, p_value=math.nan)
-    seed = position_seed(rows.context, windows.reference.last)
-    return metric.metric.distance(reference, current, seed=seed)
+                self._keep(name, metric.score_of(self._distance(name, windows, rows)))
 
 
 def _placed(interval: Interval, windows: Windows, context: Context) -> dict[str, Any]:
@@ -329,4 +332,4 @@ def _placed(interval: Interval, windows: Windows, context: Context) -> dict[str,
 
 def _number(value: float | None) -> float | None:
     """Return a number as JSON has it."""
-    return value if value is not None and math.isfinite(value) else None
+    return float(value) if value is not None and math.isfinite(value) else None

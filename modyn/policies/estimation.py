@@ -109,18 +109,22 @@ class CBPE:
     def calibrate(self, predictions: Probabilities, labels: Labels) -> dict[str, float]:
         """Return the inverse temperature of least log loss.
 
-        Samples of classes that the model does not know are left out: no temperature helps there.
+        One sample more counts, of which nothing is known: its label may be any, its prediction is
+        as the others are on average.  It keeps few samples that are all right from making a model
+        sure of everything.  Samples of classes that the model does not know are left out: no
+        temperature helps there.
         """
         known = (labels >= 0) & (labels < predictions.shape[1])
         if not self.calibrated or not known.any():
             return {"inverse_temperature": 1.0}
         logs = _logs(predictions[known])
-        of_labels = float(np.take_along_axis(logs, labels[known][:, None], axis=1).mean())
+        of_labels = np.take_along_axis(logs, labels[known][:, None], axis=1).sum()
+        target = float((of_labels + logs.mean()) / (len(logs) + 1))
         low, high = np.log(COLDEST), np.log(HOTTEST)
         for _ in range(HALVINGS):  # the slope of the loss ascends with the inverse temperature
             middle = (low + high) / 2
             mean_log = float((_tempered(logs, float(np.exp(middle))) * logs).sum(axis=1).mean())
-            low, high = (low, middle) if mean_log > of_labels else (middle, high)
+            low, high = (low, middle) if mean_log > target else (middle, high)
         return {"inverse_temperature": float(np.exp((low + high) / 2))}
 
     def estimate(

@@ -5,8 +5,8 @@ samples that came after that model's trigger, so that it has not learned from th
 come with a delay, an interval waits, as two positions, until the labels of all its samples are
 known; or its metrics are estimated at once, where there is an estimator.
 
-An interval that is judged after a later trigger is overtaken: the model that did badly on it is
-not in use any more, and what it got wrong is no reason to train again.
+An interval that is judged when there is a newer model is overtaken: the model that did badly on it
+is not in use any more, and what it got wrong is no reason to train again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Judged:
     estimated : bool
         Whether they are estimates.
     overtaken : bool
-        Whether a trigger came after the interval.
+        Whether there is a newer model by now.
     maiden : bool
         Whether it is the first that this model is judged on.
     ahead : int
@@ -140,6 +140,8 @@ class JudgingTrigger(BatchedTrigger):
         self._fresh: list[float] = []  # accuracies of models on the first interval after them
         self._recent: list[float] = []  # accuracies since the last trigger
         self._densities: list[float] = []  # samples per second of the last intervals
+        self._newest: int | None = None  # timestamp up to the last look; for an estimator
+        self._triggered: int | None = None  # the newest up to the last trigger
         self._calibration: dict[str, Any] = {"trigger": None, "learned": None}
 
     def weigh(self, judged: Judged, context: Context) -> Mapping[str, Any]:
@@ -183,8 +185,10 @@ class JudgingTrigger(BatchedTrigger):
         """Look at all that can be judged at the end of an interval."""
         if context.trigger != self._sought:
             self._sought, self._recent = context.trigger, []
+            self._triggered = self._newest_in(interval.first, context.triggered_at, context)
             self.forget()
         self._await(interval, context)
+        self._newest = self._newest_in(interval.first, interval.last, context)
         notes = []
         for judged in self._judge(context):
             notes.append({**_noted(judged), **self.weigh(judged, context)})
@@ -206,6 +210,13 @@ class JudgingTrigger(BatchedTrigger):
             },
         )
         return fires
+
+    def _newest_in(self, first: int, last: int, context: Context) -> int | None:
+        """Return the newest timestamp up to a position of the interval at hand."""
+        if self.estimator is None or first >= last:
+            return self._newest
+        times = context.samples(first, last).timestamps.tolist()
+        return max([*times, *([] if self._newest is None else [self._newest])], default=None)
 
     def _await(self, interval: Interval, context: Context) -> None:
         """Put the interval among those that wait to be judged."""
@@ -263,7 +274,7 @@ class JudgingTrigger(BatchedTrigger):
                     accuracy=accuracy,
                     scores=scores,
                     estimated=estimated,
-                    overtaken=one["last"] <= context.triggered_at,
+                    overtaken=one["trigger"] != context.models[-1].trigger,
                     maiden=maiden,
                     ahead=self._ahead(one, context) if newest else 0,
                 )
@@ -290,20 +301,26 @@ class JudgingTrigger(BatchedTrigger):
             return float("nan") if found is None else found
 
         scores = {metric.name: value(metric) for metric in self.metrics}
-        return value(Accuracy()), scores, estimator is not None
+        best = Accuracy()
+        accuracy = scores[best.name] if best in self.metrics else value(best)
+        return accuracy, scores, estimator is not None
 
     def _calibrate(self, context: Context) -> None:
-        """Let the estimator learn from the first samples after a model, once they have labels.
+        """Let the estimator learn from samples that a model has not learned from, once it can.
 
-        Until then it goes by what it learned of the model before.
+        Those are the first whose labels were not known at the model's trigger.  Until they are, the
+        estimator goes by what it learned of the model before.
         """
         model = context.models[-1]
         if self.estimator is None or self._calibration["trigger"] == model.trigger:
             return
-        last = model.position + self.estimator.calibration_samples
+        first = model.position
+        if context.label_delay > 0 and self._triggered is not None:
+            first = min(first, context.first_at(self._triggered - context.label_delay + 1))
+        last = first + self.estimator.calibration_samples
         if last > context.position:
             return
-        keys = context.samples(model.position, last).keys
+        keys = context.samples(first, last).keys
         if len(keys) == 0 or not context.labelled(keys).all():
             return
         predictions = context.predictions(keys, model.trigger)

@@ -69,12 +69,16 @@ class DynamicQuantilePerformanceThresholdCriterion:
     window_size : int
         How many of the last values count.
     quantile : float
-        From 0 to 1; see `DynamicQuantileThresholdCriterion` for what it amounts to.
+        From 0 to 1.
+    conformal : bool
+        Whether to go by ranks, so that no more than a share of `quantile` fires without drift; see
+        `DynamicQuantileThresholdCriterion`.
     """
 
     metric: str
     window_size: int = 10
     quantile: float = 0.05
+    conformal: bool = False
     needs_calibration: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -86,7 +90,7 @@ class DynamicQuantilePerformanceThresholdCriterion:
 
     def _criterion(self) -> DynamicQuantileThresholdCriterion:
         return DynamicQuantileThresholdCriterion(
-            window_size=self.window_size, quantile=self.quantile
+            window_size=self.window_size, quantile=self.quantile, conformal=self.conformal
         )
 
 

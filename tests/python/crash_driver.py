@@ -140,6 +140,8 @@ def run(directory: Path, variant: str) -> modyn.Run:
     }
     changes["follow"] = {**changes["asks"], "evaluation": slices(execution_time="after_training")}
     one = pipeline(dataset, **{"training": Training(**training), **changes[variant]})
+    if variant == "asks":  # models go through a store for several runs
+        return one.replay(directory / "run", models=directory / "models")
     if variant == "follow":
         with contextlib.suppress(ConfigError):  # it does not follow any more
             one.follow(directory)

@@ -32,6 +32,7 @@ from modyn.policies import (
     TimeTrigger,
     Trigger,
 )
+from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.trainset import TrainingSet
 from tests.python.postgres_server import PASSWORD, sql, terminate_backends
 from tests.python.streams import drifting, pipeline, sgd, slices
@@ -98,6 +99,7 @@ def assert_same(run: Run, expected: Run) -> None:
     assert run.triggers["model"] == expected.triggers["model"]
     assert run.digest() == expected.digest()
     assert trainsets(run.path) == trainsets(expected.path)
+    assert run.decisions.rows() == expected.decisions.rows()
 
 
 class Reads(Selection):
@@ -127,6 +129,17 @@ class Filters(Selection):
         return Selected(candidates.where(start=middle, labels=[1]).keys, None)
 
 
+class Asks(BatchedTrigger):
+    """Goes by what the newest model loses on the samples whose labels are known."""
+
+    def decide(self, interval: Interval, context: Any) -> bool:
+        keys = context.samples(context.triggered_at, interval.last).keys
+        keys = keys[context.labelled(keys)]
+        score = float(context.losses(keys).mean()) if len(keys) else 0.0
+        context.note("Asks", {"score": score, "known": len(keys)})
+        return score > 0.4
+
+
 SCENARIOS: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
     "all of it, in time order": ("time", dict),
     "late samples": ("late", dict),
@@ -151,6 +164,10 @@ SCENARIOS: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {
             "trigger": TimeTrigger(every="90s"),
             "training": Training(batch_size=16, optimizers=sgd(), use_previous_model=True),
         },
+    ),
+    "a model is asked, and labels come late": (
+        "late",
+        lambda: {"trigger": Asks(evaluation_interval_data_points=35), "label_delay": 50},
     ),
     "a limit": ("late", lambda: {"selection": NewData(tail_triggers=0, limit=33)}),
     "weights of a policy of one's own": ("late", lambda: {"selection": Reads(tail_triggers=1)}),

@@ -254,6 +254,9 @@ TRIGGERS: list[Trigger] = [
             "b": StaticNumberAvoidableMisclassificationCriterion(
                 avoidable_misclassification_threshold=7
             ),
+            "c": DynamicQuantilePerformanceThresholdCriterion(
+                metric="Top-2-Accuracy", window_size=19, conformal=True
+            ),
         },
     ),
     PerformanceTrigger(

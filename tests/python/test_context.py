@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 import modyn
 from modyn.arrivals import Arrivals
+from modyn.loader import Loader
 from modyn.pipelines import Criterion, Model, Pipeline, Training
 from modyn.pipelines.answer_cache import AnswerCache
 from modyn.pipelines.asking import RunAnswers
@@ -21,7 +23,7 @@ from modyn.pipelines.replay import Replay
 from modyn.pipelines.stream import stream_of
 from modyn.policies import DataAmountTrigger, NewData, Trigger
 from modyn.policies.batched import BatchedTrigger, Interval
-from modyn.policies.context import Context
+from modyn.policies.context import Context, PastModel
 from modyn.trainset import TrainingSet
 from tests.conftest import Rand
 from tests.python.streams import drifting, pipeline, sgd
@@ -149,16 +151,22 @@ def looking(dataset: modyn.Dataset, **changes: Any) -> Any:
 
 
 @pytest.mark.parametrize("order", ["time", "arrival"])
+@pytest.mark.parametrize("erased", [0, 60])
 def test_a_policy_asks_the_newest_model_about_the_interval_at_hand(
-    tmp_path: Path, order: str
+    tmp_path: Path, order: str, erased: int
 ) -> None:
     dataset = drifting(tmp_path / "stream", count=COUNT, order="late")
+    if erased:
+        erase(dataset, list(range(5, 5 + 2 * erased, 2)), compact=True)
 
     run = looking(dataset, order=order).replay(tmp_path / "run")
 
     assert run.finished
     assert 2 <= len(run.triggers) < 10
-    assert [position for position, *_ in Looking.seen] == list(range(60, COUNT + 1, 30))
+    ends = [position for position, *_ in Looking.seen]
+    if not erased:
+        assert ends == list(range(60, COUNT + 1, 30))
+    assert len(ends) == (COUNT - erased) // 30 - 1
     models = {row["position"]: row["model"] for row in run.triggers}
     for position, _, model, _ in Looking.seen:
         assert model == models[max(p for p in models if p < position)]
@@ -220,6 +228,46 @@ def test_a_run_that_goes_on_reads_what_was_asked_before(
     assert run.digest() == whole.digest()
     assert Looking.seen == undisturbed[-len(Looking.seen) :]
     assert run.triggers["position"] == whole.triggers["position"]
+
+
+def test_a_short_block_is_answered_as_a_loader_would_have_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = {"a": "float32[5]", "b": "int16", "c": "uint8[2,3]"}
+    dataset = modyn.Dataset.create(tmp_path / "stream", schema=schema)
+    rng = np.random.default_rng(0)
+    shapes = {"a": (90, 5), "b": (90,), "c": (90, 2, 3)}
+    fields = {name: rng.integers(0, 100, shape) for name, shape in shapes.items()}
+    typed = {n: v.astype(schema[n].split("[")[0]) for n, v in fields.items()}
+    dataset.append(typed, labels=rng.integers(0, 2, 90), timestamps=np.arange(90))
+
+    class Three(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last = torch.nn.Linear(12, 2)
+
+        def forward(self, a: Any, b: Any, c: Any) -> Any:
+            return self.last(torch.cat((a, b[:, None].float(), c.flatten(1).float()), dim=1))
+
+    torch.manual_seed(0)
+    module = Three()
+    model = PastModel(trigger=0, model="m", position=0, last_timestamp=None, samples=1, seconds=1.0)
+    keys = some(*rng.permutation(90)[:60].tolist())
+    found = []
+    loaded = lambda self, keys, fields: Loader(self._dataset, keys, batch_size=60, fields=fields)  # noqa: E731
+    for how in (RunAnswers._batches, loaded):
+        monkeypatch.setattr(RunAnswers, "_batches", how)
+        answers = RunAnswers(
+            dataset=dataset,
+            training=Training(batch_size=32, optimizers=sgd()),
+            module=lambda key: module,
+            cache=AnswerCache(tmp_path / f"answers {len(found)}"),
+        )
+        found.append([answers.embeddings(model, keys), answers.predictions(model, keys)])
+
+    for one, other in zip(*found, strict=True):
+        assert np.array_equal(one, other)
+    assert np.array_equal(found[0][0][:, :5], typed["a"][keys.astype(int)])
 
 
 def test_answers_that_were_damaged_are_made_again(tmp_path: Path) -> None:

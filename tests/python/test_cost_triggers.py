@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,18 @@ def test_a_constant_rate_gives_equal_periods_by_the_square_root_of_the_price() -
         assert abs(periods[worth].mean() - np.sqrt(2 * worth)) <= 1
 
     assert abs(periods[800.0].mean() / periods[200.0].mean() - 2) < 0.1
+
+
+def test_what_waits_never_waits_less_until_a_trigger() -> None:
+    notes: list[Note] = []
+    fired(latency(3000.0, 5), stream_of(900, 3), None, [900], notes)
+
+    between = 0
+    for one, other in pairwise(note.values for note in notes[1:]):
+        if not one["fires"]:
+            between += 1
+            assert other["regret_latency"] >= one["regret_latency"]
+    assert between > 20
 
 
 def test_twice_the_price_never_means_more_triggers() -> None:

@@ -44,9 +44,15 @@ class Crashes:
         self.env = {**os.environ, "LD_PRELOAD": str(library)}
 
     def files_at(self, point: str) -> dict[str, bytes]:
-        found = contents(self.base / f"killed-{re.sub('[:,@]', '-', point)}")
-        # Answers of models are kept for speed, and may be made again; the journal is empty.
-        return {k: v for k, v in found.items() if not k.startswith(("answers/", "ledger.sqlite-"))}
+        directory, shared = self.base / f"killed-{re.sub('[:,@]', '-', point)}", {}
+        if (directory / "run").is_dir():
+            shared = {f"shared/{k}": v for k, v in contents(directory / "models").items()}
+            directory = directory / "run"
+        found = contents(directory) | shared
+        # Answers of models are kept for speed, and may be made again; the journal is empty; what
+        # was about to go into the shared store goes when somebody is about to do it again.
+        beside = "answers/", "ledger.sqlite-", "shared/.locks/", "shared/.tmp-"
+        return {k: v for k, v in found.items() if not k.startswith(beside)}
 
     def check(self, *points: str) -> list[dict[str, Any]]:
         """Go through points, and hold what becomes of them against the undisturbed run."""

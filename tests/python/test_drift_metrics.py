@@ -1,5 +1,9 @@
 """The distances of two windows against scipy, against closed forms, and against themselves."""
 
+import re
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -177,3 +181,22 @@ def test_windows_of_one_single_value_are_at_no_distance(metric):
 @every_metric
 def test_a_constant_feature_that_moves_is_no_failure(metric):
     assert metric().distance(np.full((40, 2), 3.0), np.full((30, 2), 4.0)).value > 0
+
+
+# The page ---------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[2] / "docs" / "triggers" / "metrics.md"
+
+
+@every_metric
+def test_the_page_names_every_metric(metric):
+    assert f"`{metric.__name__}`" in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_code_of_the_page_runs(tmp_path, capsys):
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "page.py").write_text(block, encoding="utf-8")
+
+    runpy.run_path(str(tmp_path / "page.py"))
+
+    assert re.fullmatch(r"0\.\d{4}, gamma 0\.\d{4}, p 0\.0050\n", capsys.readouterr().out)

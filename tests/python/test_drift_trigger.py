@@ -42,7 +42,7 @@ class Gap:
         if min(len(reference), len(current)) < self.least:
             return Distance(value=math.nan)
         means = [np.asarray(rows, dtype=np.float64).mean(axis=0) for rows in (reference, current)]
-        gap = float(np.abs(means[0] - means[1]).max())
+        gap = np.abs(means[0] - means[1]).max()  # NumPy's float64, as metrics of users may return
         return Distance(value=gap * (1 + seed % 101 / 1000), details={"rows": len(current)})
 
 
@@ -294,6 +294,15 @@ def test_models_that_go_astray_are_no_reason_to_train() -> None:
     assert counts == [50, 50, 0, 0, 0, 0, 0]
 
 
+def test_what_a_metric_refuses_names_it() -> None:
+    metrics = {"kinds": dataclasses.replace(far(1.0, of="features"), metric=METRICS["GTest"]())}
+
+    with pytest.raises(
+        ValueError, match=r"metrics\.kinds: categories must be integers, got -?[0-9]"
+    ):
+        play(over(metrics), in_order(400), noise(400))
+
+
 def test_labels_are_looked_at_when_they_are_known() -> None:
     stream = in_order(400)
     labels = (np.arange(400) >= 200).astype(np.int64)
@@ -432,6 +441,42 @@ def test_a_reference_is_shown_to_its_model_once() -> None:
     assert len(asked["embeddings"]) == 30 + 11 * 30  # one reference, and what came since
     assert set(asked["embeddings"]) == set(asked["features"]) == {1}
     assert asked["predictions"] == []
+
+
+def kept_rows(label_delay: int, of: str, erased: set[int]) -> list[int]:
+    """Which rows of a reference are looked at before and after 30 more samples, some erased."""
+
+    class Holes(HeldHistory):
+        def samples(self, first: int, last: int) -> Arrivals:
+            found = super().samples(first, last)
+            there = ~np.isin(found.keys, sorted(gone))
+            assert found.labels is not None
+            return Arrivals(found.keys[there], found.timestamps[there], found.labels[there])
+
+    gone: set[int] = set()
+    model = PastModel(trigger=0, model="m", position=40, last_timestamp=9, samples=9, seconds=1.0)
+    context = PlainContext(
+        clock=490,
+        position=50,
+        models=[model],
+        history=Holes(in_order(80)),
+        answers=noise(80),
+        label_delay=label_delay,
+    )
+    window, look = windows.Window(30, 40), Look(of=of)  # type: ignore[arg-type]
+    before = WindowRows(context, None)
+    counts = [len(before.of(window, look))]
+    gone |= erased
+    later = dataclasses.replace(context, clock=790, position=80)
+    counts.append(len(WindowRows(later, None, before.to_keep(window)).of(window, look)))
+    return counts
+
+
+def test_what_is_kept_of_a_reference_follows_the_stream() -> None:
+    """Samples may be erased, and labels become known, while a reference lasts."""
+    assert kept_rows(0, "embeddings", set()) == [10, 10]
+    assert kept_rows(0, "embeddings", {33, 34, 50}) == [10, 8]
+    assert kept_rows(150, "labels", set()) == [5, 10]
 
 
 def test_notes_say_what_was_looked_at() -> None:

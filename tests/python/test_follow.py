@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import shutil
 import signal
 import subprocess
 import sys
@@ -129,7 +131,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+NIGHTLY = ("after_pipeline", "time", "previous", "delay")
+
+
+@pytest.mark.parametrize(
+    "variant", [pytest.param(v, marks=[pytest.mark.long] * (v in NIGHTLY)) for v in VARIANTS]
+)
 def test_it_ends_as_the_replay_of_the_same_samples(tmp_path, rand, variant):
     changes = VARIANTS[variant]
     order = "late" if changes.get("order") == "arrival" else "time"
@@ -185,6 +192,22 @@ def test_a_training_is_given_up_at_the_next_batch(tmp_path):
 
     assert (run.totals["triggers"], run.totals["trainings"]) == (1, 0)
     assert len(asked) == 21
+
+
+def test_it_stops_while_another_process_trains_the_same_model(tmp_path):
+    feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole"))
+    feed.give(150)
+    feed.reader.refresh()
+    one, shared = pipeline(feed.reader), tmp_path / "models"
+    first = one.replay(tmp_path / "first", models=shared)
+    key = first.triggers["model"][0]
+    shutil.rmtree(shared / key)
+
+    with (shared / ".locks" / key).open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        run = one.follow(tmp_path / "run", stop=Countdown(20), models=shared)
+
+    assert (run.totals["triggers"], run.totals["trainings"]) == (1, 0)
 
 
 def test_windows_are_measured_once_they_are_over(tmp_path):
@@ -261,6 +284,11 @@ def test_a_late_sample_is_named(tmp_path, running):
     with pytest.raises(ConfigError, match="sample 202 is late"):
         pipeline(feed.reader).replay(tmp_path / "run")
 
+    feed.dataset.erase([202], reason="late")  # which is one way out
+    feed.reader.refresh()
+    finished = pipeline(feed.reader).replay(tmp_path / "run")
+    assert (finished.finished, position(finished)) == (True, 202)
+
 
 def test_a_label_that_does_not_fit_is_named_when_it_comes(tmp_path):
     feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole"))
@@ -334,7 +362,9 @@ def command(bench: Bench, file: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "modyn.cli", *map(str, words)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGTERM]
+)
 def test_a_signal_ends_it_and_its_training_stops_no_ingest(tmp_path, number):
     bench = Bench(tmp_path)
     words = command(bench, bench.file(**LONG_TRAINING), "--follow")
@@ -366,7 +396,7 @@ def test_one_pipeline_is_followed_at_a_time(tmp_path):
     assert "--follow follows one pipeline, got 2" in result.stderr
 
 
-@pytest.mark.parametrize("publish", [True, False])
+@pytest.mark.parametrize("publish", [True, pytest.param(False, marks=pytest.mark.long)])
 def test_it_follows_what_is_published(tmp_path, database_url, publish):
     feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole"))
     feed.give(100)

@@ -457,6 +457,43 @@ def test_a_calibration_is_learned_once_per_model_and_kept_until_the_next() -> No
     assert trigger.state_dict()["_calibration"]["trigger"] == 0
 
 
+@pytest.mark.parametrize("late", [0, 60])
+def test_a_calibration_is_from_the_first_samples_that_a_model_has_not_learned_from(
+    late: int,
+) -> None:
+    """A model learns from what comes before the first label that is not known at its trigger."""
+    rng = np.random.default_rng(late)
+    ordered = stream_of(1500, 3)
+    times = ordered.timestamps + (rng.integers(-late, late, 1500) if late else 0)
+    stream = Arrivals(ordered.keys, times, ordered.labels)
+    models = Forgetful(stream, rng.random(997), fall=0.001)
+    asked: dict[int, int] = {}
+
+    class Watched(Forgetful):
+        def predictions(
+            self, model: PastModel, keys: npt.NDArray[np.uint64]
+        ) -> npt.NDArray[np.float32]:
+            if len(keys) == 37:
+                asked.setdefault(model.position, int(keys[0]))
+            return models.predictions(model, keys)
+
+    trigger = PerformanceTrigger(
+        evaluation_interval_data_points=50,
+        estimator=CBPE(calibration_samples=37),
+        decision_criteria={
+            "bad": StaticPerformanceThresholdCriterion(metric="Accuracy", metric_threshold=0.85)
+        },
+    )
+
+    found = fired(trigger, stream, Watched(stream, rng.random(3)), [300], label_delay=200)
+
+    assert len(asked) >= 2
+    for position, first in asked.items():
+        unknown = times > times[:position].max() - 200
+        assert first == min(int(unknown.argmax()), position)
+    assert set(asked) <= set(found)
+
+
 def test_an_estimator_is_asked_only_where_labels_are_missing() -> None:
     stream, models = steady(lambda interval: 0.7)
     notes: list[Note] = []

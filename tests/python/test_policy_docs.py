@@ -34,7 +34,7 @@ def run(code: str, directory: Path) -> str:
 @pytest.mark.parametrize(
     ("page", "count", "line"),
     [
-        ("policies.md", 11, "check_downsampler(HighLosses"),
+        ("policies.md", 12, "check_downsampler(HighLosses"),
         ("selection.md", 2, "downsampling="),
         ("signals.md", 5, "check_selection(Hardest"),
     ],
