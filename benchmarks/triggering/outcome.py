@@ -163,7 +163,7 @@ def families(races: Sequence[Race]) -> Table:
         rows.append(row)
     return Table(
         title="Points beyond a fixed schedule of as many trainings: mean over the settings of a "
-        "family, and in brackets the least of three seeds",
+        "family, and in brackets the least of the seeds",
         heads=["", *(race.stream.name for race in races)],
         rows=rows,
     )

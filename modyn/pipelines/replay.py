@@ -259,7 +259,6 @@ class Replay:
             backend=self._backend,
             clock=self._clock,
             progress=self._progress,
-            timestamps=pipeline.dataset.timestamps,
             ascending=self._stream.ascending,
             seed=pipeline.seed_value,
             timestamp_unit=pipeline.dataset.timestamp_unit,

@@ -93,7 +93,7 @@ def predicted_seconds(
     return line.predict(samples)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Price:
     """What both triggers share: their parameters, and the comparison."""
 

@@ -76,8 +76,9 @@ class Judged:
 
     @property
     def misclassifications(self) -> float:
-        """How many samples the model got wrong, or is estimated to."""
-        return self.samples * (1 - self.accuracy)
+        """How many samples the model got wrong, a whole number, or is estimated to."""
+        wrong = self.samples * (1 - self.accuracy)
+        return wrong if self.estimated else round(wrong)
 
     def avoidable(self, expected_accuracy: float | None, allow_reduction: bool) -> float:
         """Return how many of them a model of this accuracy would have got right."""
