@@ -11,6 +11,8 @@ from modyn.policies.context import Context
 
 __all__ = ["EnsembleTrigger"]
 
+FIRST_LOOK = 256  # samples
+
 
 @dataclass(kw_only=True)
 class EnsembleTrigger(Trigger):
@@ -65,7 +67,22 @@ class EnsembleTrigger(Trigger):
         self._voted: list[str] = []  # since the ensemble fired, in order of name
 
     def inform(self, arrivals: Arrivals, context: Context) -> int | None:
-        """Return after how many of `arrivals` a trigger is due, or None."""
+        """Return after how many of `arrivals` a trigger is due, or None.
+
+        Goes through pieces of doubling size: sub-policies look ahead to the end of a piece, and
+        what they saw there is for nothing if the ensemble fires before it.
+        """
+        first, size = 0, FIRST_LOOK
+        while first < len(arrivals):
+            piece = arrivals[first : first + size]
+            due = self._go_through(piece, context.at(first, len(piece)))
+            if due is not None:
+                return first + due
+            first, size = first + size, 2 * size
+        return None
+
+    def _go_through(self, arrivals: Arrivals, context: Context) -> int | None:
+        """Return after how many of a piece of the arrivals a trigger is due, or None."""
         runs = [_Run(name, policy) for name, policy in sorted(self.subtriggers.items())]
         position = 0
         while True:
