@@ -107,8 +107,9 @@ class DetectorTrigger(BatchedTrigger):
         for index, first, last, trigger in [*self._waiting, mine]:
             if trigger != newest:
                 continue
-            samples = context.samples(first, last)
-            ready = ready and self._known(samples, context)
+            if ready:
+                samples = context.samples(first, last)
+                ready = self._known(samples, context)
             if ready:
                 looked = Interval(index=index, first=first, last=last)
                 drifted |= self._show(detector, looked, samples, context)

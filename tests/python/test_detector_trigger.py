@@ -113,6 +113,20 @@ def test_labels_that_come_late_are_waited_for_and_none_is_left_out():
     assert judged == list(range(0, TURN + 100, 100))
 
 
+def test_intervals_that_wait_are_not_read_at_every_look(monkeypatch):
+    read = []
+    whole = PlainContext.samples
+    monkeypatch.setattr(
+        PlainContext,
+        "samples",
+        lambda self, first, last: read.append(last - first) or whole(self, first, last),
+    )
+
+    played(DetectorTrigger(evaluation_interval_data_points=10, detector=EAGER), delay=COUNT)
+
+    assert sum(read) <= 2 * COUNT
+
+
 def test_intervals_that_wait_for_a_model_of_the_past_are_left_out():
     trigger = DetectorTrigger(evaluation_interval_data_points=100, detector=EAGER)
 
