@@ -75,6 +75,8 @@ class BatchedTrigger(Trigger):
             check_integer("warmup_intervals", self.warmup_intervals, 0)
         if self.warmup_intervals and self.warmup_policy is None:
             raise ValueError(f"warmup_intervals is {self.warmup_intervals}: name a warmup_policy")
+        if self.warmup_policy is not None and not isinstance(self.warmup_policy, Trigger):
+            raise TypeError(f"warmup_policy must be a Trigger, got {self.warmup_policy!r:.80}")
         self._begun = 0  # where the interval at hand began
         self._gathered = 0  # samples of it so far
         self._intervals = 0  # that are over

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from modyn.arrivals import Arrivals
-from modyn.policies.aggregation import AggregationStrategy
+from modyn.policies.aggregation import AggregationStrategy, check_votes
 from modyn.policies.base import Trigger
+from modyn.policies.checked import check_named
 from modyn.policies.context import Context
 
 __all__ = ["EnsembleTrigger"]
@@ -58,12 +59,14 @@ class EnsembleTrigger(Trigger):
     ensemble_strategy: AggregationStrategy
 
     def __post_init__(self) -> None:
+        check_named("subtriggers", self.subtriggers)
         if not self.subtriggers:
             raise ValueError("subtriggers must name one or more")
         self.subtriggers = dict(self.subtriggers)
         for name, policy in self.subtriggers.items():
             if not isinstance(policy, Trigger):
                 raise TypeError(f"subtriggers.{name} must be a Trigger, got {policy!r:.80}")
+        check_votes("ensemble_strategy", self.ensemble_strategy, len(self.subtriggers))
         self._voted: list[str] = []  # since the ensemble fired, in order of name
 
     def inform(self, arrivals: Arrivals, context: Context) -> int | None:
