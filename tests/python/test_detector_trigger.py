@@ -238,3 +238,22 @@ def test_a_file_need_not_say_much():
     section = Section(id="DetectorTrigger", evaluation_interval_data_points=50)
 
     assert section.settings() == DetectorTrigger(evaluation_interval_data_points=50)
+
+
+def test_samples_that_the_model_has_learned_from_are_not_shown():
+    """As in an ensemble, whose trigger may fall in the middle of an interval."""
+    samples, answers = stream(), Answers()
+    trigger = DetectorTrigger(evaluation_interval_data_points=100)
+    notes: list[Note] = []
+    known = {"history": HeldHistory(samples), "answers": answers, "notes": notes.append}
+    old = PlainContext(models=[MODEL], informed=130, **known)
+    assert trigger.inform(samples[:130], old) is None
+
+    newer = replace(MODEL, trigger=1, model="m1", position=130)
+    new = PlainContext(
+        position=130, clock=129, triggered_at=130, models=[MODEL, newer], informed=70, **known
+    )
+    assert trigger.inform(samples[130:200], new) is None
+
+    assert answers.asked == [*range(100), *range(130, 200)]
+    assert [note.values["first"] for note in notes] == [0, 130]
