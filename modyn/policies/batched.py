@@ -139,9 +139,16 @@ class BatchedTrigger(Trigger):
     ) -> None:
         """Inform the warm-up policy of some of the arrivals."""
         policy = self.warmup_policy
+        stuck = 0  # answers of 0 in a row
         while policy is not None and first < end:
             due = policy.inform(arrivals[first:end], context.at(first, end - first))
             self._warmup_fired |= due is not None
             if due is None:
                 return
+            stuck = stuck + 1 if due == 0 else 0
+            if stuck > 1:
+                raise RuntimeError(
+                    f"warmup_policy {type(policy).__name__} answers 0 again and again: it must "
+                    "consume a sample first"
+                )
             first += due

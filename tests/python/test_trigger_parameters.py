@@ -8,18 +8,23 @@ from typing import Any
 import pytest
 
 from modyn import drift
+from modyn.arrivals import example_arrivals
 from modyn.policies import (
     AmountWindowingStrategy,
     AtLeastN,
     AvoidableMisclassificationCostTrigger,
     DataAmountTrigger,
     DataDriftTrigger,
+    DataIncorporationLatencyCostTrigger,
     EnsembleTrigger,
+    HeldHistory,
     MajorityVote,
     PerformanceTrigger,
+    PlainContext,
     StaticNumberAvoidableMisclassificationCriterion,
     StaticPerformanceThresholdCriterion,
     TimeWindowingStrategy,
+    Trigger,
 )
 from modyn.policies.criteria import ThresholdDecisionCriterion
 from modyn.policies.drift import Metric
@@ -119,3 +124,24 @@ def test_a_threshold_beyond_all_floats_is_refused() -> None:
     with pytest.raises(ValueError, match="threshold must be finite, got 1000"):
         ThresholdDecisionCriterion(threshold=10**400)
     assert ThresholdDecisionCriterion(threshold=10**300).threshold == 10**300
+
+
+def test_a_warm_up_policy_that_never_moves_is_named() -> None:
+    class Stuck(Trigger):
+        def __init__(self) -> None:
+            self._asked = 0
+
+        def inform(self, arrivals: Any, context: Any) -> int | None:
+            self._asked += 1
+            assert self._asked < 10, "asked for ever"
+            return 0
+
+    trigger = DataIncorporationLatencyCostTrigger(
+        evaluation_interval_data_points=5,
+        incorporation_delay_per_training_second=1.0,
+        warmup_intervals=1,
+        warmup_policy=Stuck(),
+    )
+    stream = example_arrivals(20)
+    with pytest.raises(RuntimeError, match="warmup_policy Stuck answers 0 again and again"):
+        trigger.inform(stream, PlainContext(history=HeldHistory(stream), informed=20))
