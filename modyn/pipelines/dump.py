@@ -113,7 +113,10 @@ def _tagged_within(described: Any, tag: str) -> Any:
     if described.get("class") == "Metric":  # of drift, which a file holds in one section
         described = {**described["metric"], **_bare(described)}
         del described["metric"]
-    found = {tag if k == "class" else k: _tagged_within(v, tag) for k, v in described.items()}
+    found = {
+        tag if k == "class" and isinstance(v, str) else k: _tagged_within(v, tag)
+        for k, v in described.items()  # a dict under "class" is what somebody named so
+    }
     if isinstance(described.get("metrics"), list):  # of how well models do, as in `evaluation`
         found["metrics"] = [_tagged(metric, "name") for metric in described["metrics"]]
     return found

@@ -287,6 +287,14 @@ TRIGGERS.append(
 )
 
 
+TRIGGERS.append(
+    EnsembleTrigger(
+        subtriggers=dict.fromkeys(("class", "id", "metrics", "metric"), TRIGGERS[1]),
+        ensemble_strategy=MajorityVote(),
+    )
+)
+
+
 @pytest.mark.parametrize("trigger", TRIGGERS, ids=lambda trigger: type(trigger).__name__)
 def test_a_pipeline_made_in_python_can_be_run_as_a_file(trigger: Trigger, tmp_path: Path) -> None:
     made = pipeline(drifting(tmp_path / "data" / "stream"), trigger=trigger)
