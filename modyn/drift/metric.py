@@ -36,9 +36,8 @@ class WindowMetric(ABC):
 
     def __post_init__(self) -> None:
         for name in ("num_pca_component", "num_permutations"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
 
     def distance(
         self,
@@ -88,6 +87,14 @@ class WindowMetric(ABC):
         if self.num_pca_component is None:
             return reference, current
         return principal(reference, current, self.num_pca_component)
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuse what is no int of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def share_at_least(value: float, values: Floats) -> float:

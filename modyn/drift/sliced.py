@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modyn.drift.metric import WindowMetric
+from modyn.drift.metric import WindowMetric, check_count
 from modyn.drift.univariate import wasserstein
 from modyn.drift.windows import Floats, Window, blocks, rng
 
@@ -45,8 +45,7 @@ class SlicedWasserstein(WindowMetric):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_projections < 1:
-            raise ValueError(f"num_projections must be at least 1, got {self.num_projections}")
+        check_count("num_projections", self.num_projections)
 
     def _between(
         self, reference: Window, current: Window, seed: int

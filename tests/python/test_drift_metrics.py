@@ -167,6 +167,9 @@ def test_windows_that_make_no_sense_are_refused(metric, reference, current, said
 def test_counts_are_at_least_one(metric, name):
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
         metric(**{name: 0})
+    for wrong in (2.5, "3", True):
+        with pytest.raises(TypeError, match=f"{name} must be an int, got {wrong!r}"):
+            metric(**{name: wrong})
 
 
 @every_metric
