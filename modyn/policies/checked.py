@@ -64,9 +64,17 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_named(name: str, value: object) -> None:
-    """Refuse what is no mapping of names to something."""
+    """Refuse what is no mapping of names to something.
+
+    Names stand in the state of policies, where those with a leading $ are taken.
+    """
     if not isinstance(value, Mapping):
         raise TypeError(f"{name} must be named, as a mapping, got {value!r:.80}")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"{name} must have names that are str, got {key!r}")
+        if not key or key.startswith("$"):
+            raise ValueError(f"a name in {name} must not be empty or begin with $, got {key!r}")
 
 
 def check_stands_for(name: str, value: object, method: str, example: str) -> None:

@@ -111,6 +111,19 @@ def test_parts_of_policies_name_it_too(make: Any, given: dict[str, Any], message
         make(**given)
 
 
+@pytest.mark.parametrize("name", ["", "$a"])
+def test_names_that_no_state_can_hold_are_refused(name: str) -> None:
+    for make, given in (
+        (drifting, {"metrics": {name: MOVED}}),
+        (performing, {"decision_criteria": {name: BAD}}),
+        (together, {"subtriggers": {name: EVERY}}),
+    ):
+        with pytest.raises(ValueError, match=r"must not be empty or begin with \$"):
+            make(**given)
+    with pytest.raises(TypeError, match="metrics must have names that are str, got 3"):
+        drifting(metrics={3: MOVED})
+
+
 def test_more_votes_than_voters_would_never_fire() -> None:
     message = "asks for 2 votes, and 1 can vote: it would never fire"
     with pytest.raises(ValueError, match="aggregation_strategy " + message):
