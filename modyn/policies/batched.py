@@ -89,18 +89,17 @@ class BatchedTrigger(Trigger):
 
     def inform(self, arrivals: Arrivals, context: Context) -> int | None:
         """Return after how many of `arrivals` a trigger is due, or None."""
-        done = 0
+        done, here = 0, context
         while done < len(arrivals):
             if self._gathered == 0:
-                self._begun = context.at(done).position if done else context.position
+                self._begun = here.position
             taken = min(self.evaluation_interval_data_points - self._gathered, len(arrivals) - done)
             if self.warming_up:
-                self._ask_warmup_policy(arrivals, context, done, done + taken)
+                self._ask_warmup_policy(arrivals[done : done + taken], here)
             self._gathered += taken
             done += taken
-            if self._gathered == self.evaluation_interval_data_points and self._end(
-                context.at(done)
-            ):
+            here = here.at(taken, len(arrivals) - done)
+            if self._gathered == self.evaluation_interval_data_points and self._end(here.at(0)):
                 return done
         return None
 
@@ -134,14 +133,13 @@ class BatchedTrigger(Trigger):
         self._intervals += 1
         return fired
 
-    def _ask_warmup_policy(
-        self, arrivals: Arrivals, context: Context, first: int, end: int
-    ) -> None:
-        """Inform the warm-up policy of some of the arrivals."""
+    def _ask_warmup_policy(self, arrivals: Arrivals, context: Context) -> None:
+        """Inform the warm-up policy of some arrivals."""
         policy = self.warmup_policy
+        first = 0
         stuck = 0  # answers of 0 in a row
-        while policy is not None and first < end:
-            due = policy.inform(arrivals[first:end], context.at(first, end - first))
+        while policy is not None and first < len(arrivals):
+            due = policy.inform(arrivals[first:], context.at(first, len(arrivals) - first))
             self._warmup_fired |= due is not None
             if due is None:
                 return

@@ -19,6 +19,7 @@ from modyn.policies import (
     EnsembleTrigger,
     HeldHistory,
     MajorityVote,
+    PastModel,
     PerformanceTrigger,
     PlainContext,
     StaticNumberAvoidableMisclassificationCriterion,
@@ -158,3 +159,28 @@ def test_a_warm_up_policy_that_never_moves_is_named() -> None:
     stream = example_arrivals(20)
     with pytest.raises(RuntimeError, match="warmup_policy Stuck answers 0 again and again"):
         trigger.inform(stream, PlainContext(history=HeldHistory(stream), informed=20))
+
+
+def test_positions_are_counted_once_however_many_intervals_a_block_has() -> None:
+    """With erased samples each sample that is passed over on the way to a position costs time."""
+
+    class Counting(HeldHistory):
+        passed = 0
+
+        def after(self, position: int, count: int) -> int:
+            self.passed += count
+            return super().after(position, count)
+
+    stream = example_arrivals(5000)
+    history = Counting(stream)
+    model = PastModel(trigger=0, model="m", position=0, last_timestamp=None, samples=9, seconds=9.0)
+    context = PlainContext(history=history, informed=5000, models=[model])
+    trigger = DataIncorporationLatencyCostTrigger(
+        evaluation_interval_data_points=5,
+        incorporation_delay_per_training_second=1e12,
+        warmup_intervals=500,
+        warmup_policy=DataAmountTrigger(num_samples=10_000),
+    )
+
+    assert trigger.inform(stream, context) is None
+    assert history.passed <= 2 * len(stream)
