@@ -262,9 +262,11 @@ def main() -> None:
 
 def kept(path: Path, mark: str) -> str:
     """Return what of a page stays as it is: all up to the mark and its line, if it has one."""
-    text = path.read_text() if mark and path.exists() else ""
+    if not mark:
+        return ""
+    text = path.read_text() if path.exists() else ""
     head, found, _ = text.partition(mark)
-    return f"{head}{mark}\n\n" if mark and found else ""
+    return f"{head}{mark}\n\n" if found else ""
 
 
 if __name__ == "__main__":

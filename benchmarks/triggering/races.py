@@ -18,8 +18,8 @@ takes the newest samples (1,000 for insects and elec2, 4,000 for the others: the
 for the densest schedule), so that all trainings of a stream cost the same, and the model is a
 function of the place of its trigger. Percent right is that of all samples after the first
 training, each by the model that was in use. Every family is tried with a few settings, and so are
-schedules; all with three seeds, of which initial weights, the order of batches and whatever a
-policy draws depend. Labels are known at once."""
+schedules; with as many seeds as is said below, of which initial weights, the order of batches and
+whatever a policy draws depend. Labels are known at once."""
 
 
 def run_all(site: Site) -> None:

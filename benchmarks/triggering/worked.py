@@ -243,7 +243,7 @@ def voting(site: Site) -> str:
     rows: dict[str, list[float]] = {}
     for name, ending in (
         ("drift", "drift.DataDriftTrigger"),
-        ("performance", "performance.PerformanceTrigger"),
+        ("mistakes", "performance.PerformanceTrigger"),
         ("detector", "detector.DetectorTrigger"),
     ):
         rows[name] = [
