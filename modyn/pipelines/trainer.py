@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from modyn.loader import Loader
 from modyn.pipelines import rundir
+from modyn.pipelines.description import described_downsampling
 from modyn.pipelines.irreducible import HeldOut, Irreducible, Place
 from modyn.pipelines.ledger import TrainingRow, TransitionRow
 from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
 from modyn.pipelines.past import FOUND, TRAINING
-from modyn.pipelines.pipeline import described_downsampling
 from modyn.pipelines.rows import downsampling_row, training_row
 from modyn.pipelines.samples import ChosenSamples, loader_of
 from modyn.pipelines.sharing import Sharing
