@@ -59,8 +59,8 @@ def backtest(
     ----------
     runs : Run or sequence of Run
         Recordings of one pipeline: every model measured on windows that do not depend on the
-        triggers (`models: matrix`).  Runs of one seed are taken together, and each further seed
-        gives another value to the bands.
+        triggers (`models: matrix`).  Runs of the same seeds (of pipeline and training) are taken
+        together, and each further pair gives another value to the bands.
     policies : mapping or sequence of Trigger
         By name; without names, they are called what they are.
     dataset : Dataset, optional
@@ -130,15 +130,16 @@ def recordings(
     if dataset is None:
         dataset = _opened(runs[0], Path(datasets))
     tape, windows = Tape.of(runs[0], dataset), Windows.of(runs[0])
-    found: dict[int, Matrix] = {}
+    found: dict[tuple[int, int], Matrix] = {}
     for run in runs:
         _check_like(runs[0], run, windows)
-        seed = int(run.identity["config"]["training"]["seed"])
-        if seed in found:
-            found[seed].add(run)
+        config = run.identity["config"]
+        seeds = int(config["training"]["seed"]), int(config["pipeline"]["seed"])
+        if seeds in found:
+            found[seeds].add(run)
         else:
-            found[seed] = Matrix.of(run, tape, windows, run.metric_name(metric))
-    return dataset, [found[seed] for seed in sorted(found)]
+            found[seeds] = Matrix.of(run, tape, windows, run.metric_name(metric))
+    return dataset, [found[seeds] for seeds in sorted(found)]
 
 
 @dataclass(kw_only=True)

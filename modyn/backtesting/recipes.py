@@ -2,8 +2,9 @@
 
 Where a model is trained from scratch on all samples of a range of the stream, that range is all
 there is to know: two policies that ask for it ask for the same training, whenever else they
-train.  In all other cases (draws, a model that goes on from the one before it) the training is
-taken for a function of all triggers so far, which it always is.
+train.  In all other cases (draws, a model that goes on from the one before it, candidates that begin where
+labels were known at another trigger) the training is taken for a function of all triggers so far,
+which it always is.
 
 Ranges are in places of a `Tape`: first <= place < last.
 """
@@ -81,6 +82,8 @@ class Recipes:
         newest = tail is None and selection.get("limit_reset") == "lastX"
         whole = selection["name"] == "NewData" and (selection["limit"] == -1 or newest)
         alone = not training["use_previous_model"] and not training.get("num_samples_to_pass")
+        delay = int(config.get("data", {}).get("label_delay", 0))
+        alone = alone and (delay == 0 or tail is None)  # else they begin where labels were known
         steady = "downsamplers" not in downsampling and downsampling.get("strategy") != "RHOLoss"
         return cls(tail=tail, by_range=whole and alone and steady, length=length)
 

@@ -167,6 +167,45 @@ def test_where_history_matters_only_the_same_beginning_is_the_same(changes, tmp_
     assert found["other"].outcomes[0].done.tolist() == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("tail", "places", "done"),
+    [
+        (0, [30, 100], [False, False]),
+        (1, [30, 100, 130], [False] * 3),
+        (None, [30, 100], [False, True]),
+    ],
+)
+def test_where_labels_are_late_candidates_are_those_of_the_run(tail, places, done, tmp_path):
+    late = {"tail": tail, "label_delay": 20, "evaluation": streams.slices()}
+    dataset, pipeline, run = recorded(tmp_path, **late)
+    other = AtPositions(positions=places)
+
+    found = backtest(run, {"own": pipeline.trigger, "other": other}, dataset=dataset)
+    _, _, real = recorded(tmp_path, name="other", dataset=dataset, trigger=other, **late)
+
+    outcome = found["other"].outcomes[0]
+    models = [training.model for training in real.trainings]
+    same = [one == model for one, model in zip(outcome.models, models, strict=True)]
+    assert found["own"].exact
+    assert outcome.done.tolist() == done
+    assert not np.any(outcome.done & ~np.array(same))
+
+
+def test_a_draw_with_another_seed_of_the_pipeline_is_another_draw(tmp_path):
+    draws = {
+        "selection": Random(ratio=50, tail_triggers=None),
+        "training": modyn.Training(batch_size=32, optimizers=streams.sgd(), seed=7),
+    }
+    dataset, _, run = recorded(tmp_path, **draws)
+    places = AtPositions(positions=[250])
+    _, _, other = recorded(tmp_path, name="o", dataset=dataset, trigger=places, seed=4, **draws)
+
+    found = backtest([run, other], {"places": places}, dataset=dataset)
+
+    assert found.seeds == 2
+    assert sorted(outcome.exact for outcome in found["places"].outcomes) == [False, True]
+
+
 def test_a_policy_of_ones_own_is_played_as_in_its_run(tmp_path):
     dataset, _, run = recorded(tmp_path)
 
