@@ -206,6 +206,28 @@ def test_a_draw_with_another_seed_of_the_pipeline_is_another_draw(tmp_path):
     assert sorted(outcome.exact for outcome in found["places"].outcomes) == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("selection", "at", "gone", "policy"),
+    [
+        (Random(ratio=50, tail_triggers=None), [50, 100], range(10, 40), [20, 70]),
+        (NewData(tail_triggers=None, limit=100, limit_reset="lastX"), [150], range(60, 110), [100]),
+    ],
+)
+def test_what_was_chosen_from_samples_that_are_gone_is_another_training(
+    selection, at, gone, policy, tmp_path
+):
+    changes = {"selection": selection, "evaluation": streams.slices()}
+    # What comes before the erased samples is there in both, so that something is recorded.
+    dataset, _, run = recorded(tmp_path, trigger=AtPositions(positions=[5, *at]), **changes)
+    with modyn.Dataset.open(dataset.path, mode="w") as writer:
+        writer.erase(list(gone), reason="asked to")
+
+    policies = {"other": AtPositions(positions=[5, *policy])}
+    found = backtest(run, policies, dataset=modyn.Dataset.open(dataset.path))
+
+    assert found["other"].outcomes[0].done.tolist() == [True] + [False] * len(at)
+
+
 def test_a_policy_of_ones_own_is_played_as_in_its_run(tmp_path):
     dataset, _, run = recorded(tmp_path)
 
