@@ -13,7 +13,7 @@ from modyn.backtesting.crowds import kind, walked
 from modyn.backtesting.families import FAMILIES
 from modyn.backtesting.matrix import Matrix, Windows
 from modyn.backtesting.missing import Trainer, complete, folder_of, recall
-from modyn.backtesting.oracle import frontier, oracle
+from modyn.backtesting.oracle import frontier, oracle, together
 from modyn.backtesting.play import Player
 from modyn.backtesting.result import Backtest, Bound, Entry
 from modyn.backtesting.scoring import Schedule, Scorer, WithoutModel, compared
@@ -273,13 +273,12 @@ def _bound(scorers: Sequence[Scorer]) -> Bound:
         values, start = scorer.values, scorer.starts
         scores.append(oracle(values, start, scorer.weight, most).score)
         corners.append(frontier(values, start, scorer.weight, scorer.price))
-    costs = np.unique(np.concatenate([costs for costs, _ in corners]))
-    mean = np.mean([np.interp(costs, *corner) for corner in corners], axis=0)
+    costs, means = together(corners)
     return Bound(
         trainings=np.arange(1, most + 1),
         score=np.mean(scores, axis=0),
         costs=costs,
-        scores=mean,
+        scores=means,
     )
 
 

@@ -12,7 +12,7 @@ from modyn.arrivals import Arrivals
 from modyn.backtesting import AtPositions, Cost, backtest
 from modyn.backtesting.families import amounts, periods
 from modyn.backtesting.matrix import Matrix, Windows
-from modyn.backtesting.oracle import frontier, oracle
+from modyn.backtesting.oracle import frontier, oracle, together
 from modyn.backtesting.play import Player
 from modyn.backtesting.result import undominated
 from modyn.backtesting.scoring import active_rows
@@ -415,6 +415,29 @@ def test_no_schedule_is_above_the_bound_at_its_cost(seed):
     assert all(score <= np.interp(cost, costs, scores) + 1e-9 for cost, score in points)
     for corner in zip(costs[1:], scores[1:], strict=True):  # each is a schedule
         assert any(np.allclose(corner, point) for point in points)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_schedules_of_several_seeds_are_above_the_bound_at_their_mean_cost(seed):
+    rng = np.random.default_rng(seed)
+    corners, points = [], []
+    for _ in range(2):
+        values, starts, weight = reference.random_case(rng, models=4, windows=8)
+        price = rng.integers(0, 9, size=4) / 4
+        corners.append(frontier(values, starts, weight, price))
+        points.append(
+            [
+                (price[list(chosen)].sum(), reference.worth(values, starts, weight, chosen))
+                for chosen in reference.choices(4)
+            ]
+        )
+
+    bound = together(corners)
+
+    for one in points[0]:
+        for other in points[1]:
+            cost, score = np.mean([one, other], axis=0)
+            assert score <= np.interp(cost, *bound) + 1e-9
 
 
 def test_a_policy_of_recorded_models_is_never_above_the_oracle(all_data):
