@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -15,12 +18,14 @@ from modyn.policies import (
     DataAmountTrigger,
     NewData,
     PerformanceTrigger,
+    Random,
     StaticPerformanceThresholdCriterion,
     TimeTrigger,
 )
 from tests.python import streams
 
 EVERY = 60
+ELSEWHERE = Path("/dev/shm")  # which is no folder of the disk
 
 
 def recorded(folder, name="run", dataset=None, **changes):
@@ -121,6 +126,17 @@ def test_policies_that_may_still_be_on_the_front_come_first(tmp_path):
 
     assert found["maybe"].exact
     assert not found["hopeless"].exact
+
+
+@pytest.mark.skipif(not ELSEWHERE.is_dir(), reason="there is one file system")
+def test_trainings_can_go_to_another_file_system(tmp_path):
+    dataset, run = recorded(tmp_path, selection=Random(ratio=50, tail_triggers=None))
+    policies = {"other": AtPositions(positions=[EVERY, EVERY + 20])}
+
+    with tempfile.TemporaryDirectory(dir=ELSEWHERE) as out:
+        found = backtest(run, policies, dataset=dataset, train_missing=out)
+
+    assert found["other"].exact
 
 
 def test_a_dataset_that_has_grown_is_not_trained_on(tmp_path):
