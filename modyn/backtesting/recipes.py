@@ -2,9 +2,9 @@
 
 Where a model is trained from scratch on all samples of a range of the stream, that range is all
 there is to know: two policies that ask for it ask for the same training, whenever else they
-train.  In all other cases (draws, a model that goes on from the one before it, candidates that begin where
-labels were known at another trigger) the training is taken for a function of all triggers so far,
-which it always is.
+train.  In all other cases (draws, a model that goes on from the one before it, candidates that
+begin where labels were known at another trigger) the training is taken for a function of all
+triggers so far, which it always is.
 
 Ranges are in places of a `Tape`: first <= place < last.
 """
