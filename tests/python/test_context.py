@@ -306,6 +306,24 @@ def test_answers_stay_within_their_budgets(tmp_path: Path) -> None:
     assert cache.get("model 0", "outputs", some(0)) is not None
 
 
+def test_an_answer_that_is_put_again_counts_once(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "answers", memory_bytes=1000, disk_bytes=2000)
+    answer = np.zeros((1, 50), np.float32)
+    for _ in range(40):
+        cache.put("model", "outputs", some(0), answer)
+    cache.put("model", "outputs", some(1), answer)
+
+    assert cache._held_bytes == 2 * answer.nbytes
+    assert len(list((tmp_path / "answers").glob("*/*"))) == 2
+
+
+def test_a_damaged_note_of_erasures_makes_answers_anew(tmp_path: Path) -> None:
+    AnswerCache(tmp_path / "answers").put("model", "outputs", some(0), np.zeros((1, 2), np.float32))
+    (tmp_path / "answers" / "erased").write_bytes(b"\xff")
+
+    assert AnswerCache(tmp_path / "answers").get("model", "outputs", some(0)) is None
+
+
 def test_no_answer_about_an_erased_sample_is_left(tmp_path: Path) -> None:
     dataset = drifting(tmp_path / "stream", count=COUNT)
     looking(dataset, maximum_triggers=1).replay(tmp_path / "run")
