@@ -13,7 +13,7 @@ from modyn.backtesting.crowds import kind, walked
 from modyn.backtesting.families import FAMILIES
 from modyn.backtesting.matrix import Matrix, Windows
 from modyn.backtesting.missing import Trainer, complete, folder_of, recall
-from modyn.backtesting.oracle import frontier, oracle
+from modyn.backtesting.oracle import frontier, oracle, together
 from modyn.backtesting.play import Player
 from modyn.backtesting.result import Backtest, Bound, Entry
 from modyn.backtesting.scoring import Schedule, Scorer, WithoutModel, compared
@@ -59,8 +59,8 @@ def backtest(
     ----------
     runs : Run or sequence of Run
         Recordings of one pipeline: every model measured on windows that do not depend on the
-        triggers (`models: matrix`).  Runs of one seed are taken together, and each further seed
-        gives another value to the bands.
+        triggers (`models: matrix`).  Runs of the same seeds (of pipeline and training) are taken
+        together, and each further pair gives another value to the bands.
     policies : mapping or sequence of Trigger
         By name; without names, they are called what they are.
     dataset : Dataset, optional
@@ -130,15 +130,16 @@ def recordings(
     if dataset is None:
         dataset = _opened(runs[0], Path(datasets))
     tape, windows = Tape.of(runs[0], dataset), Windows.of(runs[0])
-    found: dict[int, Matrix] = {}
+    found: dict[tuple[int, int], Matrix] = {}
     for run in runs:
         _check_like(runs[0], run, windows)
-        seed = int(run.identity["config"]["training"]["seed"])
-        if seed in found:
-            found[seed].add(run)
+        config = run.identity["config"]
+        seeds = int(config["training"]["seed"]), int(config["pipeline"]["seed"])
+        if seeds in found:
+            found[seeds].add(run)
         else:
-            found[seed] = Matrix.of(run, tape, windows, run.metric_name(metric))
-    return dataset, [found[seed] for seed in sorted(found)]
+            found[seeds] = Matrix.of(run, tape, windows, run.metric_name(metric))
+    return dataset, [found[seeds] for seeds in sorted(found)]
 
 
 @dataclass(kw_only=True)
@@ -272,13 +273,12 @@ def _bound(scorers: Sequence[Scorer]) -> Bound:
         values, start = scorer.values, scorer.starts
         scores.append(oracle(values, start, scorer.weight, most).score)
         corners.append(frontier(values, start, scorer.weight, scorer.price))
-    costs = np.unique(np.concatenate([costs for costs, _ in corners]))
-    mean = np.mean([np.interp(costs, *corner) for corner in corners], axis=0)
+    costs, means = together(corners)
     return Bound(
         trainings=np.arange(1, most + 1),
         score=np.mean(scores, axis=0),
         costs=costs,
-        scores=mean,
+        scores=means,
     )
 
 

@@ -45,7 +45,8 @@ def periods(policy: TimeTrigger, tape: Tape) -> Places:
 def scripted(policy: AtPositions, tape: Tape) -> Places:
     """Return the places that are written down."""
     places = np.array(policy.positions, dtype=np.int64)
-    return places[places <= len(tape)]
+    last = np.searchsorted(places, len(tape)) + 1  # nobody is asked after the last sample
+    return places[:last][places[:last] <= len(tape)]
 
 
 FAMILIES: dict[type[Trigger], Callable[..., Places]] = {

@@ -201,20 +201,22 @@ class Matrix:
         ask = self.recipes.of_ranges(first, last)
         for i, trigger in enumerate(ask.trigger.tolist()):
             row, name = rows[trigger], int(ask.name[i])
+            if not self._is_whole(run, trigger):  # samples that it was chosen from are gone
+                if self.recipes.by_range:
+                    continue
+                break  # and all that come later depend on it
             if row["model"] is None or name in known:
                 continue
-            if self.recipes.by_range and not self._is_whole(
-                run, trigger, int(ask.first[i]), int(ask.last[i])
-            ):
-                continue  # samples that it was trained on were erased since
             self.trainings.append(self._training(run, trigger, ask, i, values))
             known.add(name)
         self.__dict__.pop("table", None)
 
-    def _is_whole(self, run: "Run", trigger: int, first: int, last: int) -> bool:
-        """Return whether nothing was erased since that the training had learned from."""
+    def _is_whole(self, run: "Run", trigger: int) -> bool:
+        """Return whether for certain nothing was erased since of what a trigger chose from."""
         row = run.transitions[trigger]
-        return row.position - row.candidates_first == last - first or row.samples == last - first
+        last = row.candidates_first + row.candidates
+        living = self.tape.place(last) - self.tape.place(row.candidates_first)
+        return living == row.candidates or (self.recipes.takes_all and living == row.samples)
 
     def _training(
         self, run: "Run", trigger: int, ask: Any, i: int, values: dict[int, Floats]

@@ -14,7 +14,6 @@ A scripted replay is an ordinary run, in a folder that is named by what it does:
 goes on where it was, and what was trained for one backtest is there for the next.
 """
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -33,6 +32,7 @@ from modyn.pipelines.ledger import canonical
 from modyn.pipelines.pipeline import Pipeline
 from modyn.pipelines.progress import Progress
 from modyn.pipelines.run import Run
+from modyn.pipelines.sharing import link_file
 
 __all__ = ["Trainer", "complete", "recall"]
 
@@ -225,8 +225,8 @@ def _link(matrix: Matrix, models: Path) -> None:
         building = models / f".tmp-{row.model}"
         building.mkdir(exist_ok=True)
         for file in (row.run / rundir.MODELS / row.model).iterdir():
-            if not (building / file.name).exists():
-                os.link(file, building / file.name)
+            (building / file.name).unlink(missing_ok=True)
+            link_file(file, building / file.name)
         building.rename(target)
 
 

@@ -10,12 +10,13 @@ gain is a difference of running sums.  The schedule knows the future: no policy 
 scores with k trainings bounds what policies score with k of the recorded models.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Best", "frontier", "oracle"]
+__all__ = ["Best", "frontier", "oracle", "together"]
 
 Places = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -132,6 +133,33 @@ def frontier(values: Floats, start: Places, weight: Floats, price: Floats) -> tu
     corners = np.array(sorted(found))
     rising = np.concatenate(([True], np.maximum.accumulate(corners[:, 1])[:-1] < corners[1:, 1]))
     return corners[rising, 0], corners[rising, 1]
+
+
+def together(frontiers: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """Return the corners of the highest mean score at each mean cost, over several recordings.
+
+    A policy may spend more on one recording than on another, so a bound in the mean spends where
+    it brings most: of concave functions, the steepest pieces of all come first.
+
+    Parameters
+    ----------
+    frontiers : sequence of (costs, scores)
+        As from `frontier`, one per recording.
+
+    Examples
+    --------
+    >>> dear, free = (np.array([0.0, 10]), np.array([0.0, 1])), (np.array([0.0]), np.array([1.0]))
+    >>> together([dear, free])
+    (array([0., 5.]), array([0.5, 1. ]))
+    """
+    pieces = np.concatenate([np.diff(np.stack(corners)) for corners in frontiers], axis=1)
+    with np.errstate(divide="ignore"):  # what costs nothing comes first
+        steep = np.argsort(-pieces[1] / pieces[0], kind="stable")
+    start = np.array([[costs[0], scores[0]] for costs, scores in frontiers]).sum(axis=0)
+    corners = np.concatenate([start[:, None], pieces[:, steep]], axis=1).cumsum(axis=1)
+    costs, scores = corners / len(frontiers)
+    last = np.append(costs[1:] > costs[:-1], True)
+    return costs[last], scores[last]
 
 
 class _Exchange:

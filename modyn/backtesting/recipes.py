@@ -2,8 +2,9 @@
 
 Where a model is trained from scratch on all samples of a range of the stream, that range is all
 there is to know: two policies that ask for it ask for the same training, whenever else they
-train.  In all other cases (draws, a model that goes on from the one before it) the training is
-taken for a function of all triggers so far, which it always is.
+train.  In all other cases (draws, a model that goes on from the one before it, candidates that
+begin where labels were known at another trigger) the training is taken for a function of all
+triggers so far, which it always is.
 
 Ranges are in places of a `Tape`: first <= place < last.
 """
@@ -57,11 +58,14 @@ class Recipes:
         Whether the range of its candidates says all of a training.
     length : int
         Samples of the stream.
+    takes_all : bool
+        Whether all candidates are chosen.
     """
 
     tail: int | None
     by_range: bool
     length: int
+    takes_all: bool = False
     _nodes: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @classmethod
@@ -79,10 +83,14 @@ class Recipes:
         downsampling = config.get("downsampling") or {}
         tail = selection.get("tail_triggers", 0)
         newest = tail is None and selection.get("limit_reset") == "lastX"
-        whole = selection["name"] == "NewData" and (selection["limit"] == -1 or newest)
+        takes_all = selection["name"] == "NewData" and selection["limit"] == -1
+        whole = takes_all or (selection["name"] == "NewData" and newest)
         alone = not training["use_previous_model"] and not training.get("num_samples_to_pass")
+        delay = int(config.get("data", {}).get("label_delay", 0))
+        alone = alone and (delay == 0 or tail is None)  # else they begin where labels were known
         steady = "downsamplers" not in downsampling and downsampling.get("strategy") != "RHOLoss"
-        return cls(tail=tail, by_range=whole and alone and steady, length=length)
+        by_range = whole and alone and steady
+        return cls(tail=tail, by_range=by_range, length=length, takes_all=takes_all)
 
     def ask(self, places: Places) -> Ask:
         """Return the trainings of a schedule.

@@ -19,7 +19,8 @@ class AtPositions(Trigger):
     Parameters
     ----------
     positions : sequence of int
-        Samples from the start of the stream, at least 1, ascending.
+        Samples from the start of the stream, at least 1, ascending; a place that comes twice is
+        that of a trigger without new samples.
 
     Examples
     --------
@@ -34,9 +35,9 @@ class AtPositions(Trigger):
     positions: Sequence[int]
 
     def __post_init__(self) -> None:
-        before = 0
+        before = 1
         for position in self.positions:
-            if position <= before:
+            if position < before:
                 raise ValueError(f"positions must ascend from 1 on, got {position} after {before}")
             before = position
         self._seen = 0

@@ -95,13 +95,14 @@ class AnswerCache:
     def _hold(self, model: str, name: str, answer: Array) -> None:
         if answer.nbytes > self._memory_bytes:
             return
+        before = self._held.pop((model, name), None)
+        self._held_bytes += answer.nbytes - (0 if before is None else before.nbytes)
         self._held[model, name] = answer
-        self._held_bytes += answer.nbytes
         while self._held_bytes > self._memory_bytes:
             self._held_bytes -= self._held.popitem(last=False)[1].nbytes
 
     def _write(self, path: Path, answer: Array) -> int:
-        """Write a file, whole or not at all, and return its size."""
+        """Write a file, whole or not at all, and return how many bytes more there are."""
         if not path.parent.is_dir():
             durable.make_directory(path.parent)
             durable.replace(self._directory / ERASED, str(self._erased_count).encode())
@@ -110,12 +111,13 @@ class AnswerCache:
         content.write(blake2b(content.getbuffer(), digest_size=SEAL_BYTES).digest())
         building = path.with_name(f".tmp-{path.name}")
         building.write_bytes(content.getbuffer())
+        before = path.stat().st_size if path.exists() else 0
         building.replace(path)
-        return content.tell()
+        return content.tell() - before
 
     def _knows_erasures(self) -> bool:
         try:
-            return (self._directory / ERASED).read_text() == str(self._erased_count)
+            return (self._directory / ERASED).read_bytes() == str(self._erased_count).encode()
         except FileNotFoundError:
             return False
 

@@ -25,7 +25,7 @@ from modyn.errors import CorruptError
 from modyn.pipelines import durable
 from modyn.pipelines.models import FOUND, ModelStore
 
-__all__ = ["Sharing"]
+__all__ = ["Sharing", "link_file"]
 
 LOCKS = ".locks"
 POLL_SECONDS = 0.05
@@ -114,7 +114,7 @@ def _link(source: ModelStore, key: str, store: ModelStore, *, found: bool = Fals
     building.mkdir()
     for path in sorted((source.directory / key).iterdir()):
         if path.name != FOUND:
-            _link_file(path, building / path.name)
+            link_file(path, building / path.name)
     if found:
         durable.write(building / FOUND, b"")
     durable.sync_directory(building)
@@ -122,7 +122,8 @@ def _link(source: ModelStore, key: str, store: ModelStore, *, found: bool = Fals
     durable.sync_directory(store.directory)
 
 
-def _link_file(path: Path, other: Path) -> None:
+def link_file(path: Path, other: Path) -> None:
+    """Have a file under another name, too, or a copy of it where that cannot be."""
     try:
         os.link(path, other)
     except OSError:  # another file system, or one without links

@@ -8,6 +8,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,9 @@ from modyn.pipelines.times import timestamp
 if TYPE_CHECKING:
     from modyn.metadata.source import Source
     from modyn.pipelines.pipeline import Pipeline
+
+# What NumPy raises for a file that it cannot read.
+UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError, TypeError, MemoryError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +93,21 @@ def keep(stream: Stream, path: Path) -> None:
 
 
 def kept(path: Path) -> Stream | None:
-    """Return the stream that was put down, or None if keys are in order."""
+    """Return the stream that was put down, or None if keys are in order.
+
+    Raises
+    ------
+    ConfigError
+        When the file is damaged; names it.
+    """
     if not path.exists():
         return None
-    with open(path, "rb") as file:
-        count, ascending = np.load(file).tolist()
-        order = np.load(file)
+    try:
+        with open(path, "rb") as file:
+            count, ascending = np.load(file).tolist()
+            order = np.load(file)
+    except UNREADABLE as error:
+        raise ConfigError(f"{path}: damaged ({error})") from None
     if order.dtype != np.uint64 or order.shape != (count,):
         raise ConfigError(f"{path}: damaged: it does not hold the keys of {count} samples")
     return Stream(count=count, order=order, ascending=bool(ascending))

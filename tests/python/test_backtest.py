@@ -12,7 +12,7 @@ from modyn.arrivals import Arrivals
 from modyn.backtesting import AtPositions, Cost, backtest
 from modyn.backtesting.families import amounts, periods
 from modyn.backtesting.matrix import Matrix, Windows
-from modyn.backtesting.oracle import frontier, oracle
+from modyn.backtesting.oracle import frontier, oracle, together
 from modyn.backtesting.play import Player
 from modyn.backtesting.result import undominated
 from modyn.backtesting.scoring import active_rows
@@ -165,6 +165,67 @@ def test_where_history_matters_only_the_same_beginning_is_the_same(changes, tmp_
 
     assert found["beginning"].exact
     assert found["other"].outcomes[0].done.tolist() == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("tail", "places", "done"),
+    [
+        (0, [30, 100], [False, False]),
+        (1, [30, 100, 130], [False] * 3),
+        (None, [30, 100], [False, True]),
+    ],
+)
+def test_where_labels_are_late_candidates_are_those_of_the_run(tail, places, done, tmp_path):
+    late = {"tail": tail, "label_delay": 20, "evaluation": streams.slices()}
+    dataset, pipeline, run = recorded(tmp_path, **late)
+    other = AtPositions(positions=places)
+
+    found = backtest(run, {"own": pipeline.trigger, "other": other}, dataset=dataset)
+    _, _, real = recorded(tmp_path, name="other", dataset=dataset, trigger=other, **late)
+
+    outcome = found["other"].outcomes[0]
+    models = [training.model for training in real.trainings]
+    same = [one == model for one, model in zip(outcome.models, models, strict=True)]
+    assert found["own"].exact
+    assert outcome.done.tolist() == done
+    assert not np.any(outcome.done & ~np.array(same))
+
+
+def test_a_draw_with_another_seed_of_the_pipeline_is_another_draw(tmp_path):
+    draws = {
+        "selection": Random(ratio=50, tail_triggers=None),
+        "training": modyn.Training(batch_size=32, optimizers=streams.sgd(), seed=7),
+    }
+    dataset, _, run = recorded(tmp_path, **draws)
+    places = AtPositions(positions=[250])
+    _, _, other = recorded(tmp_path, name="o", dataset=dataset, trigger=places, seed=4, **draws)
+
+    found = backtest([run, other], {"places": places}, dataset=dataset)
+
+    assert found.seeds == 2
+    assert sorted(outcome.exact for outcome in found["places"].outcomes) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("selection", "at", "gone", "policy"),
+    [
+        (Random(ratio=50, tail_triggers=None), [50, 100], range(10, 40), [20, 70]),
+        (NewData(tail_triggers=None, limit=100, limit_reset="lastX"), [150], range(60, 110), [100]),
+    ],
+)
+def test_what_was_chosen_from_samples_that_are_gone_is_another_training(
+    selection, at, gone, policy, tmp_path
+):
+    changes = {"selection": selection, "evaluation": streams.slices()}
+    # What comes before the erased samples is there in both, so that something is recorded.
+    dataset, _, run = recorded(tmp_path, trigger=AtPositions(positions=[5, *at]), **changes)
+    with modyn.Dataset.open(dataset.path, mode="w") as writer:
+        writer.erase(list(gone), reason="asked to")
+
+    policies = {"other": AtPositions(positions=[5, *policy])}
+    found = backtest(run, policies, dataset=modyn.Dataset.open(dataset.path))
+
+    assert found["other"].outcomes[0].done.tolist() == [True] + [False] * len(at)
 
 
 def test_a_policy_of_ones_own_is_played_as_in_its_run(tmp_path):
@@ -354,6 +415,29 @@ def test_no_schedule_is_above_the_bound_at_its_cost(seed):
     assert all(score <= np.interp(cost, costs, scores) + 1e-9 for cost, score in points)
     for corner in zip(costs[1:], scores[1:], strict=True):  # each is a schedule
         assert any(np.allclose(corner, point) for point in points)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_schedules_of_several_seeds_are_above_the_bound_at_their_mean_cost(seed):
+    rng = np.random.default_rng(seed)
+    corners, points = [], []
+    for _ in range(2):
+        values, starts, weight = reference.random_case(rng, models=4, windows=8)
+        price = rng.integers(0, 9, size=4) / 4
+        corners.append(frontier(values, starts, weight, price))
+        points.append(
+            [
+                (price[list(chosen)].sum(), reference.worth(values, starts, weight, chosen))
+                for chosen in reference.choices(4)
+            ]
+        )
+
+    bound = together(corners)
+
+    for one in points[0]:
+        for other in points[1]:
+            cost, score = np.mean([one, other], axis=0)
+            assert score <= np.interp(cost, *bound) + 1e-9
 
 
 def test_a_policy_of_recorded_models_is_never_above_the_oracle(all_data):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -15,12 +18,15 @@ from modyn.policies import (
     DataAmountTrigger,
     NewData,
     PerformanceTrigger,
+    Random,
     StaticPerformanceThresholdCriterion,
     TimeTrigger,
+    Trigger,
 )
 from tests.python import streams
 
 EVERY = 60
+ELSEWHERE = Path("/dev/shm")  # which is no folder of the disk
 
 
 def recorded(folder, name="run", dataset=None, **changes):
@@ -121,6 +127,52 @@ def test_policies_that_may_still_be_on_the_front_come_first(tmp_path):
 
     assert found["maybe"].exact
     assert not found["hopeless"].exact
+
+
+class Twice(Trigger):
+    """Every 150 samples, and then once more, with nothing new."""
+
+    def __init__(self):
+        self._seen = 0
+
+    def inform(self, arrivals, context):
+        if context.position == context.triggered_at > 0 and self._seen == 0:
+            self._seen = -1
+            return 0
+        due = 150 - max(self._seen, 0)
+        self._seen = 0 if due <= len(arrivals) else 150 - due + len(arrivals)
+        return due if due <= len(arrivals) else None
+
+    def state_dict(self):
+        return {"seen": self._seen}
+
+    def load_state_dict(self, state):
+        self._seen = state["seen"]
+
+
+def test_a_policy_with_triggers_that_bring_nothing_is_trained_too(tmp_path):
+    selection = Random(ratio=50, tail_triggers=1)
+    dataset, run = recorded(tmp_path, selection=selection)
+
+    found = backtest(run, {"twice": Twice()}, dataset=dataset, train_missing=tmp_path / "out")
+    _, real = recorded(tmp_path, "real", dataset, selection=selection, trigger=Twice())
+
+    outcome = found["twice"].outcomes[0]
+    assert outcome.schedule.places.tolist() == [150, 150, 300, 300]
+    assert outcome.schedule.places.tolist() == [row.position for row in real.transitions]
+    assert outcome.exact
+    assert outcome.models == [row.model for row in real.trainings]
+
+
+@pytest.mark.skipif(not ELSEWHERE.is_dir(), reason="there is one file system")
+def test_trainings_can_go_to_another_file_system(tmp_path):
+    dataset, run = recorded(tmp_path, selection=Random(ratio=50, tail_triggers=None))
+    policies = {"other": AtPositions(positions=[EVERY, EVERY + 20])}
+
+    with tempfile.TemporaryDirectory(dir=ELSEWHERE) as out:
+        found = backtest(run, policies, dataset=dataset, train_missing=out)
+
+    assert found["other"].exact
 
 
 def test_a_dataset_that_has_grown_is_not_trained_on(tmp_path):

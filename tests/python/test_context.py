@@ -19,8 +19,8 @@ from modyn.pipelines.asking import RunAnswers
 from modyn.pipelines.dry_run import dry_run
 from modyn.pipelines.lookback import RunHistory
 from modyn.pipelines.models import ModelStore
-from modyn.pipelines.replay import Replay
 from modyn.pipelines.stream import stream_of
+from modyn.pipelines.trainer import Trainer
 from modyn.policies import DataAmountTrigger, NewData, Trigger
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.context import Context, PastModel
@@ -306,6 +306,24 @@ def test_answers_stay_within_their_budgets(tmp_path: Path) -> None:
     assert cache.get("model 0", "outputs", some(0)) is not None
 
 
+def test_an_answer_that_is_put_again_counts_once(tmp_path: Path) -> None:
+    cache = AnswerCache(tmp_path / "answers", memory_bytes=1000, disk_bytes=2000)
+    answer = np.zeros((1, 50), np.float32)
+    for _ in range(40):
+        cache.put("model", "outputs", some(0), answer)
+    cache.put("model", "outputs", some(1), answer)
+
+    assert cache._held_bytes == 2 * answer.nbytes
+    assert len(list((tmp_path / "answers").glob("*/*"))) == 2
+
+
+def test_a_damaged_note_of_erasures_makes_answers_anew(tmp_path: Path) -> None:
+    AnswerCache(tmp_path / "answers").put("model", "outputs", some(0), np.zeros((1, 2), np.float32))
+    (tmp_path / "answers" / "erased").write_bytes(b"\xff")
+
+    assert AnswerCache(tmp_path / "answers").get("model", "outputs", some(0)) is None
+
+
 def test_no_answer_about_an_erased_sample_is_left(tmp_path: Path) -> None:
     dataset = drifting(tmp_path / "stream", count=COUNT)
     looking(dataset, maximum_triggers=1).replay(tmp_path / "run")
@@ -535,15 +553,15 @@ def test_models_have_the_seconds_of_their_training_after_a_crash(
 
     monkeypatch.setattr(Recording, "look", staticmethod(look))
     dataset = drifting(tmp_path / "stream", count=COUNT)
-    train, calls = Replay._train, itertools.count()
+    train, calls = Trainer.train, itertools.count()
 
-    def dying(self: Replay, row: Any) -> Any:
+    def dying(self: Trainer, row: Any) -> Any:
         found = train(self, row)
         if next(calls) % 2:
             raise DiedError
         return found
 
-    monkeypatch.setattr(Replay, "_train", dying)
+    monkeypatch.setattr(Trainer, "train", dying)
     for _ in range(10):
         try:
             run = looking(dataset, trigger=Recording(70)).replay(tmp_path / "run")

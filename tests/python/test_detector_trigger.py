@@ -10,7 +10,8 @@ import pytest
 
 from modyn.arrivals import Arrivals
 from modyn.drift.detectors import ADWIN, DDM, EDDM, KSWIN, PageHinkley
-from modyn.pipelines import dump, pipeline
+from modyn.pipelines import dump
+from modyn.pipelines.description import described_policy
 from modyn.pipelines.schema_trigger_detector import DetectorTrigger as Section
 from modyn.policies import DataAmountTrigger, DetectorTrigger, PlainContext
 from modyn.policies.checks import check_trigger, example_stream
@@ -228,7 +229,7 @@ def test_a_file_can_say_all_of_it(detector):
         reset_on_model=False,
     )
 
-    described = dump._tagged_within(pipeline._policy(expected, "id"), "id")
+    described = dump._tagged_within(described_policy(expected, "id"), "id")
     section = Section.model_validate(json.loads(json.dumps(described)))
 
     assert section.settings() == expected
