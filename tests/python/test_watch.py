@@ -243,7 +243,9 @@ def test_single_files_are_followed(home: Home, tmp_path: Path) -> None:
 
     with images, images.watch(home.folder, format=format, timestamps="mtime", settle=0) as watch:
         for n in range(50):
-            (home.folder / f"{n}.png").write_bytes(b"%d" % n)
+            building = tmp_path / "building"  # without settling, a file must come whole
+            building.write_bytes(b"%d" % n)
+            building.rename(home.folder / f"{n}.png")
         (home.folder / "notes.txt").write_text("no image")
         wait_for(lambda: len(images) == 50)
         assert watch.wait(0) is False
