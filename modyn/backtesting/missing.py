@@ -136,7 +136,8 @@ def folder_of(out: Path, pipeline: Pipeline, matrix: Matrix) -> Path:
         described.pop(name)
     described["pipeline"] = {**described["pipeline"], "name": "", "maximum_triggers": None}
     windows = [getattr(matrix.windows, name).tolist() for name in ("start", "end", "anchor")]
-    return out / _digest([described, matrix.run.identity["dataset"], matrix.metric, windows])
+    measured = [matrix.metric, matrix.windows.dataset, matrix.windows.uuid, windows]
+    return out / _digest([described, matrix.run.identity["dataset"], measured])
 
 
 def complete(
