@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 CSRC := $(wildcard csrc/*/*.c csrc/*/*.h)
-C_FILES = $(CSRC) $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c benchmarks/*.c)
+C_FILES = $(CSRC) $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c tests/kill/*.c benchmarks/*.c)
 DATASETS ?= datasets
 
 .DELETE_ON_ERROR:

@@ -3,9 +3,10 @@
     python -m benchmarks.page benchmarks/results/*.json [--into docs]
 
 Documents of benchmarks.loader make docs/performance.md, those of benchmarks.metadata
-docs/postgres-figures.md, and those of benchmarks.selection the second half of docs/selection.md,
-whose first half is left as it is.  Nothing is measured here, and nothing is said that is not in the
-documents, but for the words on how it was measured and on what is not claimed.
+docs/postgres-figures.md, those of benchmarks.triggers docs/triggers/figures.md, and those of
+benchmarks.selection the second half of docs/selection.md, whose first half is left as it is.
+Nothing is measured here, and nothing is said that is not in the documents, but for the words on
+how it was measured and on what is not claimed.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from benchmarks.picture import number, pictures
 from benchmarks.postgres import words
 from benchmarks.section import text_of_cell
 from benchmarks.selecting import words as selecting
+from benchmarks.triggering import words as triggering
 
 HEAD = """\
 # Performance
@@ -99,6 +101,14 @@ PAGES = {
         selecting.ORDER,
         selecting.chapter,
         selecting.MARK,
+    ),
+    "triggers": Page(
+        "triggers/figures",
+        triggering.HEAD,
+        triggering.HOW,
+        triggering.NOT_CLAIMED,
+        triggering.ORDER,
+        triggering.chapter,
     ),
 }
 
@@ -252,9 +262,11 @@ def main() -> None:
 
 def kept(path: Path, mark: str) -> str:
     """Return what of a page stays as it is: all up to the mark and its line, if it has one."""
-    text = path.read_text() if mark and path.exists() else ""
+    if not mark:
+        return ""
+    text = path.read_text() if path.exists() else ""
     head, found, _ = text.partition(mark)
-    return f"{head}{mark}\n\n" if mark and found else ""
+    return f"{head}{mark}\n\n" if found else ""
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
     races      all families, with a few settings each, beside fixed schedules
     planted    how soon planted drifts are found, and how many alarms are false
+    late       labels that are known late: policies that wait, and that do without
     pictures   the pictures of docs/triggers, into --into
 
 `--data` is a folder with the originals (benchmarks/triggering/streams.py says which). Everything
@@ -35,6 +36,7 @@ from benchmarks.triggering.site import Site
 WORKLOADS = {
     "races": "benchmarks.triggering.races:measure",
     "planted": "benchmarks.triggering.plants:measure",
+    "late": "benchmarks.triggering.lates:measure",
     "pictures": "benchmarks.triggering.worked:measure",
 }
 

@@ -46,8 +46,6 @@ CHOSEN = {  # a setting for each family, the same on all streams
     "JS, predictions": ("0.1",),
     "classifier, features": ("0.6",),
     "accuracy falls": ("0.03",),
-    "accuracy falls, late": ("0.03",),
-    "estimated falls, late": ("0.03",),
     "avoidable": ("20",),
     "avoidable latency": ("20",),
     "ADWIN": ("0.002",),
@@ -183,14 +181,6 @@ def judging() -> Iterator[Entry]:
         )
     for count in (10, 20):
         yield Entry("avoidable", str(count), lambda n=count: by_performance(avoidable(n)))
-    for deviation in (0.03,):
-        for family, estimated in (("accuracy falls, late", False), ("estimated falls, late", True)):
-            yield Entry(
-                family,
-                f"{deviation:g}",
-                lambda d=deviation, e=estimated: by_performance(falls(d), estimated=e),
-                late=LATE,
-            )
 
 
 def costing(seconds: float) -> Iterator[Entry]:
@@ -260,6 +250,25 @@ def together() -> Iterator[Entry]:
             name,
             lambda r=rule: EnsembleTrigger(subtriggers=parts(), ensemble_strategy=r),
         )
+
+
+def lately() -> Iterator[Entry]:
+    """Policies with and without labels, where these are known late."""
+    policies: list[tuple[str, str, Callable[[], Trigger], bool]] = [
+        ("amount", "1,000", lambda: DataAmountTrigger(num_samples=1000), False),
+        ("accuracy falls", "0.03", lambda: by_performance(falls(0.03)), True),
+        ("estimated accuracy falls", "0.03", lambda: by_performance(falls(0.03), True), False),
+        ("KS, features", "0.07", lambda: by_drift("features", drift.KS(), over(0.07)), False),
+        ("ADWIN", "0.3", lambda: by_detector(detectors.ADWIN(delta=0.3)), True),
+        (
+            "ADWIN, uncertainty",
+            "0.3",
+            lambda: by_detector(detectors.ADWIN(delta=0.3), of="uncertainty"),
+            False,
+        ),
+    ]
+    for family, setting, make, labels in policies:
+        yield Entry(family, setting, make, labels, LATE)
 
 
 def adaptive(seconds: float) -> list[Entry]:

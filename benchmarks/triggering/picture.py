@@ -21,7 +21,7 @@ from benchmarks.picture import (
 )
 from benchmarks.triggering.outcome import Outcome, Race
 
-LEFT, RIGHT, TOP, PANEL, GAP, BOTTOM = 78, 24, 84, 130, 46, 46
+LEFT, RIGHT, TOP, PANEL, GAP, BOTTOM = 78, 24, 98, 130, 46, 46
 FIRED, BOUND = "#d55e00", "#9aa4af"
 GROUPS = {  # of the families in a race
     "drift of windows": ("MMD", "KS,", "JS", "classifier"),

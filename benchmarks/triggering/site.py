@@ -50,6 +50,11 @@ class Site:
         directory = self.folder / (f"{name}-quick" if self.quick else name)
         return streams.made(directory, read, limit=QUICK if self.quick else None)
 
+    def has(self, workload: str, stream: Stream, entry: Entry, seed: int) -> bool:
+        """Whether the result of a policy is there."""
+        name = cells.Name(workload, stream.name, entry.family, entry.setting, seed)
+        return name in self.kept
+
     def cell(
         self, workload: str, stream: Stream, dataset: Dataset, entry: Entry, seed: int
     ) -> cells.Result:

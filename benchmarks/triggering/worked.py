@@ -243,7 +243,7 @@ def voting(site: Site) -> str:
     rows: dict[str, list[float]] = {}
     for name, ending in (
         ("drift", "drift.DataDriftTrigger"),
-        ("performance", "performance.PerformanceTrigger"),
+        ("mistakes", "performance.PerformanceTrigger"),
         ("detector", "detector.DetectorTrigger"),
     ):
         rows[name] = [
@@ -283,7 +283,7 @@ def measure(site: Site) -> Section:
     for name, draw in drawn.items():
         (folder / f"{name}.svg").write_text(draw(site))
     return Section(
-        id="T3",
+        id="T4",
         title="Pictures",
         about="What policies saw on a real stream, and where they fired.",
         notes=[f"drawn: {', '.join(drawn)}"],

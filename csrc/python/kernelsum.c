@@ -133,7 +133,7 @@ pair_squares(PyObject *module, PyObject *args)
     if (mdn_py_buffer(into, "out", "d", 8, 1, &out) == 0) {
         Py_ssize_t n = held.shape[0];
 
-        if (n > UINT32_MAX || out.len / 8 != n * (n - 1) / 2) {
+        if (n > INT32_MAX || out.len / 8 != n * (n - 1) / 2) {
             PyErr_Format(PyExc_ValueError,
                          "out holds %zd numbers, which are not the pairs of "
                          "%zd rows",

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BLOCK_BYTES (256u << 10)  /* of rows, for the second cache */
+#define BLOCK_BYTES (1u << 20)    /* of rows, for the second cache */
 #define BLOCK_ROWS 256u           /* at most */
 #define LEAST_PRODUCTS (1u << 21) /* for one thread: about 100 microseconds */
 

@@ -1,7 +1,8 @@
 /* kernelsum.h - sums over all pairs of rows, of a function of their distance.
  *
  * What a maximum mean discrepancy and an energy distance consist of.  Memory is
- * two blocks of some 100 KiB for each thread, however many rows there are. */
+ * two blocks of 1 MiB (or eight rows) for each thread, however many rows there
+ * are. */
 #ifndef MDN_SELECTOR_KERNELSUM_H
 #define MDN_SELECTOR_KERNELSUM_H
 

@@ -49,23 +49,33 @@ mdn_pair_block_free(mdn_pair_block *block)
     block->cells = block->norms = NULL;
 }
 
-/* One row into its lane; its squared length. */
-static double
-fill_row(double *to, const mdn_pair_rows *rows, uint64_t row,
-         const double *center)
+/* The number at a place of the rows. */
+static inline double
+number_at(const mdn_pair_rows *rows, uint64_t at)
 {
-    const double *doubles = (const double *)rows->cells + row * rows->width;
-    const float *floats = (const float *)rows->cells + row * rows->width;
-    double norm = 0;
+    return rows->is_double ? ((const double *)rows->cells)[at]
+                           : (double)((const float *)rows->cells)[at];
+}
 
-    for (uint32_t t = 0; t < rows->width; t++) {
-        double x =
-            (rows->is_double ? doubles[t] : (double)floats[t]) - center[t];
+/* `count` rows into the lanes of a panel, all of them column by column, so that
+ * the panel is written from front to back; and their squared lengths. */
+static void
+fill_panel(const mdn_pair_rows *rows, uint64_t first, uint32_t count,
+           const double *center, double *cells, double *norms)
+{
+    uint64_t width = rows->width;
 
-        to[(uint64_t)t * LANES] = x;
-        norm += x * x;
+    memset(norms, 0, LANES * sizeof *norms);
+    if (count < LANES)
+        memset(cells, 0, width * LANES * sizeof *cells);
+    for (uint64_t t = 0; t < width; t++) {
+        for (uint32_t lane = 0; lane < count; lane++) {
+            double x = number_at(rows, (first + lane) * width + t) - center[t];
+
+            cells[t * LANES + lane] = x;
+            norms[lane] += x * x;
+        }
     }
-    return norm;
 }
 
 void
@@ -73,18 +83,14 @@ mdn_pair_block_fill(mdn_pair_block *block, const mdn_pair_rows *rows,
                     uint64_t first, const double *center)
 {
     uint64_t left = rows->count - first;
-    uint64_t panel_size = (uint64_t)block->width * LANES;
 
     block->first = first;
     block->count = left < block->room ? (uint32_t)left : block->room;
-    if (block->count < block->room) {
-        memset(block->cells, 0, block->room / LANES * panel_size * 8);
-        memset(block->norms, 0, block->room * sizeof *block->norms);
-    }
-    for (uint32_t i = 0; i < block->count; i++) {
-        double *to = block->cells + i / LANES * panel_size + i % LANES;
+    for (uint32_t i = 0; i < block->count; i += LANES) {
+        uint32_t count = block->count - i < LANES ? block->count - i : LANES;
 
-        block->norms[i] = fill_row(to, rows, first + i, center);
+        fill_panel(rows, first + i, count, center,
+                   block->cells + (uint64_t)i * block->width, block->norms + i);
     }
 }
 

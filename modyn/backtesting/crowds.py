@@ -91,7 +91,10 @@ def _performance_kind(policy: PerformanceTrigger, player: Player) -> tuple[objec
                 return None
             kinds.append(("avoidable", criterion.allow_reduction))
         elif type(criterion) in THRESHOLDS:
-            kinds.append((criterion.metric, kind_of(criterion._criterion())))
+            column = kind_of(criterion._criterion())
+            if column is None:
+                return None
+            kinds.append((criterion.metric, column))
         else:
             return None
     return (repr(policy.metrics), *kinds)

@@ -54,7 +54,10 @@ def _quantiles(x: Floats, count: int) -> Floats:
 def _sturges(x: Floats, y: Floats) -> Floats:
     """Return the inner edges of bins of equal width over the distinct values."""
     distinct = np.unique(np.concatenate([x, y]))
-    edges: Floats = np.histogram_bin_edges(distinct, bins="sturges")[1:-1]
+    try:
+        edges: Floats = np.histogram_bin_edges(distinct, bins="sturges")[1:-1]
+    except ValueError:  # the values are neighbours, and no float lies between them
+        edges = distinct[1:]
     return edges
 
 

@@ -18,7 +18,7 @@ def gaussian_sum(
     """Return the sum of exp(-gamma * squared distance) over all pairs of a row and another.
 
     Sums are float64, in an order of their own: the bits depend neither on the number of threads
-    nor on the machine.  Memory is a few hundred KiB for each thread.
+    nor on the machine.  Memory is some 2 MiB for each thread.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from modyn.errors import ConfigError
 from modyn.pipelines.ledger import FOLLOWING, opened
 from modyn.pipelines.ledger import Progress as Position
-from modyn.pipelines.measure import AFTER_TRAINING, Plan
+from modyn.pipelines.measure import AFTER_TRAINING
 from modyn.pipelines.progress import Checked, Progress
 from modyn.pipelines.replay import Replay
 from modyn.pipelines.stream import Stream, bounds, check_labels
@@ -58,9 +58,8 @@ class Follow(Replay):
         stop: Callable[[], bool],
         models: Path | None = None,
     ) -> None:
-        super().__init__(pipeline, directory, progress, models)
-        self._progress = Checked(self._progress, self._check, often=True)
         self._stop = stop
+        super().__init__(pipeline, directory, Checked(progress, self._check, often=True), models)
         self._since = 0
         self._erased = 0
         self._counts_now: dict[str, int] = {}
@@ -73,7 +72,7 @@ class Follow(Replay):
             self._begin()
             self._signals.sweep()
             self._erased = self._pipeline.dataset.view.erased_count
-            self._store.clean()
+            self._trainer.store.clean()
             self._progress.pipeline(self._pipeline.name, self._stream.count)
             self._catch_up()
             self._go_on()
@@ -179,7 +178,7 @@ class Follow(Replay):
         self._counts_now[uuid] = self._key_count = count = self._backend.count()
         self._stream = self._backend.followed(self._since, count)
         check_labels(self._pipeline, first=seen)
-        self._sources = self._sources_of(self._counts_now)
+        self._measurer.cover(self._counts_now)
         if dataset.view.erased_count != self._erased:
             self._erased = dataset.view.erased_count
             self._signals.sweep()
@@ -187,17 +186,15 @@ class Follow(Replay):
 
     # Evaluation ---------------------------------------------------------------------------------
 
-    def _measurable(self, plan: Plan) -> Plan:
-        """Return the part of a plan whose windows are over."""
-        uuid, newest = self._pipeline.dataset.uuid, self._backend.newest
-        evaluation = self._pipeline.evaluation
-        if evaluation is None:
-            return plan
-        ends: dict[str, int | None] = {}
-        for data in evaluation.datasets:
-            if data.dataset.uuid == uuid:
-                ends[data.dataset_id] = newest if self._pipeline.order == "time" else None
-        return plan.until(ends)
+    def _ends(self) -> dict[str, int | None]:
+        """Return up to which timestamp the dataset that is followed is known, by each of its ids.
+
+        In arrival order up to none: any window may still get samples.
+        """
+        uuid, evaluation = self._pipeline.dataset.uuid, self._pipeline.evaluation
+        newest = self._backend.newest if self._pipeline.order == "time" else None
+        followed = evaluation.datasets if evaluation else ()
+        return {data.dataset_id: newest for data in followed if data.dataset.uuid == uuid}
 
     def _measure_rest(self) -> bool:
         """Measure models on windows that are over by now; stop when something has come.

@@ -1,28 +1,25 @@
 """A pipeline: a dataset, a model, when to train, on what, how, and what to measure."""
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from modyn.dataset import Dataset
-from modyn.downsampling import EL2N, Downsampler, Forgetting, RHOLoss, Schedule, Uncertainty
-from modyn.downsampling.base import check_settings
+from modyn.downsampling import Downsampler, RHOLoss, Schedule
 from modyn.errors import ConfigError
 from modyn.pipelines import dump, rundir, strict_yaml
 from modyn.pipelines.build import fitted, model_of
+from modyn.pipelines.description import described
+from modyn.pipelines.fit_downsampling import check_downsampling, completed_downsampling
 from modyn.pipelines.progress import Progress, Silent
 from modyn.pipelines.run import Run
 from modyn.pipelines.settings import (
-    BORDERS,
-    NUMERIC,
     Evaluation,
     Metadata,
     Model,
     Training,
-    describe,
     place,
 )
 from modyn.policies import Selection, Trigger
@@ -111,7 +108,9 @@ class Pipeline:
         for downsampler in self._downsamplers():
             check_downsampling(downsampler, self.training)
         self.model: Model = fitted(model_of(self.model), self.dataset.schema)
-        self.downsampling = _completed(self)
+        self.downsampling = completed_downsampling(
+            self.downsampling, self.model, self.training, self.dataset
+        )
         if self.evaluation is not None:
             self.evaluation = _with_data(self.evaluation, self.dataset)
 
@@ -216,28 +215,7 @@ class Pipeline:
 
         Two pipelines with equal descriptions on equal data do the same.
         """
-        stream = ("order", "maximum_triggers", "start_replay_at", "stop_replay_at")
-        trigger, selection = _policy(self.trigger, "id"), _policy(self.selection, "name")
-        training = describe(self.training)
-        training["device"] = self.training.device.split(":")[0]
-        described: dict[str, Any] = {
-            "pipeline": {
-                "name": self.name,
-                "seed": self.seed_value,
-                **{key: getattr(self, key) for key in stream},
-            },
-            "model": _plain(describe(self.model)),
-            "training": _plain({**training, "seed": self.training_seed}),
-            "data": {"dataset_id": _name(self.dataset)},
-            "trigger": trigger,
-            "selection_strategy": selection,
-            "evaluation": _evaluation(self.evaluation),
-        }
-        if self.downsampling is not None:  # which came later than the first runs
-            described["downsampling"] = described_downsampling(self.downsampling)
-        if self.label_delay:
-            described["data"]["label_delay"] = self.label_delay
-        return described
+        return described(self)
 
     def downsampler_at(self, trigger: int) -> Downsampler | None:
         """Return what decides on which samples of a trigger's training set to train, if any.
@@ -405,112 +383,3 @@ def _with_data(evaluation: Evaluation, stream: Dataset) -> Evaluation:
     ids = tuple(entry.dataset_id for entry in named)
     handlers = tuple(replace(h, datasets=h.datasets or ids) for h in evaluation.handlers)
     return replace(evaluation, datasets=tuple(named), handlers=handlers)
-
-
-def described_downsampling(downsampling: Downsampler | Schedule | None) -> Any:
-    """Return the class and the parameters of what decides while a model is trained."""
-    if isinstance(downsampling, Schedule):
-        return {
-            "downsamplers": [described_downsampling(one) for one in downsampling.downsamplers],
-            "thresholds": list(downsampling.thresholds),
-        }
-    if downsampling is None:
-        return None
-    found = _policy(downsampling, "strategy")
-    if isinstance(downsampling, RHOLoss):
-        training = found["il_training"]
-        found["il_model"] = _plain(found["il_model"])
-        found["il_training"] = _plain({**training, "device": training["device"].split(":")[0]})
-    return found
-
-
-def _completed(pipeline: Pipeline) -> Downsampler | Schedule | None:
-    """Return the downsampling with what RHO-LOSS leaves to the pipeline."""
-    from modyn.pipelines.irreducible import completed
-
-    def one(downsampler: Downsampler | None) -> Downsampler | None:
-        if not isinstance(downsampler, RHOLoss):
-            return downsampler
-        return completed(downsampler, pipeline.model, pipeline.training, pipeline.dataset)
-
-    found = pipeline.downsampling
-    if isinstance(found, Schedule):
-        return replace(found, downsamplers=tuple(one(entry) for entry in found.downsamplers))
-    return one(found)
-
-
-def check_downsampling(downsampler: object, training: Training) -> None:
-    """Refuse a downsampler that cannot work with this training.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Which say why.
-    """
-    if not isinstance(downsampler, Downsampler):
-        raise TypeError(
-            f"downsampling must be a Downsampler or a Schedule, got {downsampler!r:.80}"
-        )
-    check_settings(downsampler)
-    if downsampler.sample_then_batch and training.num_samples_to_pass is not None:
-        raise ValueError(
-            f"{type(downsampler).__name__} with sample_then_batch trains whole epochs: "
-            "num_samples_to_pass is for batch-then-sample"
-        )
-    _check_criterion(downsampler, training.optimization_criterion.name)
-
-
-def _check_criterion(downsampler: Downsampler, criterion: str) -> None:
-    """Refuse what goes by classes where there are none, and logits that are taken for others."""
-    if not isinstance(downsampler, Uncertainty | EL2N | Forgetting):
-        return
-    name = type(downsampler).__name__
-    if criterion in NUMERIC and criterion not in BORDERS:
-        raise ValueError(f"{name} goes by classes, and {criterion} knows numbers alone")
-    given = getattr(downsampler, "probabilities", None)
-    if criterion in BORDERS and given is not None and given != (criterion == "BCELoss"):
-        outputs = "probabilities" if criterion == "BCELoss" else "no probabilities"
-        raise ValueError(f"{name}.probabilities is {given}, but {criterion} takes {outputs}")
-
-
-def _policy(policy: Trigger | Selection | Downsampler, key: str) -> dict[str, Any]:
-    """Return a policy's class and its parameters: all attributes that are not state."""
-    kind = type(policy)
-    built_in = kind.__module__.startswith("modyn.")
-    found: dict[str, Any] = {
-        key: kind.__name__ if built_in else f"{kind.__module__}.{kind.__qualname__}"
-    }
-    for name, value in vars(policy).items():
-        if name.startswith("_"):
-            continue
-        if isinstance(value, Trigger | Selection):
-            found[name] = _policy(value, key)
-            continue
-        if isinstance(value, Mapping) and any(isinstance(v, Trigger) for v in value.values()):
-            found[name] = {str(one): _policy(policy, key) for one, policy in value.items()}
-            continue
-        if isinstance(value, FunctionType):
-            found[name] = f"{value.__module__}:{value.__qualname__}"
-            continue
-        try:
-            found[name] = describe(value)
-        except TypeError as error:
-            raise TypeError(f"parameter {name} of {kind.__name__}: {error}") from None
-    return found
-
-
-def _evaluation(evaluation: Evaluation | None) -> Any:
-    return (
-        None if evaluation is None else _plain(describe(evaluation), keep=("strategy", "metrics"))
-    )
-
-
-def _plain(value: Any, keep: tuple[str, ...] = (), kept: bool = False) -> Any:
-    """Return a description without the names of classes, but where a class is the choice."""
-    if isinstance(value, dict):
-        return {
-            name: _plain(entry, keep, name in keep)
-            for name, entry in value.items()
-            if kept or name != "class"
-        }
-    return [_plain(entry, keep, kept) for entry in value] if isinstance(value, list) else value

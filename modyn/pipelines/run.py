@@ -12,29 +12,21 @@ from modyn.errors import ConfigError, DatabaseError
 from modyn.loader import Waits
 from modyn.pipelines import ledger_sqlite, rundir, strict_yaml
 from modyn.pipelines.composite import Trained, active, current, trained, weighted_mean
+from modyn.pipelines.costs import STAGES, WORKERS, Costs
 from modyn.pipelines.decisions import noted
 from modyn.pipelines.ledger import (
     Content,
-    DownsamplingRow,
     EvaluationRow,
     TrainingRow,
     TransitionRow,
     WindowRow,
 )
-from modyn.pipelines.past import FOUND, TRAINING
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.table import Table
 from modyn.signals import Signals, of_keys
 
 if TYPE_CHECKING:
     from modyn.provenance import Provenance
-
-STAGES = (
-    *("policy", "select", "write", "load"),
-    *("irreducible", "score"),  # of downsampling: training what scores, and scoring
-    *("train", "store", "evaluate"),
-)
-WORKERS = ("fill", "room")  # of the loader's threads, beside the stages load and train
 
 
 @dataclass(frozen=True)
@@ -115,7 +107,7 @@ class Run:
                     *((training.model, training.epochs) if training else (None, 0)),
                     *((training.batches, training.final_loss) if training else (0, None)),
                     *(
-                        (self._samples_passed(training), self._scored(row.trigger))
+                        (self._costs.passed(training), self._costs.scored(row.trigger))
                         if training
                         else (0, 0)
                     ),
@@ -124,18 +116,13 @@ class Run:
             )
         return Table.of(names, rows)
 
-    @cached_property
+    @property
     def training_seconds(self) -> dict[int, float]:
         """How long the training of each trigger's model took when it was done, here or elsewhere.
 
         Of runs of before that was written down: how long it took here.
         """
-        found: dict[int, float] = {}
-        for row in self._content.timings:
-            if row.stage in ("load", "irreducible", "score", "train"):
-                found[row.trigger] = found.get(row.trigger, 0.0) + row.seconds
-        noted = {row.trigger: row.seconds for row in self._content.timings if row.stage == TRAINING}
-        return found | noted
+        return self._costs.by_trigger
 
     @cached_property
     def decisions(self) -> Table:
@@ -341,79 +328,31 @@ class Run:
         """The reported names of all metrics."""
         return sorted({row.metric for row in self._content.evaluations})
 
-    @cached_property
+    @property
     def seconds(self) -> dict[str, float]:
         """Seconds by stage: policy, select, write, load, train, store, evaluate.
 
         With downsampling also score, and irreducible, which is what RHO-LOSS takes before.
         """
-        spent = self._spent
-        return {stage: seconds for stage, seconds in spent.items() if stage not in WORKERS}
+        return self._costs.seconds
 
-    @cached_property
+    @property
     def waits(self) -> Waits:
         """Who waited for whom in all trainings: the loop for batches, or workers for room."""
-        spent = self._spent
-        return Waits(
-            batches=self.totals["batches"],
-            rows=self.totals["samples_trained"],
-            consumer_waited=spent["load"],
-            consumer_held=spent["train"],
-            workers_filling=spent["fill"],
-            workers_waiting=spent["room"],
-        )
+        return self._costs.waits
 
-    @cached_property
-    def _spent(self) -> dict[str, float]:
-        total = dict.fromkeys((*STAGES, *WORKERS), 0.0)
-        for row in self._content.timings:
-            if row.stage not in (TRAINING, FOUND):  # what the model took, perhaps elsewhere
-                total[row.stage] = total.get(row.stage, 0.0) + row.seconds
-        return total
-
-    @cached_property
+    @property
     def totals(self) -> dict[str, int]:
         """How many triggers, trainings, samples seen in training, batches, evaluations.
 
         `samples_scored` went forward through a model that was not trained on them then. Of the
         trainings, `found` were not done: another run had done them, or another trigger of this.
         """
-        trainings = [row for row in self._content.trainings if row.model is not None]
-        return {
-            "position": self._content.progress.position,
-            "triggers": len(self._content.transitions),
-            "trainings": len(trainings),
-            "found": self._found(trainings),
-            "samples": sum(row.samples for row in trainings),
-            "samples_trained": sum(map(self._samples_passed, trainings)),
-            "samples_scored": sum(self._scored(row.trigger) for row in trainings),
-            "batches": sum(row.batches for row in trainings),
-            "evaluations": len(self._content.evaluations),
-        }
-
-    def _found(self, trainings: list[TrainingRow]) -> int:
-        """Return how many of these trainings were found instead of done."""
-        elsewhere = {row.trigger for row in self._content.timings if row.stage == FOUND}
-        here = {row.model for row in trainings if row.trigger not in elsewhere}
-        return len(trainings) - len(here)
-
-    def _samples_passed(self, row: TrainingRow) -> int:
-        """Return how many samples a training went through, each as often as it came."""
-        if row.trigger in self._downsamplings:
-            return self._downsamplings[row.trigger].trained
-        training = self._content.identity["config"]["training"]
-        listed = training.get("num_samples_to_pass") or ()
-        if row.trigger >= len(listed):
-            return row.samples * row.epochs
-        return min(int(listed[row.trigger]), row.batches * int(training["batch_size"]))
-
-    def _scored(self, trigger: int) -> int:
-        found = self._downsamplings.get(trigger)
-        return 0 if found is None else found.scored
+        return self._costs.totals
 
     @cached_property
-    def _downsamplings(self) -> dict[int, DownsamplingRow]:
-        return {row.trigger: row for row in self._content.downsamplings}
+    def _costs(self) -> Costs:
+        return Costs(self._content)
 
     @cached_property
     def _windows(self) -> list[WindowRow]:

@@ -18,7 +18,7 @@ from pydantic import (
 from modyn.downsampling import Schedule
 from modyn.metadata.url import Url
 from modyn.pipelines import settings
-from modyn.pipelines.pipeline import check_downsampling
+from modyn.pipelines.fit_downsampling import check_downsampling
 from modyn.pipelines.schema_evaluation import Data, Evaluation
 from modyn.pipelines.schema_selection import SelectionStrategy
 from modyn.pipelines.schema_training import Model, Training

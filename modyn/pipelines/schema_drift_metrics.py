@@ -59,6 +59,7 @@ class CriterionSection(Section):
 
     def settings(self) -> DecisionCriterion:
         values = {name: getattr(self, name) for name in type(self).model_fields}
+        values.pop("needs_calibration", None)
         return CRITERIA[values.pop("id")](**values)
 
 
@@ -66,7 +67,13 @@ if TYPE_CHECKING:
     Criterion = CriterionSection
 else:
     _CRITERIA = [
-        create_model(name, __base__=CriterionSection, __doc__=kind.__doc__, **_keys(name, kind))
+        create_model(
+            name,
+            __base__=CriterionSection,
+            __doc__=kind.__doc__,
+            **_keys(name, kind),
+            needs_calibration=(Literal[kind.needs_calibration], kind.needs_calibration),
+        )
         for name, kind in CRITERIA.items()
     ]
     Criterion = Annotated[Union[*_CRITERIA], Field(discriminator="id")]

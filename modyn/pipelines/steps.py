@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
 from modyn.arrivals import Arrivals
 from modyn.pipelines.backend import Backend
 from modyn.pipelines.clock import Stopwatch
@@ -37,7 +34,6 @@ class Recorder:
     ----------
     backend, clock, progress
         The place of the record, the seconds, and who looks on.
-    timestamps : int64, by key
     ascending : bool
         Whether the stream's timestamps ascend, so that its last sample is its newest.
     seed : int
@@ -55,7 +51,6 @@ class Recorder:
     backend: Backend
     clock: Stopwatch
     progress: Progress
-    timestamps: npt.NDArray[np.int64]
     ascending: bool
     seed: int
     timestamp_unit: str
@@ -77,7 +72,7 @@ class Recorder:
         if self.ascending or last is None or transition.samples == 0:
             return last
         keys = TrainingSet.open(self.backend.trainsets / f"{transition.digest}.set").keys
-        return max(last, int(self.timestamps[keys].max()))
+        return max(last, int(self.history.columns(keys).timestamps.max()))
 
 
 class TrainingSets(Mapping[int, Selected]):

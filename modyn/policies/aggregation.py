@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from modyn.policies.checked import check_integer
+from modyn.policies.checked import check_integer, check_stands_for
 
-__all__ = ["AggregationStrategy", "AtLeastN", "Custom", "MajorityVote"]
+__all__ = ["AggregationStrategy", "AtLeastN", "Custom", "MajorityVote", "check_votes"]
 
 
 class AggregationStrategy(Protocol):
@@ -99,3 +99,18 @@ class Custom:
         if not isinstance(decision, bool):
             raise TypeError(f"aggregation_function must return a bool, got {decision!r}")
         return decision
+
+
+def check_votes(name: str, strategy: object, voters: int) -> None:
+    """Refuse what is no rule, and one that asks for more votes than there are voters.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the parameter.
+    """
+    check_stands_for(name, strategy, "decide", "MajorityVote()")
+    if isinstance(strategy, AtLeastN) and strategy.n > voters:
+        raise ValueError(
+            f"{name} asks for {strategy.n} votes, and {voters} can vote: it would never fire"
+        )

@@ -75,6 +75,8 @@ class BatchedTrigger(Trigger):
             check_integer("warmup_intervals", self.warmup_intervals, 0)
         if self.warmup_intervals and self.warmup_policy is None:
             raise ValueError(f"warmup_intervals is {self.warmup_intervals}: name a warmup_policy")
+        if self.warmup_policy is not None and not isinstance(self.warmup_policy, Trigger):
+            raise TypeError(f"warmup_policy must be a Trigger, got {self.warmup_policy!r:.80}")
         self._begun = 0  # where the interval at hand began
         self._gathered = 0  # samples of it so far
         self._intervals = 0  # that are over
@@ -137,9 +139,16 @@ class BatchedTrigger(Trigger):
     ) -> None:
         """Inform the warm-up policy of some of the arrivals."""
         policy = self.warmup_policy
+        stuck = 0  # answers of 0 in a row
         while policy is not None and first < end:
             due = policy.inform(arrivals[first:end], context.at(first, end - first))
             self._warmup_fired |= due is not None
             if due is None:
                 return
+            stuck = stuck + 1 if due == 0 else 0
+            if stuck > 1:
+                raise RuntimeError(
+                    f"warmup_policy {type(policy).__name__} answers 0 again and again: it must "
+                    "consume a sample first"
+                )
             first += due

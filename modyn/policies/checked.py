@@ -1,13 +1,18 @@
 """The rules that parameters of several policies share."""
 
 import math
+import sys
+from collections.abc import Mapping
 
 __all__ = [
     "check_all_data",
+    "check_flag",
     "check_integer",
     "check_limit",
+    "check_named",
     "check_number",
     "check_ratio",
+    "check_stands_for",
     "check_tail_triggers",
 ]
 
@@ -44,12 +49,36 @@ def check_number(
     """
     if not isinstance(value, int | float) or type(value) not in (int, float):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    if not math.isfinite(value):
+    if not -sys.float_info.max <= value <= sys.float_info.max:  # also nan, and integers beyond
         raise ValueError(f"{name} must be finite, got {value}")
     if value < least:
         raise ValueError(f"{name} must be at least {least:g}, got {value}")
     if value > most:
         raise ValueError(f"{name} must be at most {most:g}, got {value}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Refuse what is neither True nor False: a text such as "no" would count as yes."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be a bool, got {value!r}")
+
+
+def check_named(name: str, value: object) -> None:
+    """Refuse what is no mapping of names to something."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be named, as a mapping, got {value!r:.80}")
+
+
+def check_stands_for(name: str, value: object, method: str, example: str) -> None:
+    """Refuse what has no such method, and classes of which none was made.
+
+    Raises
+    ------
+    TypeError
+        Naming what was expected, by an example.
+    """
+    if isinstance(value, type) or not callable(getattr(value, method, None)):
+        raise TypeError(f"{name} must be such as {example}, got {value!r:.80}")
 
 
 def check_tail_triggers(tail_triggers: int | None) -> None:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from modyn.policies.batched import BatchedTrigger, Interval
-from modyn.policies.checked import check_integer, check_number
+from modyn.policies.checked import check_flag, check_integer, check_number
 from modyn.policies.context import Context, PastModel
 from modyn.policies.forecast import TrainingTime
 from modyn.policies.judging import Judged, JudgingTrigger, placed
@@ -93,7 +93,7 @@ def predicted_seconds(
     return line.predict(samples)
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Price:
     """What both triggers share: their parameters, and the comparison."""
 
@@ -284,6 +284,7 @@ class AvoidableMisclassificationCostTrigger(JudgingTrigger):
         _check(self, "avoidable_misclassification_latency_per_training_second")
         if self.expected_accuracy is not None:
             check_number("expected_accuracy", self.expected_accuracy, 0, 1)
+        check_flag("allow_reduction", self.allow_reduction)
         self._regrets = 0.0  # misclassifications that wait
         self._latency = 0.0  # for how long in all, in units of timestamps
         self._coming = 0.0  # the latency to be expected until the next judgement

@@ -25,7 +25,8 @@ class DetectorTrigger(BatchedTrigger):
 
     The detector takes a number for each sample, in stream order: how the newest model does on it.
     The numbers of an interval are asked for together, at its end, when the trigger falls if there
-    was a drift anywhere in it; where is noted. With a new model the detector begins anew.
+    was a drift anywhere in it; where is noted. With a new model the detector begins anew, with the
+    samples after the model's trigger, which an ensemble may have in the middle of an interval.
 
     Where labels come later, an interval waits until all of its labels are known. If there is a
     newer model by then, the interval is left out: the model that it speaks of is gone.
@@ -101,14 +102,16 @@ class DetectorTrigger(BatchedTrigger):
         """Show the detector what can be shown by now; return whether it saw a drift."""
         newest = context.models[-1].trigger
         detector = self._running(newest)
-        mine = [interval.index, interval.first, interval.last, newest]
+        begun = max(interval.first, context.models[-1].position)  # what came before, it learned
+        mine = [interval.index, begun, interval.last, newest]
         drifted, ready = False, True
         waiting = []
         for index, first, last, trigger in [*self._waiting, mine]:
             if trigger != newest:
                 continue
-            samples = context.samples(first, last)
-            ready = ready and self._known(samples, context)
+            if ready:
+                samples = context.samples(first, last)
+                ready = self._known(samples, context)
             if ready:
                 looked = Interval(index=index, first=first, last=last)
                 drifted |= self._show(detector, looked, samples, context)

@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from modyn.drift.base import Distance, DriftMetric
 from modyn.drift.categories import Contingency
-from modyn.policies.aggregation import AggregationStrategy, MajorityVote
+from modyn.policies.aggregation import AggregationStrategy, MajorityVote, check_votes
 from modyn.policies.base import Context
 from modyn.policies.batched import BatchedTrigger, Interval
-from modyn.policies.checked import check_integer
+from modyn.policies.checked import check_flag, check_integer, check_named, check_stands_for
 from modyn.policies.criteria import DecisionCriterion, Verdict
 from modyn.policies.drawing import position_seed
 from modyn.policies.window_rows import LOOKS, Look, What, WindowRows
@@ -52,6 +52,9 @@ class Metric:
     score: Literal["distance", "p_value"] = "distance"
 
     def __post_init__(self) -> None:
+        check_stands_for("metric", self.metric, "distance", "modyn.drift.MMD()")
+        example = "ThresholdDecisionCriterion(threshold=0.5)"
+        check_stands_for("decision_criterion", self.decision_criterion, "verdict", example)
         if self.of not in LOOKS:
             raise ValueError(f"of must be one of {', '.join(LOOKS)}, got {self.of!r}")
         if self.score not in ("distance", "p_value"):
@@ -66,6 +69,8 @@ class Metric:
         if self.fields is not None:
             if self.of != "features":
                 raise ValueError(f"fields are of features, not of {self.of}")
+            if type(self.fields) not in (tuple, list):
+                raise TypeError(f"fields must be a tuple of names, got {self.fields!r}")
             if not self.fields or len(set(self.fields)) != len(self.fields):
                 raise ValueError(f"fields must be different names, at least one: {self.fields}")
             object.__setattr__(self, "fields", tuple(self.fields))
@@ -182,14 +187,25 @@ class DataDriftTrigger(BatchedTrigger):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_named("metrics", self.metrics)
         if not self.metrics:
             raise ValueError("metrics needs at least one entry")
         for name, metric in self.metrics.items():
+            if not isinstance(metric, Metric):
+                raise TypeError(
+                    f"metrics.{name} must be a Metric(metric=..., decision_criterion=...), "
+                    f"got {metric!r:.80}"
+                )
             if metric.decision_criterion.needs_calibration and self.warmup_policy is None:
                 kind = type(metric.decision_criterion).__name__
                 raise ValueError(f"metrics.{name}: {kind} needs a warmup_policy to be calibrated")
         if self.sample_size is not None:
             check_integer("sample_size", self.sample_size, 2)
+        check_votes("aggregation_strategy", self.aggregation_strategy, len(self.metrics))
+        example = "AmountWindowingStrategy()"
+        check_stands_for("windowing_strategy", self.windowing_strategy, "windows", example)
+        for flag in ("reset_history_on_model", "reset_windows_in_warmup"):
+            check_flag(flag, getattr(self, flag))
         self._reset_at = 0  # where windows were cut anew, as at a trigger
         self._references: list[State] = []  # of warm-up intervals, until calibration
         self._warmed_up: State | None = None  # the current window of the last of them, until then

@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from modyn.arrivals import Arrivals
-from modyn.policies.aggregation import AggregationStrategy
+from modyn.policies.aggregation import AggregationStrategy, check_votes
 from modyn.policies.base import Trigger
+from modyn.policies.checked import check_named
 from modyn.policies.context import Context
 
 __all__ = ["EnsembleTrigger"]
+
+FIRST_LOOK = 256  # samples
 
 
 @dataclass(kw_only=True)
@@ -56,16 +59,33 @@ class EnsembleTrigger(Trigger):
     ensemble_strategy: AggregationStrategy
 
     def __post_init__(self) -> None:
+        check_named("subtriggers", self.subtriggers)
         if not self.subtriggers:
             raise ValueError("subtriggers must name one or more")
         self.subtriggers = dict(self.subtriggers)
         for name, policy in self.subtriggers.items():
             if not isinstance(policy, Trigger):
                 raise TypeError(f"subtriggers.{name} must be a Trigger, got {policy!r:.80}")
+        check_votes("ensemble_strategy", self.ensemble_strategy, len(self.subtriggers))
         self._voted: list[str] = []  # since the ensemble fired, in order of name
 
     def inform(self, arrivals: Arrivals, context: Context) -> int | None:
-        """Return after how many of `arrivals` a trigger is due, or None."""
+        """Return after how many of `arrivals` a trigger is due, or None.
+
+        Goes through pieces of doubling size: sub-policies look ahead to the end of a piece, and
+        what they saw there is for nothing if the ensemble fires before it.
+        """
+        first, size = 0, FIRST_LOOK
+        while first < len(arrivals):
+            piece = arrivals[first : first + size]
+            due = self._go_through(piece, context.at(first, len(piece)))
+            if due is not None:
+                return first + due
+            first, size = first + size, 2 * size
+        return None
+
+    def _go_through(self, arrivals: Arrivals, context: Context) -> int | None:
+        """Return after how many of a piece of the arrivals a trigger is due, or None."""
         runs = [_Run(name, policy) for name, policy in sorted(self.subtriggers.items())]
         position = 0
         while True:

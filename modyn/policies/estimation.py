@@ -5,6 +5,12 @@ samples tells how many of them it gets right.  Models are not calibrated, so an 
 learns from labelled samples that the model was not trained on (`calibrate`), and says of others
 what a metric would be (`estimate`).  Both fail where labels change and samples do not: a drift
 that no prediction shows is seen when the labels come, and not before.
+
+On five real streams with labels that are 1,000 samples late (benchmarks/estimating.py) CBPE was
+nearer to the accuracy of an interval than the last known accuracy on four, by 0.2 to 3.0 points,
+and far off on the fifth, whose drift turns predictions wrong that the model is sure of: 22 points
+against 12.  ATC was nearer than the last known accuracy on three.  So look at both for a while,
+with `label_delay` set and notes of a run at hand, before you rely on either.
 """
 
 from collections.abc import Mapping

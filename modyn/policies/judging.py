@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from modyn.metrics import Accuracy, Metric
 from modyn.policies.batched import BatchedTrigger, Interval
-from modyn.policies.checked import check_integer
+from modyn.policies.checked import check_integer, check_stands_for
 from modyn.policies.context import Context
 from modyn.policies.estimation import Estimator
 from modyn.policies.forecast import FORECASTS, ForecastingMethod
@@ -76,8 +76,9 @@ class Judged:
 
     @property
     def misclassifications(self) -> float:
-        """How many samples the model got wrong, or is estimated to."""
-        return self.samples * (1 - self.accuracy)
+        """How many samples the model got wrong, a whole number, or is estimated to."""
+        wrong = self.samples * (1 - self.accuracy)
+        return wrong if self.estimated else round(wrong)
 
     def avoidable(self, expected_accuracy: float | None, allow_reduction: bool) -> float:
         """Return how many of them a model of this accuracy would have got right."""
@@ -118,6 +119,8 @@ class JudgingTrigger(BatchedTrigger):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.metrics = tuple(self.metrics)
+        for metric in self.metrics:
+            check_stands_for("each of metrics", metric, "measure", "modyn.metrics.Accuracy()")
         names = [metric.name for metric in self.metrics]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"metrics must be one or more, each once, got {names}")
@@ -131,6 +134,7 @@ class JudgingTrigger(BatchedTrigger):
         check_integer("data_density_window_size", self.data_density_window_size, 1)
         check_integer("performance_triggers_window_size", self.performance_triggers_window_size, 1)
         if self.estimator is not None:
+            check_stands_for("estimator", self.estimator, "estimate", "CBPE()")
             for metric in self.metrics:
                 self.estimator.check(metric)
         self._sought = 0  # the trigger that was sought at the last look

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from modyn.policies.checked import check_named
 from modyn.policies.context import Context
 from modyn.policies.judging import Judged, JudgingTrigger, plain
 from modyn.policies.performance_criteria import (
@@ -69,11 +70,17 @@ class PerformanceTrigger(JudgingTrigger):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_named("decision_criteria", self.decision_criteria)
         self.decision_criteria = dict(self.decision_criteria)
         if not self.decision_criteria:
             raise ValueError("decision_criteria must name one or more")
         names = [metric.name for metric in self.metrics]
         for name, criterion in self.decision_criteria.items():
+            if not isinstance(criterion, PerformanceCriterion):
+                raise TypeError(
+                    f"decision_criteria.{name} must be a criterion of performance, such as "
+                    f"StaticPerformanceThresholdCriterion(metric='Accuracy'), got {criterion!r:.80}"
+                )
             if criterion.needs_calibration and self.warmup_policy is None:
                 raise ValueError(
                     f"decision_criteria.{name} needs calibration: name a warmup_policy"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from modyn.policies.checked import check_integer, check_number
+from modyn.policies.checked import check_flag, check_integer, check_number
 from modyn.policies.criteria import (
     DynamicQuantileThresholdCriterion,
     DynamicRollingAverageThresholdCriterion,
@@ -157,6 +157,7 @@ class StaticNumberAvoidableMisclassificationCriterion:
         check_integer(name, self.avoidable_misclassification_threshold, 1)
         if self.expected_accuracy is not None:
             check_number("expected_accuracy", self.expected_accuracy, 0, 1)
+        check_flag("allow_reduction", self.allow_reduction)
 
 
 ThresholdCriterion = (

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
 from modyn.policies.base import Context
-from modyn.policies.checked import check_integer
+from modyn.policies.checked import check_flag, check_integer
 from modyn.policies.time import seconds_of, units_of
 
 __all__ = [
@@ -137,6 +137,7 @@ class AmountWindowingStrategy:
     def __post_init__(self) -> None:
         check_integer("amount_ref", self.amount_ref, 1)
         check_integer("amount_cur", self.amount_cur, 1)
+        check_flag("allow_overlap", self.allow_overlap)
 
     def windows(self, context: Context, since: int, /) -> Windows:
         """Return the windows as of a context; see `WindowingStrategy`."""
@@ -184,6 +185,7 @@ class TimeWindowingStrategy:
                 seconds_of(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+        check_flag("allow_overlap", self.allow_overlap)
 
     def windows(self, context: Context, since: int, /) -> Windows:
         """Return the windows as of a context; see `WindowingStrategy`."""

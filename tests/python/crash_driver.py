@@ -34,7 +34,7 @@ from modyn.downsampling import RS2, Loss, RHOLoss, Schedule
 from modyn.drift import MMD
 from modyn.errors import ConfigError
 from modyn.orchestrator import _Calls
-from modyn.pipelines import OffsetEvalStrategy, Training, durable, models, replay
+from modyn.pipelines import OffsetEvalStrategy, Training, durable, measurer, models, replay
 from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.policies import (
     AmountWindowingStrategy,
@@ -90,7 +90,7 @@ def watch() -> Steps:
     # Blocks are not the trigger's 150: positions between triggers are committed as well.
     inner = replay.Orchestrator
     replay.BLOCK_COUNT = 100
-    replay.COMMIT_SECONDS = 0.0  # every model's results are a commit
+    measurer.COMMIT_SECONDS = 0.0  # every model's results are a commit
     replay.Orchestrator = lambda *a, **k: inner(*a, **{**k, "advance_every": 1})
     return steps
 

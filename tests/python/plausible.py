@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from modyn.pipelines.costs import STAGES, WORKERS
 from modyn.pipelines.ledger import (
     Content,
     EvaluationRow,
@@ -15,7 +16,7 @@ from modyn.pipelines.ledger import (
     TransitionRow,
     WindowRow,
 )
-from modyn.pipelines.run import STAGES, WORKERS, Run
+from modyn.pipelines.run import Run
 
 DAY = 86_400
 EVERY = 30 * DAY

@@ -21,7 +21,7 @@ import modyn
 from modyn.errors import BusyError, ConfigError, FencedError
 from modyn.pipelines import Metadata, OffsetEvalStrategy, Run, Training
 from modyn.pipelines.backend_postgres import Postgres
-from modyn.pipelines.replay import Replay
+from modyn.pipelines.trainer import Trainer
 from modyn.policies import (
     DataAmountTrigger,
     LabelBalanced,
@@ -312,15 +312,15 @@ class DiedError(Exception):
 @contextmanager
 def dying(monkeypatch: pytest.MonkeyPatch, trigger: int) -> Iterator[None]:
     """Let a run end before it trains on a trigger that it has committed."""
-    train = Replay._train
+    train = Trainer.train
 
-    def die(self: Replay, row: Any) -> Any:
+    def die(self: Trainer, row: Any) -> Any:
         if row.trigger == trigger:
             raise DiedError
         return train(self, row)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Replay, "_train", die)
+        patched.setattr(Trainer, "train", die)
         with pytest.raises(DiedError):
             yield
 

@@ -241,8 +241,14 @@ def test_what_has_no_crowd_is_played_alone(recorded):
     policies = [
         performance(avoidable(3, None), intervals=1),
         performance(below(0.8), mode="lookahead"),
+        performance(
+            DynamicQuantilePerformanceThresholdCriterion(
+                metric="Accuracy", quantile=0.2, conformal=True
+            ),
+            intervals=1,
+        ),
         drifting(ks(over(0.2)), reset_history_on_model=True),
     ]
     player = bench_of(recorded, policies).players[0]
 
-    assert [kind(policy, player) for policy in policies] == [None, None, None]
+    assert [kind(policy, player) for policy in policies] == [None] * 4

@@ -39,5 +39,5 @@ def test_the_cells_of_the_notebook_run(tmp_path):
 
     printed = run("".join(code), tmp_path)
 
-    assert "of 57 are exact" in printed
+    assert "of 30 are exact" in printed
     assert re.search(r"chosen: (accuracy|drift)", printed)

@@ -11,6 +11,8 @@ import pytest
 from modyn.arrivals import example_arrivals
 from modyn.policies import PlainContext, Selected, Selection, Trigger, seed_of
 from modyn.policies.checks import CheckError, check_selection, check_trigger, example_stream
+from modyn.policies.checks.trigger import _MadeUpAnswers
+from modyn.policies.context import PastModel
 
 
 class Every(Trigger):
@@ -439,3 +441,10 @@ def test_a_memory_has_to_let_go_of_what_is_erased() -> None:
     check_selection(LetsGoOfIt)
     with pytest.raises(CheckError, match=r"no candidate any more.*candidates\.living\(keys\)"):
         check_selection(KeepsWhatIsErased)
+
+
+def test_made_up_predictions_are_shares_of_every_key_and_model() -> None:
+    keys = np.arange(5, dtype=np.uint64)
+    model = PastModel(trigger=0, model="m", position=0, last_timestamp=None, samples=1, seconds=1.0)
+
+    assert np.allclose(_MadeUpAnswers().predictions(model, keys).sum(axis=1), 1.0)

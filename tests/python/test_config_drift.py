@@ -115,6 +115,16 @@ def test_what_is_left_out_is_as_users_know_it() -> None:
     assert found.warmup_intervals is None
 
 
+def test_files_may_say_whether_a_criterion_needs_calibration() -> None:
+    fixed = "decision_criterion: {id: ThresholdDecisionCriterion, threshold: 1, "
+
+    found = with_metric(f"id: KS, {fixed}needs_calibration: false}}")
+
+    assert found == with_metric(f"id: KS, {fixed}}}")
+    with pytest.raises(ValueError, match="needs_calibration"):
+        with_metric(f"id: KS, {fixed}needs_calibration: true}}")
+
+
 def test_every_metric_has_a_name_in_files() -> None:
     kinds = {name: getattr(drift, name) for name in drift.__all__}
     metrics = {name for name, kind in kinds.items() if hasattr(kind, "distance")}

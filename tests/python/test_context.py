@@ -19,8 +19,8 @@ from modyn.pipelines.asking import RunAnswers
 from modyn.pipelines.dry_run import dry_run
 from modyn.pipelines.lookback import RunHistory
 from modyn.pipelines.models import ModelStore
-from modyn.pipelines.replay import Replay
 from modyn.pipelines.stream import stream_of
+from modyn.pipelines.trainer import Trainer
 from modyn.policies import DataAmountTrigger, NewData, Trigger
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.context import Context, PastModel
@@ -553,15 +553,15 @@ def test_models_have_the_seconds_of_their_training_after_a_crash(
 
     monkeypatch.setattr(Recording, "look", staticmethod(look))
     dataset = drifting(tmp_path / "stream", count=COUNT)
-    train, calls = Replay._train, itertools.count()
+    train, calls = Trainer.train, itertools.count()
 
-    def dying(self: Replay, row: Any) -> Any:
+    def dying(self: Trainer, row: Any) -> Any:
         found = train(self, row)
         if next(calls) % 2:
             raise DiedError
         return found
 
-    monkeypatch.setattr(Replay, "_train", dying)
+    monkeypatch.setattr(Trainer, "train", dying)
     for _ in range(10):
         try:
             run = looking(dataset, trigger=Recording(70)).replay(tmp_path / "run")

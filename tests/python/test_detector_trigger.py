@@ -10,7 +10,8 @@ import pytest
 
 from modyn.arrivals import Arrivals
 from modyn.drift.detectors import ADWIN, DDM, EDDM, KSWIN, PageHinkley
-from modyn.pipelines import dump, pipeline
+from modyn.pipelines import dump
+from modyn.pipelines.description import described_policy
 from modyn.pipelines.schema_trigger_detector import DetectorTrigger as Section
 from modyn.policies import DataAmountTrigger, DetectorTrigger, PlainContext
 from modyn.policies.checks import check_trigger, example_stream
@@ -111,6 +112,20 @@ def test_labels_that_come_late_are_waited_for_and_none_is_left_out():
     assert fired[0] == TURN + 100 + 400  # the first end of an interval at which all are known
     judged = [note.values["first"] for note in notes if note.position <= fired[0]]
     assert judged == list(range(0, TURN + 100, 100))
+
+
+def test_intervals_that_wait_are_not_read_at_every_look(monkeypatch):
+    read = []
+    whole = PlainContext.samples
+    monkeypatch.setattr(
+        PlainContext,
+        "samples",
+        lambda self, first, last: read.append(last - first) or whole(self, first, last),
+    )
+
+    played(DetectorTrigger(evaluation_interval_data_points=10, detector=EAGER), delay=COUNT)
+
+    assert sum(read) <= 2 * COUNT
 
 
 def test_intervals_that_wait_for_a_model_of_the_past_are_left_out():
@@ -214,7 +229,7 @@ def test_a_file_can_say_all_of_it(detector):
         reset_on_model=False,
     )
 
-    described = dump._tagged_within(pipeline._policy(expected, "id"), "id")
+    described = dump._tagged_within(described_policy(expected, "id"), "id")
     section = Section.model_validate(json.loads(json.dumps(described)))
 
     assert section.settings() == expected
@@ -224,3 +239,22 @@ def test_a_file_need_not_say_much():
     section = Section(id="DetectorTrigger", evaluation_interval_data_points=50)
 
     assert section.settings() == DetectorTrigger(evaluation_interval_data_points=50)
+
+
+def test_samples_that_the_model_has_learned_from_are_not_shown():
+    """As in an ensemble, whose trigger may fall in the middle of an interval."""
+    samples, answers = stream(), Answers()
+    trigger = DetectorTrigger(evaluation_interval_data_points=100)
+    notes: list[Note] = []
+    known = {"history": HeldHistory(samples), "answers": answers, "notes": notes.append}
+    old = PlainContext(models=[MODEL], informed=130, **known)
+    assert trigger.inform(samples[:130], old) is None
+
+    newer = replace(MODEL, trigger=1, model="m1", position=130)
+    new = PlainContext(
+        position=130, clock=129, triggered_at=130, models=[MODEL, newer], informed=70, **known
+    )
+    assert trigger.inform(samples[130:200], new) is None
+
+    assert answers.asked == [*range(100), *range(130, 200)]
+    assert [note.values["first"] for note in notes] == [0, 130]

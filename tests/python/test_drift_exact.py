@@ -422,3 +422,20 @@ def test_integers_are_no_matrix_of_floats():
 
 def test_wasserstein_of_values_in_order():
     assert wasserstein(np.array([0.0, 1.0]), np.array([5.0])) == 4.5
+
+
+def test_wide_rows_come_in_smaller_blocks():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(90, 3000)), rng.normal(size=(50, 3000))
+
+    squares = np.square(x[:, None] - y[None]).sum(-1)
+
+    assert kernels.norm_sum(x, y) == pytest.approx(np.sqrt(squares).sum(), rel=1e-12)
+    assert kernels.gaussian_sum(x, y, 1e-3) == pytest.approx(
+        np.exp(-1e-3 * squares).sum(), rel=1e-12
+    )
+    within = np.square(x[:, None] - x[None]).sum(-1)
+    assert kernels.pair_squares(x) == pytest.approx(within[np.triu_indices(90, 1)], rel=1e-12)
+    assert kernels.gaussian_sum(x, None, 1e-3) == pytest.approx(
+        np.exp(-1e-3 * within).sum() - 90, rel=1e-12
+    )

@@ -200,3 +200,11 @@ def test_the_code_of_the_page_runs(tmp_path, capsys):
     runpy.run_path(str(tmp_path / "page.py"))
 
     assert re.fullmatch(r"0\.\d{4}, gamma 0\.\d{4}, p 0\.0050\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("kind", [drift.Hellinger, drift.JensenShannon, drift.KL, drift.PSI])
+def test_values_too_close_for_bins_between_them_have_one_each(kind):
+    close = 1e17 + 16 * np.array([0.0, 0.0, 1.0, 1.0])
+
+    assert kind(bins="sturges").distance(close, close).value == pytest.approx(0.0, abs=1e-12)
+    assert kind(bins="sturges").distance(close, close[:2]).value > 0.1

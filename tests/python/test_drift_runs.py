@@ -14,6 +14,7 @@ from modyn.pipelines import Run, Training
 from modyn.pipelines.progress import Silent
 from modyn.pipelines.replay import Replay
 from modyn.pipelines.schema_drift_metrics import METRICS
+from modyn.pipelines.trainer import Trainer
 from modyn.policies import (
     AmountWindowingStrategy,
     DataAmountTrigger,
@@ -184,14 +185,14 @@ def test_a_run_that_died_after_any_trigger_ends_like_one_that_did_not(
     )
     dataset = moving(tmp_path / "stream")
     whole = replay(dataset, tmp_path / "whole", trigger)
-    train, died_at = Replay._train, -1
+    train, died_at = Trainer.train, -1
 
-    def dying(self: Replay, row: Any) -> None:
+    def dying(self: Trainer, row: Any) -> None:
         if row.trigger == died_at:
             raise DiedError
         train(self, row)
 
-    monkeypatch.setattr(Replay, "_train", dying)
+    monkeypatch.setattr(Trainer, "train", dying)
     assert len(whole.triggers) >= 4
     for trigger_index in range(len(whole.triggers)):
         died_at = trigger_index

@@ -212,3 +212,27 @@ def test_a_sub_policy_that_never_moves_is_named() -> None:
 
     with pytest.raises(RuntimeError, match="sub-policy stuck answers 0 again and again"):
         trigger.inform(stream, context)
+
+
+def test_models_are_asked_about_little_more_than_what_came_up_to_the_trigger() -> None:
+    class Counting:
+        asked = 0
+
+        def predictions(self, model: Any, keys: Any) -> Any:
+            self.asked += len(keys)
+            return np.full((len(keys), 2), 0.5, dtype=np.float32)
+
+    stream, answers = stream_of(10_000, 3), Counting()
+    never = StaticPerformanceThresholdCriterion(metric="Accuracy", metric_threshold=-1.0)
+    trigger = EnsembleTrigger(
+        subtriggers={
+            "amount": DataAmountTrigger(num_samples=500),
+            "performance": PerformanceTrigger(
+                evaluation_interval_data_points=50, decision_criteria={"never": never}
+            ),
+        },
+        ensemble_strategy=AtLeastN(n=1),
+    )
+
+    assert fired(trigger, stream, answers, [len(stream)])[1:] == list(range(500, 10_001, 500))
+    assert answers.asked < 4 * len(stream)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import modyn
-from modyn.pipelines.replay import Replay
+from modyn.pipelines.trainer import Trainer
 from modyn.policies import DataAmountTrigger
 from modyn.trainset import TrainingSet
 from tests.python.streams import drifting, pipeline
@@ -66,15 +66,15 @@ def test_what_is_erased_during_a_run_is_in_no_later_training(
 ) -> None:
     whole = replay(drifting(tmp_path / "whole", count=330, order=order), tmp_path / "undisturbed")
     data = drifting(tmp_path / "stream", count=330, order=order)
-    train, died_at = Replay._train, 1
+    train, died_at = Trainer.train, 1
 
-    def dying(self: Replay, row: object) -> None:
+    def dying(self: Trainer, row: object) -> None:
         if row.trigger == died_at:  # type: ignore[attr-defined]
             raise DiedError
         train(self, row)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(Replay, "_train", dying)
+        patched.setattr(Trainer, "train", dying)
         with pytest.raises(DiedError):
             replay(data, tmp_path / "run")
     # Trigger 1 is committed and not trained: some of its samples go, and some of later ones.

@@ -21,7 +21,7 @@ from modyn.pipelines import (
     SlicingEvalStrategy,
     Training,
 )
-from modyn.pipelines.replay import Replay
+from modyn.pipelines.trainer import Trainer
 from modyn.policies import (
     CBPE,
     AtLeastN,
@@ -153,16 +153,16 @@ def test_an_interrupted_run_ends_as_if_nothing_had_happened(
 ) -> None:
     dataset = drifting(tmp_path / "stream", count=COUNT)
     whole = followed(dataset, make()).replay(tmp_path / "whole")
-    train = Replay._train
+    train = Trainer.train
 
-    def dying(self: Replay, row: Any) -> Any:
+    def dying(self: Trainer, row: Any) -> Any:
         if row.trigger == 1 and not died:
             died.append(1)
             raise DiedError
         return train(self, row)
 
     died: list[int] = []
-    monkeypatch.setattr(Replay, "_train", dying)
+    monkeypatch.setattr(Trainer, "train", dying)
     with pytest.raises(DiedError):
         followed(dataset, make()).replay(tmp_path / "run")
     run = followed(dataset, make()).replay(tmp_path / "run")

@@ -345,7 +345,11 @@ def test_metrics_are_those_of_an_evaluation_of_the_same_samples() -> None:
             metric.name: metric.value(metric.join(part))
             for metric, part in zip(metrics, parts, strict=True)
         }
-        assert note.values["judged"][0]["scores"] == expected
+        judged = note.values["judged"][0]
+        assert judged["scores"] == expected
+        wrong = int((predictions.argmax(axis=1) != block.labels).sum())
+        assert judged["misclassifications"] == wrong
+        assert type(judged["misclassifications"]) is int
     assert len(notes) == 5
 
 

@@ -28,8 +28,8 @@ from modyn.pipelines import (
     StaticEvalStrategy,
     Training,
 )
+from modyn.pipelines.costs import STAGES
 from modyn.pipelines.models import ModelStore
-from modyn.pipelines.run import STAGES
 from modyn.pipelines.warmup import Warmup
 from modyn.policies import (
     DataAmountTrigger,

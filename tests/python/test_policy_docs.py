@@ -37,6 +37,8 @@ def run(code: str, directory: Path) -> str:
         ("policies.md", 12, "check_downsampler(HighLosses"),
         ("selection.md", 2, "downsampling="),
         ("signals.md", 5, "check_selection(Hardest"),
+        ("triggers/detectors.md", 1, "ADWIN()"),
+        ("triggers/ensembles.md", 1, "AtLeastN(n=1)"),
     ],
 )
 def test_the_code_of_the_page_runs(page: str, count: int, line: str, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from modyn import cli
 from modyn.downsampling import RHOLoss
 from modyn.errors import CorruptError
 from modyn.pipelines import Training
-from modyn.pipelines.replay import Replay
 from modyn.pipelines.settings import Metadata
+from modyn.pipelines.trainer import Trainer
 from modyn.policies import LabelBalanced
 from modyn.provenance import Provenance
 from modyn.trainset import TrainingSet
@@ -150,15 +150,15 @@ class DiedError(Exception):
 
 def killed_before_training(data: modyn.Dataset, out: Path, **changes: object) -> modyn.Run:
     """A run that committed trigger 1, died, and went on after erasures of what it had chosen."""
-    train = Replay._train
+    train = Trainer.train
 
-    def dying(self: Replay, row: object) -> str | None:
+    def dying(self: Trainer, row: object) -> str | None:
         if row.trigger == 1:  # type: ignore[attr-defined]
             raise DiedError
         return train(self, row)  # type: ignore[arg-type]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Replay, "_train", dying)
+        patched.setattr(Trainer, "train", dying)
         with pytest.raises(DiedError):
             replay(data, out, **changes)
     erase(data, [7, 170, 333])

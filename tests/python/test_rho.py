@@ -19,6 +19,7 @@ from modyn.pipelines.clock import Stopwatch
 from modyn.pipelines.holdout import split
 from modyn.pipelines.irreducible import Irreducible, Place, completed
 from modyn.pipelines.models import ModelStore
+from modyn.pipelines.sharing import Sharing
 from modyn.trainset import TrainingSet
 from tests.python.streams import drifting, sgd
 
@@ -35,12 +36,14 @@ def place(
     folder: Path, dataset: modyn.Dataset, rho: RHOLoss | None = None, **changes: Any
 ) -> Place:
     (folder / "trainsets").mkdir(exist_ok=True)
+    store = ModelStore(folder / "models")
     settings: dict[str, Any] = {
         "dataset": dataset,
         "training": TRAINING,
         "seed": 3,
         "allow": (),
-        "store": ModelStore(folder / "models"),
+        "store": store,
+        "claim": Sharing(store, None, lambda: None).claim,
         "trainsets": folder / "trainsets",
         "losses": folder / "irreducible",
         "rho_at": lambda trigger: rho,

@@ -14,7 +14,7 @@ import pytest
 import modyn
 from modyn.downsampling import RHOLoss
 from modyn.errors import CorruptError
-from modyn.pipelines import Model, Run, Training, durable, replay
+from modyn.pipelines import Model, Run, Training, durable, trainer
 from modyn.pipelines.models import ModelStore
 from modyn.pipelines.sharing import Sharing
 from modyn.policies import DataAmountTrigger
@@ -27,13 +27,13 @@ ROOT = Path(__file__).parents[2]
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many samples each training of this process had."""
     sizes: list[int] = []
-    inner = replay.train
+    inner = trainer.train
 
     def counted(job: Any, *args: Any) -> Any:
         sizes.append(job.samples)
         return inner(job, *args)
 
-    monkeypatch.setattr("modyn.pipelines.replay.train", counted)
+    monkeypatch.setattr("modyn.pipelines.trainer.train", counted)
     monkeypatch.setattr("modyn.pipelines.irreducible.train", counted)
     return sizes
 
@@ -235,15 +235,15 @@ RUNS = """
 import sys
 from pathlib import Path
 import modyn
-from modyn.pipelines import replay
+from modyn.pipelines import trainer
 from tests.python.streams import pipeline
 base, name = Path(sys.argv[1]), sys.argv[2]
-inner, count = replay.train, 0
+inner, count = trainer.train, 0
 def counted(*args):
     global count
     count += 1
     return inner(*args)
-replay.train = counted
+trainer.train = counted
 dataset = modyn.Dataset.open(base / "stream")
 done = pipeline(dataset, evaluation=None).replay(base / name, models=base / "models")
 print(count, done.totals["found"], done.digest())

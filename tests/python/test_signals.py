@@ -20,6 +20,7 @@ from modyn.pipelines.models import ModelStore
 from modyn.pipelines.replay import Replay
 from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.signals import Counting, Forgetting, HandOff, Recorder, measured
+from modyn.pipelines.trainer import Trainer
 from modyn.policies import (
     DataAmountTrigger,
     NewData,
@@ -538,9 +539,9 @@ def test_a_resumed_policy_sees_what_it_would_have_seen(tmp_path):
     stream = drifting(tmp_path / "stream")
     given = {"training": training(), "selection": Hardest(), "trigger": WhenForgotten()}
     whole = pipeline(stream, **given).replay(tmp_path / "whole")
-    train, died = Replay._train, []
+    train, died = Trainer.train, []
 
-    def dying(self: Replay, row: Any) -> Any:
+    def dying(self: Trainer, row: Any) -> Any:
         if row.trigger not in died:
             died.append(row.trigger)
             raise DiedError
@@ -548,7 +549,7 @@ def test_a_resumed_policy_sees_what_it_would_have_seen(tmp_path):
 
     deaths = 0
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Replay, "_train", dying)
+        patched.setattr(Trainer, "train", dying)
         while True:
             try:
                 run = pipeline(stream, **given).replay(tmp_path / "run")

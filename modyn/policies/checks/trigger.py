@@ -123,6 +123,7 @@ class _MadeUpAnswers:
     ) -> npt.NDArray[np.float32]:
         """Return the probabilities of five classes."""
         shares = np.abs(np.sin(np.outer(keys.astype(np.float64), np.arange(1, 6)) + model.trigger))
+        shares[shares.sum(axis=1) == 0] = 1.0  # of key 0, for the first model
         found: npt.NDArray[np.float32] = (shares / shares.sum(axis=1, keepdims=True)).astype(
             np.float32
         )
