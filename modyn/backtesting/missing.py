@@ -124,7 +124,10 @@ def recall(matrix: Matrix, folder: Path) -> None:
     """Take in what was trained for earlier backtests of the same recording."""
     for path in sorted(folder.glob("*")):
         if rundir.is_run(path):
-            run = Run.open(path)
+            try:
+                run = Run.open(path)
+            except FileNotFoundError:  # it was interrupted before it had begun
+                continue
             if run.finished and Windows.of(run).same(matrix.windows):
                 matrix.add(run)
 
