@@ -173,7 +173,6 @@ def test_where_history_matters_only_the_same_beginning_is_the_same(changes, tmp_
 @pytest.mark.parametrize(
     ("tail", "places", "done"),
     [
-        (0, [30, 100], [False, False]),
         (1, [30, 100, 130], [False] * 3),
         (None, [30, 100], [False, True]),
     ],
