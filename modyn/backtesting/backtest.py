@@ -306,4 +306,4 @@ def _check_like(first: "Run", run: "Run", windows: Windows) -> None:
                 "backtest compares runs that differ in trigger and seed only"
             )
     if not Windows.of(run).same(windows):
-        raise ConfigError(f"{run.path} and {first.path} were measured on different windows")
+        raise ConfigError(f"{run.path} and {first.path} were measured on different windows or data")

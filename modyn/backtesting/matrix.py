@@ -36,6 +36,8 @@ class Windows:
         As in `Run.windows`.
     dataset : str
         What was measured on.
+    uuid : str
+        Of that dataset.
     handler : int
         By which handler.
     """
@@ -45,6 +47,7 @@ class Windows:
     anchor: Places
     count: Places
     dataset: str
+    uuid: str
     handler: int
 
     def __len__(self) -> int:
@@ -84,7 +87,10 @@ class Windows:
             chosen = dataset if dataset is not None else next(iter(names), None)
             rows = [row for row in rows if row.dataset == chosen]
             if rows and chosen is not None:
-                return cls._of_rows(rows, chosen, place)
+                uuids = {
+                    entry["id"]: entry["uuid"] for entry in run.identity["evaluation_datasets"]
+                }
+                return cls._of_rows(rows, chosen, uuids[chosen], place)
             why = f"there are no windows of handler {described['name']!r}"
         raise ConfigError(
             f"{run.path}: a backtest needs every model on windows that are known beforehand "
@@ -92,17 +98,18 @@ class Windows:
         )
 
     @classmethod
-    def _of_rows(cls, rows: Sequence[Any], dataset: str, handler: int) -> "Windows":
+    def _of_rows(cls, rows: Sequence[Any], dataset: str, uuid: str, handler: int) -> "Windows":
         rows = sorted(rows, key=lambda row: (row.anchor, row.start, row.end))
         columns = {
             name: np.array([getattr(row, name) for row in rows], dtype=np.int64)
             for name in ("start", "end", "anchor", "count")
         }
-        return cls(**columns, dataset=dataset, handler=handler)
+        return cls(**columns, dataset=dataset, uuid=uuid, handler=handler)
 
     def same(self, other: "Windows") -> bool:
         """Return whether two runs measured on the same windows."""
-        return self.dataset == other.dataset and all(
+        measured_on = (self.dataset, self.uuid)
+        return measured_on == (other.dataset, other.uuid) and all(
             np.array_equal(getattr(self, name), getattr(other, name))
             for name in ("start", "end", "anchor", "count")
         )

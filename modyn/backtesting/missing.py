@@ -124,7 +124,10 @@ def recall(matrix: Matrix, folder: Path) -> None:
     """Take in what was trained for earlier backtests of the same recording."""
     for path in sorted(folder.glob("*")):
         if rundir.is_run(path):
-            run = Run.open(path)
+            try:
+                run = Run.open(path)
+            except FileNotFoundError:  # it was interrupted before it had begun
+                continue
             if run.finished and Windows.of(run).same(matrix.windows):
                 matrix.add(run)
 
@@ -136,7 +139,8 @@ def folder_of(out: Path, pipeline: Pipeline, matrix: Matrix) -> Path:
         described.pop(name)
     described["pipeline"] = {**described["pipeline"], "name": "", "maximum_triggers": None}
     windows = [getattr(matrix.windows, name).tolist() for name in ("start", "end", "anchor")]
-    return out / _digest([described, matrix.run.identity["dataset"], matrix.metric, windows])
+    measured = [matrix.metric, matrix.windows.dataset, matrix.windows.uuid, windows]
+    return out / _digest([described, matrix.run.identity["dataset"], measured])
 
 
 def complete(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,7 +20,8 @@ from modyn.backtesting.result import undominated
 from modyn.backtesting.scoring import active_rows
 from modyn.backtesting.tape import Tape
 from modyn.errors import ConfigError
-from modyn.pipelines import SlicingEvalStrategy
+from modyn.metrics import Accuracy
+from modyn.pipelines import EvalDataset, SlicingEvalStrategy
 from modyn.policies import DataAmountTrigger, NewData, Random, TimeTrigger, Trigger
 from modyn.policies.context import PlainContext
 from tests.python import streams
@@ -170,7 +173,6 @@ def test_where_history_matters_only_the_same_beginning_is_the_same(changes, tmp_
 @pytest.mark.parametrize(
     ("tail", "places", "done"),
     [
-        (0, [30, 100], [False, False]),
         (1, [30, 100, 130], [False] * 3),
         (None, [30, 100], [False, True]),
     ],
@@ -226,6 +228,22 @@ def test_what_was_chosen_from_samples_that_are_gone_is_another_training(
     found = backtest(run, policies, dataset=modyn.Dataset.open(dataset.path))
 
     assert found["other"].outcomes[0].done.tolist() == [True] + [False] * len(at)
+
+
+def test_runs_that_were_measured_on_other_data_are_refused(tmp_path):
+    dataset = streams.drifting(tmp_path / "stream", count=400)
+    runs = []
+    for seed, every in enumerate((200, 300)):
+        held = streams.drifting(tmp_path / f"held {seed}", count=400, seed=seed)
+        data = EvalDataset(dataset=held, dataset_id="held", metrics=(Accuracy(),))
+        changes = {
+            "evaluation": replace(streams.slices(), datasets=(data,)),
+            "trigger": DataAmountTrigger(num_samples=every),
+        }
+        runs.append(recorded(tmp_path, name=str(seed), dataset=dataset, **changes)[2])
+
+    with pytest.raises(ConfigError, match="measured on different windows or data"):
+        backtest(runs, {"any": DataAmountTrigger(num_samples=200)}, dataset=dataset)
 
 
 def test_a_policy_of_ones_own_is_played_as_in_its_run(tmp_path):

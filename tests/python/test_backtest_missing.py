@@ -164,6 +164,19 @@ def test_a_policy_with_triggers_that_bring_nothing_is_trained_too(tmp_path):
     assert outcome.models == [row.model for row in real.trainings]
 
 
+def test_a_training_that_was_killed_before_it_began_is_done_again(tmp_path):
+    dataset, run = recorded(tmp_path, selection=NewData(tail_triggers=None))
+    policies = {"other": AtPositions(positions=[90])}
+    backtest(run, policies, dataset=dataset, train_missing=tmp_path / "out")
+    (done,) = (tmp_path / "out").glob("*/*")
+    for path in done.glob("ledger.sqlite*"):
+        path.unlink()
+
+    found = backtest(run, policies, dataset=dataset, train_missing=tmp_path / "out")
+
+    assert found["other"].exact
+
+
 @pytest.mark.skipif(not ELSEWHERE.is_dir(), reason="there is one file system")
 def test_trainings_can_go_to_another_file_system(tmp_path):
     dataset, run = recorded(tmp_path, selection=Random(ratio=50, tail_triggers=None))

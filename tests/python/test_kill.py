@@ -8,7 +8,7 @@ from tests.kill import kill_run
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(10, id="10"), pytest.param(100, id="100", marks=pytest.mark.long)]
+    "kills", [pytest.param(6, id="6"), pytest.param(100, id="100", marks=pytest.mark.long)]
 )
 def test_a_killed_run_ends_like_an_undisturbed_one(tmp_path, rand, kills):
     job = kill_run.tiny_job(tmp_path)

@@ -35,7 +35,7 @@ def cluster(own_server: Any) -> Iterator[Cluster]:
         yield made
 
 
-@pytest.mark.parametrize("interruptions", [100, pytest.param(1000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("interruptions", [60, pytest.param(1000, marks=pytest.mark.long)])
 def test_no_fault_loses_or_doubles_a_row(cluster, interruptions):
     campaign = faults.run(cluster, interruptions, SEED, [*faults.CONNECTION, *faults.SERVER])
 
