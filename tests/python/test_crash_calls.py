@@ -74,7 +74,8 @@ ERRORS = ["EIO_ONCE", "EIO_EVER", "ENOSPC_ONCE", "ENOSPC_EVER"]
 
 
 def test_a_run_that_dies_or_is_refused_a_call_ends_like_one_that_was_not(tmp_path, library, rand):
-    places = rand.numpy.random(14).tolist()
+    # How often a run asks for something depends on the clock, so its last calls are left out here.
+    places = (0.95 * rand.numpy.random(14)).tolist()
     points = [f"{('die', 'tear')[i % 2]}:@{places[i]:.4f}" for i in range(6)]
     points += [f"die:@{places[6]:.4f},@{places[7]:.4f}", f"die:@{places[8]:.4f},3"]
     points += [f"{act}:@{place:.4f}" for act, place in zip(ERRORS, places[9:], strict=False)]
