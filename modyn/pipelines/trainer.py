@@ -102,10 +102,9 @@ class Trainer:
         held = self._irreducible.plan(row.trigger, chosen)
         recipe = self._recipe(row.trigger, chosen, parent, held)
         key = recipe.key()
-        if key not in self.store or not self._signals.ready(row.trigger, key):
-            with self._sharing.claim(key) as there:
-                if not there or not self._signals.ready(row.trigger, key):
-                    self._train_now(row.trigger, chosen, recipe, held)
+        with self._sharing.claim(key) as there:  # also for what a killed process had stored
+            if not there or not self._signals.ready(row.trigger, key):
+                self._train_now(row.trigger, chosen, recipe, held)
         self._clock.add(TRAINING, self.store.seconds(key))
         if self.store.found(key):
             self._clock.add(FOUND, 0.0)

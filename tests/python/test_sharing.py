@@ -307,6 +307,25 @@ def test_a_run_that_dies_while_it_takes_models_over_goes_on(
         store.check(whole.triggers["model"][0])
 
 
+def test_what_was_trained_before_a_death_is_shared_after_it(
+    tmp_path: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drifting(tmp_path / "stream").close()
+
+    def die(*args: Any, **kwargs: Any) -> None:
+        raise DiedError
+
+    with monkeypatch.context() as dying:
+        dying.setattr("modyn.pipelines.sharing._link", die)  # the run has its model by then
+        with pytest.raises(DiedError):
+            run(tmp_path, "one", maximum_triggers=1)
+    run(tmp_path, "one", maximum_triggers=1)
+    other = run(tmp_path, "other", maximum_triggers=1)
+
+    assert other.totals["found"] == 1
+    assert trained == [150]
+
+
 def stepping(inner: Any, step: Any) -> Any:
     def outer(*args: Any, **kwargs: Any) -> Any:
         step()
