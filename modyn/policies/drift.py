@@ -13,6 +13,7 @@ from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.checked import check_flag, check_integer, check_named, check_stands_for
 from modyn.policies.criteria import DecisionCriterion, Verdict
 from modyn.policies.drawing import position_seed
+from modyn.policies.judging import placed
 from modyn.policies.window_rows import LOOKS, Look, What, WindowRows
 from modyn.policies.windows import (
     AmountWindowingStrategy,
@@ -334,13 +335,8 @@ class DataDriftTrigger(BatchedTrigger):
 
 def _placed(interval: Interval, windows: Windows, context: Context) -> dict[str, Any]:
     """Return what a note says of any interval."""
-    newest = context.models[-1] if context.models else None
     return {
-        "interval": interval.index,
-        "first": interval.first,
-        "last": interval.last,
-        "model": None if newest is None else newest.model,
-        "model_trigger": None if newest is None else newest.trigger,
+        **placed(interval, context),
         "reference": windows.reference.state(),
         "current": windows.current.state(),
     }
