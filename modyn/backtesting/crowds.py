@@ -91,7 +91,7 @@ def _performance_kind(policy: PerformanceTrigger, player: Player) -> tuple[objec
                 return None
             kinds.append(("avoidable", criterion.allow_reduction))
         elif type(criterion) in THRESHOLDS:
-            column = kind_of(criterion._criterion())
+            column = kind_of(criterion.stands_for())
             if column is None:
                 return None
             kinds.append((criterion.metric, column))
@@ -114,7 +114,7 @@ class _Performance:
             if isinstance(criterion, StaticNumberAvoidableMisclassificationCriterion):
                 self._columns.append(("", _Avoidable(all_of_them, self._about[0])))
             else:
-                inner = [one._criterion() for one in all_of_them]
+                inner = [one.stands_for() for one in all_of_them]
                 self._columns.append((criterion.metric, column_of(inner, lower=True)))
 
     def decide(self, interval: int, at: Walk) -> Bools:
@@ -146,7 +146,7 @@ class _Performance:
             first, last = interval * samples, (interval + 1) * samples
             context = self._player.context_of(row, last)
             keys = self._player.matrix.tape.arrivals.keys[first:last]
-            accuracy, scores, _ = self._asker._measure(keys, context.models[-1].trigger, context)
+            accuracy, scores, _ = self._asker.measure(keys, context.models[-1].trigger, context)
             found = self._player.answered[place] = {**scores, "": accuracy}
         return found
 

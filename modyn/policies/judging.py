@@ -262,7 +262,7 @@ class JudgingTrigger(BatchedTrigger):
             keys = context.samples(one["first"], one["last"]).keys
             if len(keys) == 0:
                 continue  # all of them were erased while they waited
-            accuracy, scores, estimated = self._measure(keys, one["trigger"], context)
+            accuracy, scores, estimated = self.measure(keys, one["trigger"], context)
             newest = one is due[-1]
             maiden = one["trigger"] != self._judged_trigger
             self._judged_trigger = one["trigger"]
@@ -289,7 +289,7 @@ class JudgingTrigger(BatchedTrigger):
         """Return how many samples come between the end of an interval and the next judgement."""
         return self.evaluation_interval_data_points + context.position - one["last"]
 
-    def _measure(
+    def measure(
         self, keys: npt.NDArray[np.uint64], trigger: int, context: Context
     ) -> tuple[float, dict[str, float], bool]:
         """Return accuracy and metrics of a model on samples, and whether they are estimates."""

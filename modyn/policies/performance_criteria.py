@@ -48,13 +48,14 @@ class StaticPerformanceThresholdCriterion:
     window_size: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        self._criterion()
+        self.stands_for()
 
     def verdict(self, score: float, history: Sequence[float]) -> Verdict:
         """Return whether it fires."""
-        return self._criterion().verdict(score, history, lower=True)
+        return self.stands_for().verdict(score, history, lower=True)
 
-    def _criterion(self) -> ThresholdDecisionCriterion:
+    def stands_for(self) -> ThresholdDecisionCriterion:
+        """Return the criterion of scores that this is for its metric."""
         return ThresholdDecisionCriterion(threshold=self.metric_threshold)
 
 
@@ -82,13 +83,14 @@ class DynamicQuantilePerformanceThresholdCriterion:
     needs_calibration: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._criterion()
+        self.stands_for()
 
     def verdict(self, score: float, history: Sequence[float]) -> Verdict:
         """Return whether it fires."""
-        return self._criterion().verdict(score, history, lower=True)
+        return self.stands_for().verdict(score, history, lower=True)
 
-    def _criterion(self) -> DynamicQuantileThresholdCriterion:
+    def stands_for(self) -> DynamicQuantileThresholdCriterion:
+        """Return the criterion of scores that this is for its metric."""
         return DynamicQuantileThresholdCriterion(
             window_size=self.window_size, quantile=self.quantile, conformal=self.conformal
         )
@@ -116,13 +118,14 @@ class DynamicRollingAveragePerformanceThresholdCriterion:
     needs_calibration: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self._criterion()
+        self.stands_for()
 
     def verdict(self, score: float, history: Sequence[float]) -> Verdict:
         """Return whether it fires."""
-        return self._criterion().verdict(score, history, lower=True)
+        return self.stands_for().verdict(score, history, lower=True)
 
-    def _criterion(self) -> DynamicRollingAverageThresholdCriterion:
+    def stands_for(self) -> DynamicRollingAverageThresholdCriterion:
+        """Return the criterion of scores that this is for its metric."""
         return DynamicRollingAverageThresholdCriterion(
             window_size=self.window_size, deviation=self.deviation, absolute=self.absolute
         )
