@@ -158,7 +158,7 @@ def judged(
         "first": known - opened,
         "again": done - known,
         "front": len(again.front),
-        "asked": sum(len(player.answered) for player in bench.players),
+        "asked": sum(len(player.scores) for player in bench.players),
     }
 
 

@@ -1,54 +1,87 @@
-"""Crowds of performance and drift policies: which can walk side by side, and how they decide."""
+"""Crowds of policies of one family: which can walk side by side, what they ask, and when they fire.
 
-from collections.abc import Mapping, Sequence
+What they ask and by which rules they decide, `modyn.policies` says.
+"""
+
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from modyn.backtesting.columns import Column, column_of, kind_of
-from modyn.backtesting.lockstep import Walk, walk
+from modyn.backtesting.families import FAMILIES
+from modyn.backtesting.lockstep import Decider, Walk, walk
 from modyn.backtesting.play import Played, Player
 from modyn.backtesting.scoring import Schedule
-from modyn.policies import DataDriftTrigger, PerformanceTrigger, Trigger
-from modyn.policies.aggregation import AtLeastN, MajorityVote
-from modyn.policies.batched import BatchedTrigger
-from modyn.policies.drawing import position_seed
-from modyn.policies.performance_criteria import (
-    DynamicQuantilePerformanceThresholdCriterion,
-    DynamicRollingAveragePerformanceThresholdCriterion,
-    StaticNumberAvoidableMisclassificationCriterion,
-    StaticPerformanceThresholdCriterion,
+from modyn.policies import (
+    AvoidableMisclassificationCostTrigger,
+    DataDriftTrigger,
+    DataIncorporationLatencyCostTrigger,
+    PerformanceTrigger,
+    Trigger,
 )
-from modyn.policies.window_rows import WindowRows
+from modyn.policies.batched import BatchedTrigger
+from modyn.policies.context import PastModel
+from modyn.policies.scores import score
+from modyn.policies.side_by_side import (
+    ACCURACY,
+    DriftRules,
+    PerformanceRules,
+    RegretRules,
+    WaitingRules,
+)
 
 __all__ = ["kind", "walked"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-
-THRESHOLDS = (
-    StaticPerformanceThresholdCriterion,
-    DynamicQuantilePerformanceThresholdCriterion,
-    DynamicRollingAveragePerformanceThresholdCriterion,
-)
-ROUNDING = 1e-9  # of PerformanceTrigger
+Some = TypeVar("Some", bound=Trigger)
+Judging = PerformanceTrigger | AvoidableMisclassificationCostTrigger
 
 
 def kind(policy: Trigger, player: Player) -> tuple[object, ...] | None:
     """Return what policies of one crowd have in common; None for one that walks alone."""
+    if player.delay or player.matrix.nothing:  # after a trigger there may be no model
+        return None
+    about: tuple[object, ...] | None = None
     if type(policy) is PerformanceTrigger:
-        about = _performance_kind(policy, player)
-    elif type(policy) is DataDriftTrigger:
-        about = _drift_kind(policy, player)
-    else:
+        about = PerformanceRules.kind(policy)
+    elif type(policy) is DataDriftTrigger and player.matrix.tape.positions is None:
+        about = DriftRules.kind(policy)  # of erased samples a window may be empty
+    elif type(policy) is DataIncorporationLatencyCostTrigger:
+        tape = player.matrix.tape
+        about = () if WaitingRules.fits(tape.arrivals.timestamps, tape.unit) else None
+    elif type(policy) is AvoidableMisclassificationCostTrigger:
+        about = RegretRules.kind(policy)
+    if about is None or not isinstance(policy, BatchedTrigger):
         return None
-    if about is None:
+    found = (
+        type(policy),
+        policy.evaluation_interval_data_points,
+        *_warmup(policy),
+        about,
+    )
+    try:
+        hash(found)
+    except TypeError:  # somebody's own metric or strategy
         return None
-    batched = (policy.evaluation_interval_data_points, policy.warmup_intervals or 0)
-    warmup = repr(policy.warmup_policy) if policy.warmup_intervals else ""
-    return (type(policy).__name__, *batched, warmup, about)
+    return found
+
+
+def _warmup(policy: BatchedTrigger) -> tuple[object, ...]:
+    """Return what tells the warm-up of a policy apart."""
+    first = policy.warmup_policy
+    if not policy.warmup_intervals or first is None:
+        return ()
+    if type(first) in FAMILIES:
+        values = {name: value for name, value in vars(first).items() if not name.startswith("_")}
+        return (
+            policy.warmup_intervals,
+            type(first),
+            *(str(np.ravel(v).tolist()) for v in values.values()),
+        )
+    return (policy.warmup_intervals, id(first))
 
 
 def walked(policies: Sequence[Trigger], player: Player) -> list[Schedule]:
@@ -61,16 +94,9 @@ def walked(policies: Sequence[Trigger], player: Player) -> list[Schedule]:
     player.follow(fresh, until=warmup * samples)
     fired = set(fresh.models.fired)
     warm = [(interval + 1) * samples in fired for interval in range(warmup)]
-    decider: _Performance | _Drift
-    if isinstance(first, PerformanceTrigger):
-        decider = _Performance([p for p in policies if isinstance(p, PerformanceTrigger)], player)
-    else:
-        history = _calibrated(fresh, player, samples, warmup)
-        some = [policy for policy in policies if isinstance(policy, DataDriftTrigger)]
-        decider = _Drift(some, player, history)
     return walk(
         player.matrix,
-        decider,
+        _decider(policies, fresh, player),
         count=len(policies),
         samples=samples,
         warm=warm,
@@ -78,205 +104,183 @@ def walked(policies: Sequence[Trigger], player: Player) -> list[Schedule]:
     )
 
 
-# Performance -------------------------------------------------------------------------------------
+def _decider(policies: Sequence[Trigger], fresh: Played, player: Player) -> Decider:
+    first = policies[0]
+    if isinstance(first, PerformanceTrigger):
+        return _Performance(_all(PerformanceTrigger, policies), player)
+    if isinstance(first, DataDriftTrigger):
+        return _Drift(_all(DataDriftTrigger, policies), fresh, player)
+    if isinstance(first, DataIncorporationLatencyCostTrigger):
+        return _Waiting(_all(DataIncorporationLatencyCostTrigger, policies), player)
+    return _Regrets(_all(AvoidableMisclassificationCostTrigger, policies), player)
 
 
-def _performance_kind(policy: PerformanceTrigger, player: Player) -> tuple[object, ...] | None:
-    if policy.estimator is not None or policy.mode != "hindsight" or player.delay:
-        return None
-    kinds: list[object] = []
-    for criterion in policy.decision_criteria.values():
-        if isinstance(criterion, StaticNumberAvoidableMisclassificationCriterion):
-            if criterion.expected_accuracy is None:
-                return None
-            kinds.append(("avoidable", criterion.allow_reduction))
-        elif type(criterion) in THRESHOLDS:
-            column = kind_of(criterion.stands_for())
-            if column is None:
-                return None
-            kinds.append((criterion.metric, column))
-        else:
-            return None
-    return (repr(policy.metrics), *kinds)
+def _all(of: type[Some], policies: Sequence[Trigger]) -> list[Some]:
+    return [policy for policy in policies if isinstance(policy, of)]
 
 
 class _Performance:
-    """What performance triggers decide: any criterion fires."""
+    """What performance triggers decide."""
 
     def __init__(self, policies: Sequence[PerformanceTrigger], player: Player) -> None:
-        self._asker = policies[0]
-        self._player = player
-        self._about = (self._asker.evaluation_interval_data_points, repr(self._asker.metrics))
-        self._columns: list[tuple[str, Column]] = []
-        for name, criterion in self._asker.decision_criteria.items():
-            place = list(self._asker.decision_criteria).index(name)
-            all_of_them: list[Any] = [list(p.decision_criteria.values())[place] for p in policies]
-            if isinstance(criterion, StaticNumberAvoidableMisclassificationCriterion):
-                self._columns.append(("", _Avoidable(all_of_them, self._about[0])))
-            else:
-                inner = [one.stands_for() for one in all_of_them]
-                self._columns.append((criterion.metric, column_of(inner, lower=True)))
+        self._rules = PerformanceRules(policies)
+        self._asked = _Judged(policies[0], player)
+        self._names = [ACCURACY, *(metric.name for metric in policies[0].metrics)]
 
     def decide(self, interval: int, at: Walk) -> Bools:
         """Return which policies fire."""
-        rows, which = np.unique(at.row, return_inverse=True)
-        asked = [self._ask(int(row), interval) for row in rows]
-        fires = np.zeros(len(which), dtype=np.bool_)
-        for metric, column in self._columns:
-            scores = np.array([found[metric] for found in asked])[which]
-            fires |= column.verdicts(scores)
-        return fires
+        found = self._asked.of(at.row, interval, self._names)
+        return self._rules.verdicts(dict(zip(self._names, found.T, strict=True)))
 
     def observe(self, interval: int, at: Walk) -> None:
         """Take in how well models do in the warm-up."""
-        self.decide(interval, at)
+        if interval > 0:
+            self.decide(interval, at)
 
-    def forget(self, fired: Bools) -> None:
+    def forget(self, fired: Bools, at: Walk) -> None:
         """Begin to count anew."""
-        for _, column in self._columns:
-            if isinstance(column, _Avoidable):
-                column.number[fired] = 0.0
-
-    def _ask(self, row: int, interval: int) -> Mapping[str, float]:
-        """Return the metrics of a model on an interval, and its accuracy under the name ""."""
-        place = ("performance", *self._about, self._player.matrix.table.rows[row].model, interval)
-        found = self._player.answered.get(place)
-        if found is None:
-            samples = self._about[0]
-            first, last = interval * samples, (interval + 1) * samples
-            context = self._player.context_of(row, last)
-            keys = self._player.matrix.tape.arrivals.keys[first:last]
-            accuracy, scores, _ = self._asker.measure(keys, context.models[-1].trigger, context)
-            found = self._player.answered[place] = {**scores, "": accuracy}
-        return found
+        self._rules.forget(fired)
 
 
-class _Avoidable:
-    """The number of avoidable misclassifications of each policy."""
+class _Judged:
+    """How well recorded models do on intervals."""
 
-    def __init__(
-        self, criteria: Sequence[StaticNumberAvoidableMisclassificationCriterion], samples: int
-    ) -> None:
-        thresholds = [one.avoidable_misclassification_threshold for one in criteria]
-        self._least = np.array([one * (1 - ROUNDING) for one in thresholds], dtype=np.float64)
-        self._wrong = np.array([(1 - float(one.expected_accuracy or 0)) for one in criteria])
-        self._samples, self._reduce = samples, criteria[0].allow_reduction
-        self.number = np.zeros(len(criteria))
+    def __init__(self, asker: Judging, player: Player) -> None:
+        self._asker, self._player = asker, player
+        self._samples = asker.evaluation_interval_data_points
+        self._found: dict[tuple[int, int], list[float]] = {}
 
-    def verdicts(self, accuracy: Floats) -> Bools:
-        """Add what was avoidable, and return where the number is reached."""
-        more = self._samples * (1 - accuracy) - self._wrong * self._samples
-        if not self._reduce:
-            more = np.maximum(0.0, more)
-        more = np.where(np.isfinite(accuracy), more, 0.0)
-        self.number = np.maximum(0.0, self.number + more)
-        reached: Bools = self.number >= self._least
-        return reached
+    def of(self, rows: npt.NDArray[np.int64], interval: int, names: Sequence[str]) -> Floats:
+        """Return the metrics of each model, shape (p, names)."""
+        known, which = np.unique(rows, return_inverse=True)
+        asked = [self._ask(int(row), interval, names) for row in known]
+        return np.array(asked)[which.reshape(-1)]
 
-
-# Drift -------------------------------------------------------------------------------------------
-
-
-def _drift_kind(policy: DataDriftTrigger, player: Player) -> tuple[object, ...] | None:
-    if policy.reset_history_on_model or policy.reset_windows_in_warmup:
-        return None
-    if player.matrix.tape.positions is not None:  # a window may be empty
-        return None
-    if type(policy.aggregation_strategy) not in (MajorityVote, AtLeastN):
-        return None
-    kinds: list[object] = []
-    for metric in policy.metrics.values():
-        criterion = kind_of(metric.decision_criterion)
-        if criterion is None or (metric.look.of == "labels" and player.delay):
-            return None
-        kinds.append((repr(metric.metric), metric.look, metric.score, criterion))
-    return (repr(policy.windowing_strategy), policy.sample_size, *kinds)
-
-
-def _calibrated(
-    fresh: Played, player: Player, samples: int, warmup: int
-) -> Sequence[Sequence[float]]:
-    """Return the scores that each metric begins with, as the class finds them."""
-    last, policy = (warmup + 1) * samples, fresh.policy
-    if not isinstance(policy, DataDriftTrigger):
-        raise TypeError(f"{type(policy).__name__} is not calibrated")
-    if warmup and last <= len(player.matrix.tape):
-        policy._calibrate(player.context(fresh.models, warmup * samples, last).at(samples))
-    return [policy._scores[name] for name in policy.metrics]
+    def _ask(self, row: int, interval: int, names: Sequence[str]) -> list[float]:
+        first, last = interval * self._samples, (interval + 1) * self._samples
+        context = self._player.context_of(row, last)
+        keys = self._player.matrix.tape.arrivals.keys[first:last]
+        found = score(self._asker.question(keys, context.models[-1].trigger, context), context)
+        values = {ACCURACY: found.accuracy, **found.scores}
+        return [values[name] for name in names]
 
 
 class _Drift:
-    """What drift triggers decide: enough metrics say so."""
+    """What drift triggers decide."""
 
-    def __init__(
-        self,
-        policies: Sequence[DataDriftTrigger],
-        player: Player,
-        histories: Sequence[Sequence[float]],
-    ) -> None:
+    def __init__(self, policies: Sequence[DataDriftTrigger], fresh: Played, player: Player) -> None:
         self._asker, self._player = policies[0], player
         self._samples = self._asker.evaluation_interval_data_points
-        self._metrics = list(self._asker.metrics.values())
-        self._about = (
-            *(self._samples, repr(self._asker.windowing_strategy), self._asker.sample_size),
-            *((repr(one.metric), one.look, one.score) for one in self._metrics),
-        )
-        self._columns = [
-            column_of(
-                [list(policy.metrics.values())[place].decision_criterion for policy in policies],
-                lower=metric.score == "p_value",
-                history=history,
-            )
-            for place, (metric, history) in enumerate(zip(self._metrics, histories, strict=True))
-        ]
-        self._needed = np.array([_needed(policy) for policy in policies])
+        self._rules = DriftRules(policies, self._histories(fresh))
         self._kept: dict[tuple[int, int], Any] = {}
+
+    def _histories(self, fresh: Played) -> Sequence[Sequence[float]]:
+        """Return the scores that each metric begins with, as the class finds them."""
+        policy, warmup = fresh.policy, self._asker.warmup_intervals or 0
+        if not isinstance(policy, DataDriftTrigger):
+            raise TypeError(f"{type(policy).__name__} is not calibrated")
+        first, last = warmup * self._samples, (warmup + 1) * self._samples
+        if not warmup or last > len(self._player.matrix.tape):
+            return [[] for _ in policy.metrics]
+        context = self._player.context(fresh.models, first, last).at(self._samples)
+        found = policy.calibrated(context)
+        return [found[name] for name in policy.metrics]
 
     def decide(self, interval: int, at: Walk) -> Bools:
         """Return which policies fire."""
         pairs, which = np.unique(np.stack((at.row, at.last)), axis=1, return_inverse=True)
         asked = np.array([self._ask(int(row), int(last), interval) for row, last in pairs.T])
-        scores = asked[which.reshape(-1)]
-        votes = np.zeros(len(scores), dtype=np.int64)
-        for place, column in enumerate(self._columns):
-            votes += column.verdicts(scores[:, place])
-        enough: Bools = votes >= self._needed
-        return enough
+        return self._rules.verdicts(asked[which.reshape(-1)])
 
     def observe(self, interval: int, at: Walk) -> None:
         """Do nothing: the scores of the warm-up are there already."""
 
-    def forget(self, fired: Bools) -> None:
+    def forget(self, fired: Bools, at: Walk) -> None:
         """Do nothing: scores outlive triggers."""
 
-    def _ask(self, row: int, last: int, interval: int) -> Sequence[float]:
+    def _ask(self, row: int, last: int, interval: int) -> list[float]:
         """Return the score of each metric, for the reference of a trigger and a model."""
-        model = self._player.matrix.table.rows[row].model
-        place = ("drift", *self._about, model, last, interval)
-        found = self._player.answered.get(place)
-        if found is None:
-            context = self._player.context_of(row, (interval + 1) * self._samples)
-            context = replace(context, triggered_at=last)
-            windows = self._asker.windowing_strategy.windows(context, last)
-            rows = WindowRows(context, self._asker.sample_size, self._kept.get((row, last), {}))
-            found = [_score(metric, windows, rows) for metric in self._metrics]
-            self._kept[row, last] = rows.to_keep(windows.reference)
-            self._player.answered[place] = found
+        context = self._player.context_of(row, (interval + 1) * self._samples)
+        context = replace(context, triggered_at=last)
+        windows = self._asker.windows(context)
+        kept = self._kept.get((row, last))
+        question = self._asker.question(windows, context, kept=kept)
+        found = score(question, context)
+        self._kept[row, last] = question.rows.to_keep(windows.reference) or kept
+        metrics = self._asker.metrics.values()
+        pairs = zip(metrics, found.distances, strict=True)
+        return [metric.score_of(distance) for metric, distance in pairs]
+
+
+class _Models:
+    """The models that each policy of a crowd has got so far."""
+
+    def __init__(self, count: int) -> None:
+        self._of: list[list[PastModel]] = [[] for _ in range(count)]
+
+    def after(self, fired: Bools, at: Walk) -> list[tuple[int, Sequence[PastModel]]]:
+        """Return the models of the policies that have one more."""
+        found: list[tuple[int, Sequence[PastModel]]] = []
+        for which in np.flatnonzero(fired).tolist():
+            models = self._of[which]
+            models.append(at.model_of(which, len(models)))
+            found.append((which, models))
         return found
 
 
-def _score(metric: Any, windows: Any, rows: WindowRows) -> float:
-    """Return the score of a metric, as DataDriftTrigger has it."""
-    reference, current = (rows.of(w, metric.look) for w in (windows.reference, windows.current))
-    if len(reference) == 0 or len(current) == 0:
-        return float("nan")
-    seed = position_seed(rows.context, windows.reference.last)
-    score: float = metric.score_of(metric.metric.distance(reference, current, seed=seed))
-    return score
+class _Waiting:
+    """What triggers decide that weigh how long samples wait."""
+
+    def __init__(
+        self, policies: Sequence[DataIncorporationLatencyCostTrigger], player: Player
+    ) -> None:
+        tape = player.matrix.tape
+        self._tape, self._samples = tape, policies[0].evaluation_interval_data_points
+        self._rules, self._models = WaitingRules(policies, tape.unit), _Models(len(policies))
+
+    def decide(self, interval: int, at: Walk) -> Bools:
+        """Return which policies fire."""
+        self.observe(interval, at)
+        return self._rules.verdicts(self._tape.position((interval + 1) * self._samples))
+
+    def observe(self, interval: int, at: Walk) -> None:
+        """Let samples wait."""
+        first, last = interval * self._samples, (interval + 1) * self._samples
+        self._rules.wait(self._tape.arrivals.timestamps[first:last])
+
+    def forget(self, fired: Bools, at: Walk) -> None:
+        """Let nothing wait any more, and take note of what trainings took."""
+        self._rules.forget(fired)
+        for which, models in self._models.after(fired, at):
+            self._rules.trained(which, models)
 
 
-def _needed(policy: DataDriftTrigger) -> int:
-    """Return how many votes are enough."""
-    if isinstance(policy.aggregation_strategy, AtLeastN):
-        return policy.aggregation_strategy.n
-    return len(policy.metrics) // 2 + 1
+class _Regrets:
+    """What triggers decide that weigh how long avoidable misclassifications wait."""
+
+    def __init__(
+        self, policies: Sequence[AvoidableMisclassificationCostTrigger], player: Player
+    ) -> None:
+        tape = player.matrix.tape
+        self._tape, self._samples = tape, policies[0].evaluation_interval_data_points
+        self._asked = _Judged(policies[0], player)
+        self._rules, self._models = RegretRules(policies, tape.unit), _Models(len(policies))
+
+    def decide(self, interval: int, at: Walk) -> Bools:
+        """Return which policies fire."""
+        self.observe(interval, at)
+        return self._rules.verdicts(self._tape.position((interval + 1) * self._samples))
+
+    def observe(self, interval: int, at: Walk) -> None:
+        """Take in how well models do; in the first interval there is none."""
+        first, last = interval * self._samples, (interval + 1) * self._samples
+        accuracy = np.full(len(at.row), np.nan)
+        if interval > 0:
+            accuracy = self._asked.of(at.row, interval, [ACCURACY])[:, 0]
+        self._rules.weigh(accuracy, self._tape.arrivals.timestamps[first:last])
+
+    def forget(self, fired: Bools, at: Walk) -> None:
+        """Let nothing wait any more, and take note of what trainings took."""
+        self._rules.forget(fired)
+        for which, models in self._models.after(fired, at):
+            self._rules.trained(which, models)

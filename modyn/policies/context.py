@@ -20,6 +20,7 @@ from modyn.signals import Recorded, Signals, check_names
 
 if TYPE_CHECKING:
     from modyn.policies.base import Selected
+    from modyn.policies.scores import Scores
 
 __all__ = ["Answers", "Context", "Note", "PastModel", "PlainContext"]
 
@@ -260,6 +261,8 @@ class PlainContext:
         What models say of them.
     notes : callable, optional
         Takes what policies note.
+    scores : Scores, optional
+        Remembers answers to questions, see `modyn.policies.scores`.
 
     Examples
     --------
@@ -298,6 +301,7 @@ class PlainContext:
     history: History | None = field(default=None, repr=False, compare=False)
     answers: Answers | None = field(default=None, repr=False, compare=False)
     notes: Callable[[Note], None] | None = field(default=None, repr=False, compare=False)
+    scores: "Scores | None" = field(default=None, repr=False, compare=False)
 
     def at(self, consumed: int, more: int = 0) -> "PlainContext":
         """Return the context after `consumed` of the arrivals at hand; see `Context`."""

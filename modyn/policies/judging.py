@@ -22,9 +22,11 @@ from modyn.policies.checked import check_integer, check_stands_for
 from modyn.policies.context import Context
 from modyn.policies.estimation import Estimator
 from modyn.policies.forecast import FORECASTS, ForecastingMethod
+from modyn.policies.performance_scores import Calibration, Performance
+from modyn.policies.scores import score
 from modyn.policies.time import PER_SECOND
 
-__all__ = ["Judged", "JudgingTrigger", "Mode", "placed", "plain"]
+__all__ = ["Judged", "JudgingTrigger", "Mode", "avoidable", "placed", "plain"]
 
 Mode = Literal["hindsight", "lookahead"]
 Waiting = dict[str, int]  # an interval that is not judged yet; see `_await`
@@ -82,10 +84,37 @@ class Judged:
 
     def avoidable(self, expected_accuracy: float | None, allow_reduction: bool) -> float:
         """Return how many of them a model of this accuracy would have got right."""
-        if expected_accuracy is None or not np.isfinite(self.accuracy):
+        if expected_accuracy is None:
             return 0.0
-        more = self.misclassifications - (1 - expected_accuracy) * self.samples
-        return more if allow_reduction else max(0.0, more)
+        found = avoidable(
+            self.accuracy,
+            self.samples,
+            expected_accuracy,
+            reduce=allow_reduction,
+            estimated=self.estimated,
+        )
+        return float(found)
+
+
+def avoidable(
+    accuracy: Any, samples: int, expected_accuracy: Any, *, reduce: Any, estimated: bool = False
+) -> Any:
+    """Return how many misclassifications a model of the expected accuracy would not have made.
+
+    Parameters
+    ----------
+    accuracy : float, or float64 of shape (p,)
+        How well the model did; 0 are avoidable where that is not known.
+    samples : int
+        On how many.
+    expected_accuracy, reduce
+        Numbers or arrays likewise: what to expect, and whether less than 0 may be avoidable.
+    estimated : bool
+        Whether the number of misclassifications need not be whole.
+    """
+    wrong = samples * (1 - np.asarray(accuracy))
+    more = (wrong if estimated else np.rint(wrong)) - (1 - expected_accuracy) * samples
+    return np.where(np.isfinite(more), np.where(reduce, more, np.maximum(0.0, more)), 0.0)
 
 
 @dataclass(kw_only=True)
@@ -291,23 +320,30 @@ class JudgingTrigger(BatchedTrigger):
 
     def measure(
         self, keys: npt.NDArray[np.uint64], trigger: int, context: Context
-    ) -> tuple[float, dict[str, float], bool]:
+    ) -> tuple[float, Mapping[str, float], bool]:
         """Return accuracy and metrics of a model on samples, and whether they are estimates."""
-        predictions = context.predictions(keys, trigger)
-        estimator = None if context.labelled(keys).all() else self.estimator
-        labels = context.labels(keys) if estimator is None else None
+        found = score(self.question(keys, trigger, context), context)
+        return found.accuracy, found.scores, found.estimated
 
-        def value(metric: Metric) -> float:
-            if labels is None:
-                assert estimator is not None  # noqa: S101
-                return estimator.estimate(metric, predictions, self._calibration["learned"])
-            found = metric.value(metric.join([metric.measure(predictions, labels)]))
-            return float("nan") if found is None else found
-
-        scores = {metric.name: value(metric) for metric in self.metrics}
-        best = Accuracy()
-        accuracy = scores[best.name] if best in self.metrics else value(best)
-        return accuracy, scores, estimator is not None
+    def question(self, keys: npt.NDArray[np.uint64], trigger: int, context: Context) -> Performance:
+        """Return the question how well a model does on samples; see `modyn.policies.scores`."""
+        estimator = self.estimator
+        if estimator is not None and (context.label_delay == 0 or context.labelled(keys).all()):
+            estimator = None
+        learned = self._calibration["learned"]
+        model = context.models[-1]
+        if model.trigger != trigger:
+            model = next(one for one in context.models if one.trigger == trigger)
+        return Performance(
+            model=model.model,
+            keys=keys.tobytes(),
+            metrics=tuple(self.metrics),
+            estimator=estimator,
+            calibration=None
+            if learned is None or estimator is None
+            else tuple(sorted(learned.items())),
+            trigger=trigger,
+        )
 
     def _calibrate(self, context: Context) -> None:
         """Let the estimator learn from samples that a model has not learned from, once it can.
@@ -327,8 +363,8 @@ class JudgingTrigger(BatchedTrigger):
         keys = context.samples(first, last).keys
         if len(keys) == 0 or not context.labelled(keys).all():
             return
-        predictions = context.predictions(keys, model.trigger)
-        learned = self.estimator.calibrate(predictions, context.labels(keys))
+        question = Calibration(model=model.model, keys=keys.tobytes(), estimator=self.estimator)
+        learned = dict(score(question, context))
         self._calibration = {"trigger": model.trigger, "learned": learned}
 
     def _remember(self, judged: Judged) -> None:

@@ -11,7 +11,7 @@ from modyn.policies.base import Context
 from modyn.policies.drawing import Draw, position_seed
 from modyn.policies.windows import Window
 
-__all__ = ["LOOKS", "Look", "What", "WindowRows"]
+__all__ = ["LOOKS", "Kept", "Look", "What", "WindowRows"]
 
 What = Literal["embeddings", "predictions", "features", "labels"]
 LOOKS: tuple[What, ...] = ("embeddings", "predictions", "features", "labels")
