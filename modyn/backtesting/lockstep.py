@@ -16,7 +16,7 @@ from modyn.backtesting.matrix import Matrix
 from modyn.backtesting.scoring import Schedule
 from modyn.policies.context import PastModel
 
-__all__ = ["Decider", "Walk", "walk"]
+__all__ = ["NEVER", "Decider", "Walk", "walk"]
 
 Places = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -25,13 +25,16 @@ NEVER = -1
 
 
 class Decider(Protocol):
-    """What the policies of a crowd decide."""
+    """What the policies of a crowd decide.
+
+    Policies that have no model yet have `at.row` NEVER.
+    """
 
     def decide(self, interval: int, at: "Walk", /) -> Bools:
         """Return which policies fire at the end of an interval, shape (p,)."""
 
     def observe(self, interval: int, at: "Walk", /) -> None:
-        """Take in the first interval, or one of the warm-up: nothing is decided there."""
+        """Take in an interval of the warm-up: nothing is decided there."""
 
     def forget(self, fired: Bools, at: "Walk", /) -> None:
         """Drop what does not outlive a trigger; the policies that fired have new models."""
@@ -122,10 +125,7 @@ def walk(
         if interval > 0:
             doubtful = at.stand_in & (looked == NEVER)
             looked[doubtful] = fired[:interval, doubtful].sum(axis=0)
-        if interval == 0:  # there is no model yet
-            decider.observe(interval, at)
-            now = np.ones(count, dtype=np.bool_)
-        elif interval < len(warm):
+        if interval < len(warm):
             decider.observe(interval, at)
             now = np.full(count, warm[interval])
         else:

@@ -20,6 +20,7 @@ from modyn.policies.cost import (
     DataIncorporationLatencyCostTrigger,
 )
 from modyn.policies.drift import DataDriftTrigger, Metric
+from modyn.policies.ensemble import EnsembleTrigger
 from modyn.policies.forecast import TrainingTime
 from modyn.policies.judging import avoidable
 from modyn.policies.performance import PerformanceTrigger, reached
@@ -30,7 +31,7 @@ from modyn.policies.performance_criteria import (
 from modyn.policies.price import NextTraining, Price
 from modyn.policies.time import PER_SECOND
 
-__all__ = ["DriftRules", "PerformanceRules", "RegretRules", "WaitingRules"]
+__all__ = ["DriftRules", "PerformanceRules", "RegretRules", "Votes", "WaitingRules"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -112,6 +113,38 @@ class _Number:
         return found
 
 
+def counts(strategy: object) -> bool:
+    """Return whether a rule over votes goes by their number alone."""
+    return type(strategy) in (MajorityVote, AtLeastN)
+
+
+def _needed(strategies: Sequence[tuple[Any, int]]) -> npt.NDArray[np.int64]:
+    """Return how many votes of how many are enough, by rules that count."""
+    return np.array([strategy.needed(voters) for strategy, voters in strategies], dtype=np.int64)
+
+
+class Votes:
+    """The votes that the members of ensembles have cast since each ensemble fired.
+
+    Parameters
+    ----------
+    policies : sequence of EnsembleTrigger
+        With as many members each, and rules that count.
+    """
+
+    def __init__(self, policies: Sequence[EnsembleTrigger]) -> None:
+        members = len(policies[0].subtriggers)
+        self._cast = np.zeros((len(policies), members), dtype=np.bool_)
+        self._needed = _needed([(one.ensemble_strategy, members) for one in policies])
+
+    def verdicts(self, votes: Bools) -> Bools:
+        """Return which ensembles fire with these new votes, shape (p, members)."""
+        self._cast |= votes
+        fires: Bools = votes.any(axis=1) & (self._cast.sum(axis=1) >= self._needed)
+        self._cast[fires] = False
+        return fires
+
+
 class DriftRules:
     """The criteria of drift triggers, and how many of them must say so.
 
@@ -136,15 +169,14 @@ class DriftRules:
                 zip(policies[0].metrics.values(), histories, strict=True)
             )
         ]
-        needed = [one.aggregation_strategy.needed(len(one.metrics)) for one in policies]  # type: ignore[attr-defined]  # as `kind` saw
-        self._needed = np.array(needed)
+        self._needed = _needed([(one.aggregation_strategy, len(one.metrics)) for one in policies])
 
     @staticmethod
     def kind(policy: DataDriftTrigger) -> tuple[object, ...] | None:
         """Return what policies of one kind have in common; None for one that stands alone."""
         if policy.reset_history_on_model or policy.reset_windows_in_warmup:
             return None
-        if type(policy.aggregation_strategy) not in (MajorityVote, AtLeastN):
+        if not counts(policy.aggregation_strategy):
             return None
         kinds: list[object] = []
         for metric in policy.metrics.values():

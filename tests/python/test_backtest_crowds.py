@@ -28,6 +28,8 @@ from modyn.policies import (
     DynamicQuantileThresholdCriterion,
     DynamicRollingAveragePerformanceThresholdCriterion,
     DynamicRollingAverageThresholdCriterion,
+    EnsembleTrigger,
+    MajorityVote,
     NewData,
     PerformanceTrigger,
     StaticNumberAvoidableMisclassificationCriterion,
@@ -235,7 +237,46 @@ COST = {
     ],
     "regrets, warm": [regretting(w, 0.9, intervals=2, **RATE) for w in (20.0, 90.0)],
 }
-FAMILIES = {"performance": PERFORMANCE, "drift": DRIFT, "cost": COST}
+
+
+def together(rule, **members):
+    return EnsembleTrigger(subtriggers=members, ensemble_strategy=rule)
+
+
+def amount(intervals):
+    return DataAmountTrigger(num_samples=25 * intervals)
+
+
+def low(threshold):
+    return performance(below(threshold))
+
+
+def moved(threshold):
+    return DataDriftTrigger(
+        evaluation_interval_data_points=25, metrics={"ks": ks(over(threshold))}, sample_size=30
+    )
+
+
+ENSEMBLES = {
+    "amount": [
+        together(AtLeastN(n=n), a=amount(k), low=low(t))
+        for n in (1, 2)
+        for k, t in ((1, 0.7), (3, 0.8), (4, 0.9), (7, 0.95))
+    ],
+    "most": [
+        together(MajorityVote(), low=low(t), cost=waiting(w, **RATE), drift=moved(d))
+        for t, w, d in ((0.7, 100.0, 0.2), (0.85, 300.0, 0.3), (0.9, 1000.0, 0.25))
+    ],
+    "nested": [
+        together(
+            AtLeastN(n=n),
+            a=amount(k),
+            inner=together(AtLeastN(n=2), low=low(t), cost=regretting(w, 0.9, **RATE), a=amount(2)),
+        )
+        for n, k, t, w in ((1, 8, 0.8, 20.0), (2, 3, 0.9, 50.0), (2, 2, 0.7, 90.0))
+    ],
+}
+FAMILIES = {"performance": PERFORMANCE, "drift": DRIFT, "cost": COST, "ensembles": ENSEMBLES}
 CROWDS = [(family, name) for family, found in FAMILIES.items() for name in found]
 
 
@@ -290,7 +331,10 @@ def test_what_has_no_crowd_is_played_alone(recorded):
         drifting(ks(over(0.2)), reset_history_on_model=True),
         regretting(50.0, None),
         regretting(50.0, 0.9, mode="lookahead"),
+        together(AtLeastN(n=1), a=DataAmountTrigger(num_samples=30), low=low(0.8)),
+        together(AtLeastN(n=1), low=low(0.8), other=performance(below(0.7), every=50)),
+        together(AtLeastN(n=1), low=low(0.8), time=TimeTrigger(every="70s")),
     ]
     player = bench_of(recorded, policies).players[0]
 
-    assert [kind(policy, player) for policy in policies] == [None] * 6
+    assert [kind(policy, player) for policy in policies] == [None] * 9
