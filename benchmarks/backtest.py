@@ -35,6 +35,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -98,7 +99,7 @@ MIX = {
     "late": 10,
     "estimated": 10,
 }
-SLOW = {"kswin": 4}  # measured alone: a test of thirty numbers per sample
+SLOW = {"kswin": 2}  # measured alone: a test of thirty numbers per sample
 LATE = ("late", "estimated")  # played on a recording whose labels come late
 MODELS = 50
 
@@ -307,6 +308,7 @@ def measured(folder: Path, count: int, windows: int, samples: int, *, busy: bool
             )
         }
         found[family] = judged(runs, dataset, policies, busy=busy)
+        print(f"{family}: {found[family]}", file=sys.stderr, flush=True)
         together |= policies if family in MIX else {}
     found["all"] = judged(runs, dataset, together, busy=busy)
     return found

@@ -191,7 +191,10 @@ class Matrix:
         found = cls(tape=tape, windows=windows, recipes=recipes, metric=metric, run=run)
         found.add(run)
         if not found.trainings:
-            raise ConfigError(f"{run.path}: the run trained nothing, so there is nothing to go by")
+            raise ConfigError(
+                f"{run.path}: the run trained nothing, or on samples of which some are erased by "
+                "now, so there is nothing to go by"
+            )
         first = min(found.trainings, key=lambda training: (training.last, training.first))
         found.first, found.begun = first.name, first.until
         return found

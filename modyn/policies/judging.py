@@ -22,11 +22,11 @@ from modyn.policies.checked import check_integer, check_stands_for
 from modyn.policies.context import Context
 from modyn.policies.estimation import Estimator
 from modyn.policies.forecast import FORECASTS, ForecastingMethod
-from modyn.policies.performance_scores import Calibration, Performance
+from modyn.policies.performance_scores import Calibration, Performance, avoidable
 from modyn.policies.scores import score
 from modyn.policies.time import PER_SECOND
 
-__all__ = ["Judged", "JudgingTrigger", "Mode", "avoidable", "placed", "plain"]
+__all__ = ["Judged", "JudgingTrigger", "Mode", "placed", "plain"]
 
 Mode = Literal["hindsight", "lookahead"]
 Waiting = dict[str, int]  # an interval that is not judged yet; see `_await`
@@ -94,27 +94,6 @@ class Judged:
             estimated=self.estimated,
         )
         return float(found)
-
-
-def avoidable(
-    accuracy: Any, samples: int, expected_accuracy: Any, *, reduce: Any, estimated: bool = False
-) -> Any:
-    """Return how many misclassifications a model of the expected accuracy would not have made.
-
-    Parameters
-    ----------
-    accuracy : float, or float64 of shape (p,)
-        How well the model did; 0 are avoidable where that is not known.
-    samples : int
-        On how many.
-    expected_accuracy, reduce
-        Numbers or arrays likewise: what to expect, and whether less than 0 may be avoidable.
-    estimated : bool
-        Whether the number of misclassifications need not be whole.
-    """
-    wrong = samples * (1 - np.asarray(accuracy))
-    more = (wrong if estimated else np.rint(wrong)) - (1 - expected_accuracy) * samples
-    return np.where(np.isfinite(more), np.where(reduce, more, np.maximum(0.0, more)), 0.0)
 
 
 @dataclass(kw_only=True)

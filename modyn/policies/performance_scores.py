@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from modyn.metrics import Accuracy, Metric
 from modyn.policies.context import Context
 from modyn.policies.estimation import Estimator
 
-__all__ = ["Calibration", "Measured", "Performance"]
+__all__ = ["Calibration", "Measured", "Performance", "avoidable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,3 +109,24 @@ class Calibration:
         """Return what it learned."""
         keys = np.frombuffer(self.keys, dtype=np.uint64)
         return self.estimator.calibrate(context.predictions(keys), context.labels(keys))
+
+
+def avoidable(
+    accuracy: Any, samples: int, expected_accuracy: Any, *, reduce: Any, estimated: bool = False
+) -> Any:
+    """Return how many misclassifications a model of the expected accuracy would not have made.
+
+    Parameters
+    ----------
+    accuracy : float, or float64 of shape (p,)
+        How well the model did; 0 are avoidable where that is not known.
+    samples : int
+        On how many.
+    expected_accuracy, reduce
+        Numbers or arrays likewise: what to expect, and whether less than 0 may be avoidable.
+    estimated : bool
+        Whether the number of misclassifications need not be whole.
+    """
+    wrong = samples * (1 - np.asarray(accuracy))
+    more = (wrong if estimated else np.rint(wrong)) - (1 - expected_accuracy) * samples
+    return np.where(np.isfinite(more), np.where(reduce, more, np.maximum(0.0, more)), 0.0)

@@ -22,12 +22,12 @@ from modyn.policies.cost import (
 from modyn.policies.drift import DataDriftTrigger, Metric
 from modyn.policies.ensemble import EnsembleTrigger
 from modyn.policies.forecast import TrainingTime
-from modyn.policies.judging import avoidable
 from modyn.policies.performance import PerformanceTrigger, reached
 from modyn.policies.performance_criteria import (
     StaticNumberAvoidableMisclassificationCriterion,
     ThresholdCriterion,
 )
+from modyn.policies.performance_scores import avoidable
 from modyn.policies.price import NextTraining, Price
 from modyn.policies.time import PER_SECOND
 

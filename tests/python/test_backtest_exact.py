@@ -270,25 +270,28 @@ def test_what_is_called_exact_is_what_a_run_comes_to(recorded, family):
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(40))
 def test_whatever_the_pipeline_what_is_called_exact_is(seed, tmp_path):
-    """Draws, models that go on, tails, erasures before the run and since: with no exact guess."""
+    """Draws, models that go on, tails, and erasures before the run and since."""
     rng = np.random.default_rng(seed)
     follows = bool(rng.integers(2))
-    draws = [NewData(tail_triggers=t) for t in (None, 0, 1, 2)]
-    draws += [Random(ratio=r, tail_triggers=t) for r, t in ((50, None), (3, 0))]
-    draws += [NewData(tail_triggers=None, limit=50)]
-    training = modyn.Training(batch_size=32, use_previous_model=follows, optimizers=streams.sgd())
+    choices = [NewData(tail_triggers=t) for t in (None, 0, 1, 2)]
+    choices += [Random(ratio=r, tail_triggers=None) for r in (50, 3)]
+    choices += [NewData(tail_triggers=None, limit=50)]
+    which = int(rng.integers(len(choices)))
+    before = int(rng.choice([0, 15])) if which < 4 else 0  # of draws one cannot tell when
     recorded = recording(
         tmp_path,
         order=str(rng.choice(["time", "arrival"])),
         delay=int(rng.choice([0, 0, 35])),
-        erased=rng.integers(0, COUNT, int(rng.choice([0, 15]))),
-        selection=draws[rng.integers(len(draws))],
-        training=training,
+        erased=rng.integers(0, COUNT, before),
+        selection=choices[which],
+        training=modyn.Training(
+            batch_size=32, use_previous_model=follows, optimizers=streams.sgd()
+        ),
         trigger=[DataAmountTrigger(num_samples=EVERY), below(0.85), waiting(300.0, **RATE)][
             rng.integers(3)
         ],
     )
-    erase(recorded.dataset, rng.integers(0, COUNT, int(rng.choice([0, 0, 3]))))
+    erase(recorded.dataset, rng.integers(COUNT // 2, COUNT, int(rng.choice([0, 0, 3]))))
     policies = {name: one for family in FAMILIES.values() for name, one in family.items()}
     found = recorded.judged({**policies, "as recorded": recorded.settings["trigger"]})
 
