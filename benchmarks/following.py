@@ -9,8 +9,12 @@ a time, at random moments, and each append is durable when it returns.
     backlog     the same for a million samples in one append
     append      milliseconds of an append: with nobody else, and while the other process trains all
                 the time; on a machine with one processor the two share it
+    after       seconds from the last batch of a training of about two seconds to the moment at
+                which the policy is shown all that was appended meanwhile; once more, with a model
+                that is then measured on 100 windows of 20,000 samples
 
-Quantiles over all appends.  The trigger never fires for `seen`, and at once for `append`.
+Quantiles over all appends, and over ten trainings.  The trigger never fires for `seen`, at once and
+for ever for `append`, and at once for `after`.
 """
 
 from __future__ import annotations
@@ -30,11 +34,27 @@ import numpy as np
 from benchmarks.machine import machine_line
 from modyn.arrivals import Arrivals
 from modyn.dataset import Dataset
-from modyn.pipelines import Model, Optimizer, ParamGroup, Pipeline, Training
+from modyn.pipelines import (
+    Accuracy,
+    EvalDataset,
+    EvalHandler,
+    Evaluation,
+    Model,
+    Optimizer,
+    ParamGroup,
+    Pipeline,
+    SlicingEvalStrategy,
+    Training,
+)
+from modyn.pipelines.progress import Silent
 from modyn.policies import NewData, Trigger
 
 FIELDS = {"dense": "float32[8]"}
 BACKLOG = 1_000_000
+BATCHES = 6_000  # of one sample: about two seconds
+TRAININGS = 10
+WINDOWS, OF_A_WINDOW = 100, 20_000
+TRAINED = -1  # said in place of a count
 
 
 class Tells(Trigger):
@@ -54,34 +74,51 @@ class Tells(Trigger):
         return None
 
 
-def follow(path: Path, out: Path, fires: bool, said: Connection) -> None:
+class Looks(Silent):
+    """Says when the last batch was trained on."""
+
+    def batch(self, done: int, total: int, /) -> None:
+        if done == total:
+            Tells.said.send((TRAINED, time.monotonic()))
+
+
+def on_windows(path: Path) -> Evaluation:
+    """Measure each model on windows of another dataset."""
+    each = SlicingEvalStrategy(eval_every=f"{OF_A_WINDOW}s")
+    handler = EvalHandler(strategy=each, models="matrix", execution_time="after_training")
+    data = EvalDataset(dataset=Dataset.open(path), metrics=(Accuracy(),), batch_size=1000)
+    return Evaluation(handlers=(handler,), datasets=(data,))
+
+
+def follow(path: Path, out: Path, batches: int, measured: Path | None, said: Connection) -> None:
     """Follow until the other end of the pipe asks to stop."""
     Tells.said = said
     training = Training(
         batch_size=1,
-        epochs_per_trigger=10**9 if fires else 1,
+        epochs_per_trigger=max(batches, 1),
         optimizers=(Optimizer(algorithm="SGD", param_groups=(ParamGroup(config={"lr": 0.1}),)),),
     )
     pipeline = Pipeline(
         dataset=Dataset.open(path),
         model=Model(id="MLP", config={"num_classes": 2, "hidden": [8]}),
-        trigger=Tells(fires=fires),
+        trigger=Tells(fires=batches > 0),
         selection=NewData(tail_triggers=0),
         training=training,
+        evaluation=None if measured is None else on_windows(measured),
     )
     stop = threading.Event()
     threading.Thread(target=lambda: (said.recv(), stop.set()), daemon=True).start()
-    pipeline.follow(out, stop=stop.is_set)
+    pipeline.follow(out, Looks(), stop=stop.is_set)
 
 
 class Followed:
-    """A dataset, and a process that follows it."""
+    """A dataset, and a process that follows it, and trains for so many batches at once."""
 
-    def __init__(self, base: Path, *, fires: bool) -> None:
+    def __init__(self, base: Path, *, batches: int = 0, measured: Path | None = None) -> None:
         self.dataset = Dataset.create(base / "stream", schema=FIELDS)
         self.append(1)
         self.said, theirs = multiprocessing.Pipe()
-        arguments = base / "stream", base / "run", fires, theirs
+        arguments = base / "stream", base / "run", batches, measured, theirs
         self._process = multiprocessing.get_context("spawn").Process(target=follow, args=arguments)
         self._process.start()
         self.said.recv()
@@ -114,7 +151,7 @@ def quantiles(values: list[float]) -> dict[str, float]:
 
 def measure_seen(base: Path, appends: int) -> dict[str, Any]:
     rand = np.random.default_rng(1)
-    followed, waits = Followed(base, fires=False), []
+    followed, waits = Followed(base), []
     for _ in range(appends):
         time.sleep(rand.uniform(0, 0.3))
         _, committed = followed.append(10)
@@ -128,7 +165,7 @@ def measure_seen(base: Path, appends: int) -> dict[str, Any]:
 def measure_appends(base: Path, appends: int) -> dict[str, Any]:
     alone = Dataset.create(base / "alone", schema=FIELDS)
     found = {}
-    followed = Followed(base, fires=True)
+    followed = Followed(base, batches=10**9)
     for name, dataset in (("while_training_ms", followed.dataset), ("alone_ms", alone)):
         if name == "alone_ms":
             followed.end()
@@ -139,6 +176,30 @@ def measure_appends(base: Path, appends: int) -> dict[str, Any]:
     return found
 
 
+def measure_after(base: Path, measured: Path | None) -> dict[str, float]:
+    """Append all along a training, and see when that is shown to the policy after it."""
+    waits = []
+    for number in range(TRAININGS):
+        (base / str(number)).mkdir(parents=True)
+        followed = Followed(base / str(number), batches=BATCHES, measured=measured)
+        while not followed.said.poll(0.02):
+            followed.append(10)
+        count, trained = followed.said.recv()
+        assert count == TRAINED
+        waits.append(followed.seen() - trained)
+        followed.end()
+    return quantiles(waits)
+
+
+def windows_to_measure(path: Path) -> Path:
+    """Make the dataset that models are measured on."""
+    count = WINDOWS * OF_A_WINDOW
+    with Dataset.create(path, schema=FIELDS) as dataset:
+        fields = {"dense": np.zeros((count, 8), np.float32)}
+        dataset.append(fields, labels=np.zeros(count, np.int64), timestamps=np.arange(count))
+    return path
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--json", action="store_true")
@@ -147,6 +208,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as two:
         found = measure_seen(Path(one), options.appends)
         found |= measure_appends(Path(two), options.appends)
+        found["after_s"] = measure_after(Path(two, "after"), None)
+        measured = windows_to_measure(Path(two, "measured"))
+        found["after_measured_s"] = measure_after(Path(two, "both"), measured)
         machine = machine_line(Path(one))
     if options.json:
         print(json.dumps({"machine": machine, **found}, indent=2))

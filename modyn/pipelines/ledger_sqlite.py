@@ -211,8 +211,9 @@ class SqliteLedger:
     def trainings(self) -> list[TrainingRow]:
         return self._rows(TrainingRow)
 
-    def evaluations(self) -> list[EvaluationRow]:
-        return self._rows(EvaluationRow)
+    def evaluations(self, trigger: int | None = None) -> list[EvaluationRow]:
+        where = {} if trigger is None else {"trigger": trigger}
+        return self._rows(EvaluationRow, **where)
 
     def decision_count(self) -> int:
         if not self._has("decisions"):
@@ -301,11 +302,13 @@ class SqliteLedger:
         insert = f"INSERT {how} INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
         self._db.execute(insert, astuple(row))
 
-    def _rows(self, kind: type[RowT]) -> list[RowT]:
+    def _rows(self, kind: type[RowT], **where: int) -> list[RowT]:
         names = [field.name for field in fields(kind)]
         columns, order = _quoted(names), _quoted(KEY_OF[kind])
-        select = f"SELECT {columns} FROM {TABLE_OF[kind]} ORDER BY {order}"  # noqa: S608
-        return [kind(**dict(zip(names, row, strict=True))) for row in self._db.execute(select)]
+        which = " AND ".join(f'"{name}" = ?' for name in where) or "TRUE"
+        select = f"SELECT {columns} FROM {TABLE_OF[kind]} WHERE {which} ORDER BY {order}"  # noqa: S608
+        found = self._db.execute(select, tuple(where.values()))
+        return [kind(**dict(zip(names, row, strict=True))) for row in found]
 
 
 def read(directory: Path) -> Content:

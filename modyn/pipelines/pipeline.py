@@ -333,20 +333,15 @@ class Pipeline:
             holds a run of another pipeline, or one that does not follow.
         BusyError
             When another process runs in this directory.
+        FileNotFoundError
+            When it was stopped before there was a run.
         """
-        from modyn.pipelines.follow import Follow
+        from modyn.pipelines.follow import Followed, follow
 
-        if self.dataset.writable:
-            raise ValueError(
-                f"{self.dataset.path} is open for writing: a run follows a dataset that is open "
-                "for reading, Dataset.open(path), while another handle writes"
-            )
-        directory = Path(out)
         watch: Progress = Silent() if progress is None else progress
-        shared = None if models is None else Path(models)
-        with rundir.locked(directory), Follow(self, directory, watch, stop, shared) as follow:
-            follow.run()
-        return Run.open(directory)
+        one = Followed(pipeline=self, directory=Path(out), progress=watch)
+        follow([one], stop, None if models is None else Path(models))
+        return Run.open(out)
 
     def policies(self) -> tuple[Trigger, Selection]:
         """Return both policies as copies, so that one pipeline can be run many times."""

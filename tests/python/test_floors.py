@@ -129,6 +129,7 @@ FLOORS = {
     "modyn.inputs": 0,
     "modyn.metrics": 0,
     "modyn.signals": 0,
+    "modyn.stopping": 0,
     "modyn.errors": 1,
     "modyn.binary": 2,
     "modyn.dataset": 2,
