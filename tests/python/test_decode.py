@@ -471,7 +471,7 @@ def test_exhausted_closed_and_abandoned_iterators_leave_no_thread(dataset):
                 next(iterator)
     del iterator
 
-    assert threads_now() <= before
+    assert eventually(lambda: threads_now() <= before)
     list(some)
     assert eventually(lambda: threads_now() <= before)
 
