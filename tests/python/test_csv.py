@@ -18,8 +18,7 @@ from hypothesis import strategies as st
 from modyn import _core
 from modyn.dataset import Dataset
 from modyn.formats import CSV
-from modyn.ingest import ingest
-from modyn.ingest.driver import BATCH_BYTES
+from modyn.ingest.driver import BATCH_BYTES, Intake
 from modyn.ingest.names import expand
 from tests.reference import csv_rows
 
@@ -411,7 +410,7 @@ def test_batches_do_not_change_what_is_read(dataset: Dataset, write: Any, batch_
     rows = "".join(f"{i},c{i},{i}.25,1,{i % 3}\n" for i in range(5000))
     path = write("a.csv", "day,city,temp,wind,rain\n" + rows)
 
-    report = ingest(dataset, path, format=WEATHER, batch_bytes=batch_bytes)
+    report = Intake(dataset, WEATHER, batch_bytes=batch_bytes).take([str(path)])
 
     assert report.keys == range(5000)
     assert dataset.timestamps.tolist() == list(range(5000))
