@@ -423,7 +423,7 @@ def test_a_ledger_of_the_future_is_refused(in_file, tmp_path):
     in_file._db.execute("PRAGMA user_version = 99")
     in_file.close()
 
-    with pytest.raises(CorruptError, match="ledger of version 99; this modyn reads 1"):
+    with pytest.raises(CorruptError, match="ledger of version 99; this modyn reads those up to 2"):
         SqliteLedger(tmp_path)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 import modyn
 from modyn.errors import ConfigError, CorruptError
 from modyn.pipelines import Criterion, Run, Training, config, signals
+from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.pipelines.models import ModelStore
 from modyn.pipelines.replay import Replay
 from modyn.pipelines.signal_files import SignalFiles
@@ -406,12 +407,10 @@ def _dies(*_: object) -> None:
 
 def _forget_training(directory: Path, trigger: int) -> None:
     """Take a training out of the ledger, as if the process had died before that commit."""
-    import sqlite3
-
-    db = sqlite3.connect(directory / "ledger.sqlite")
-    with db:
-        db.execute("DELETE FROM trainings WHERE trigger = ?", (trigger,))
-    db.close()
+    ledger = SqliteLedger(directory)
+    with ledger._transaction(), ledger._seals.changing("trainings"):
+        ledger._db.execute("DELETE FROM trainings WHERE trigger = ?", (trigger,))
+    ledger.close()
 
 
 def keys_of(run: Run, trigger: int) -> list[int]:
