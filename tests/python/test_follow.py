@@ -29,9 +29,9 @@ from modyn.pipelines import (
 )
 from modyn.pipelines.settings import Evaluation, Metadata
 from modyn.policies import NewData, TimeTrigger
+from tests.python.cli_bench import Bench
 from tests.python.crash_driver import asking
 from tests.python.streams import drifting, pipeline, sgd, slices
-from tests.python.test_cli import Bench
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60  # seconds after which a test has failed
