@@ -265,8 +265,9 @@ class Pipeline:
         models : path, optional
             A folder of models that runs share: what one of them has trained the others find, from
             the same data, recipe and seed, also while they are all at work. It is made if it is
-            not there, and may be removed at any time: a run has its own models. Models that a
-            callable makes are not shared.
+            not there, and may be removed at any time: a run has its own models. One that may be
+            read only is read, and a warning says that the run keeps what it trains to itself.
+            Models that a callable makes are not shared.
 
         Raises
         ------
