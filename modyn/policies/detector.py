@@ -11,6 +11,7 @@ from modyn.arrivals import Arrivals
 from modyn.drift.detectors import ADWIN, Detector
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.context import Context
+from modyn.policies.waiting import WaitingLine, nobody_waits
 
 __all__ = ["DetectorTrigger"]
 
@@ -87,7 +88,7 @@ class DetectorTrigger(BatchedTrigger):
             raise TypeError(f"reset_on_model must be a bool, got {self.reset_on_model!r}")
         self._seen: dict[str, Any] | None = None  # the state of the detector
         self._model: int | None = None  # the trigger of the model that it looked at
-        self._waiting: list[list[int]] = []  # index, first, last, trigger of the model
+        self._waiting = nobody_waits()
 
     def decide(self, interval: Interval, context: Context) -> bool:
         """Return whether a trigger is due at the end of an interval; see `BatchedTrigger`."""
@@ -101,23 +102,23 @@ class DetectorTrigger(BatchedTrigger):
     def _look(self, interval: Interval, context: Context) -> bool:
         """Show the detector what can be shown by now; return whether it saw a drift."""
         newest = context.models[-1].trigger
+        line = WaitingLine(self._waiting)
+        if self._model != newest:
+            line.clear()  # the model that they speak of is gone
         detector = self._running(newest)
         begun = max(interval.first, context.models[-1].position)  # what came before, it learned
-        mine = [interval.index, begun, interval.last, newest]
-        drifted, ready = False, True
-        waiting = []
-        for index, first, last, trigger in [*self._waiting, mine]:
-            if trigger != newest:
-                continue
-            if ready:
-                samples = context.samples(first, last)
-                ready = self._known(samples, context)
-            if ready:
-                looked = Interval(index=index, first=first, last=last)
-                drifted |= self._show(detector, looked, samples, context)
-            else:
-                waiting.append([index, first, last, trigger])
-        self._waiting, self._seen = waiting, detector.state()
+        line.append(interval, begun - interval.first, newest)
+        shown, drifted = 0, False
+        for one in line:
+            samples = context.samples(one.first, one.last)
+            if not self._known(samples, context):
+                break
+            looked = Interval(index=one.index, first=one.first, last=one.last)
+            drifted |= self._show(detector, looked, samples, context)
+            shown += 1
+        for _ in range(shown):
+            line.drop()
+        self._seen = detector.state()
         return drifted
 
     def _running(self, newest: int) -> Detector:

@@ -80,10 +80,12 @@ class Forgetful:
         return np.array(found, dtype=np.float32).reshape(-1, 2)
 
 
-def stream_of(count: int, seed: int, *, gap: int = 10) -> Arrivals:
-    """Samples in time order; keys are positions."""
+def stream_of(count: int, seed: int, *, gap: int = 10, late: int = 0) -> Arrivals:
+    """Samples in time order, or up to so late; keys are positions."""
     rng = np.random.default_rng(seed)
     times = np.cumsum(rng.integers(0, gap, count)).astype(np.int64)
+    if late:
+        times -= rng.integers(0, late, count)
     return Arrivals(np.arange(count, dtype=np.uint64), times, rng.integers(0, 2, count))
 
 
@@ -143,9 +145,10 @@ def both(
     warm: int = 0,
     mode: str = "hindsight",
     count: int = 400,
+    late: int = 0,
 ) -> tuple[list[int], list[int]]:
     """What the policy does, and what its twin does."""
-    stream = stream_of(count, seed)
+    stream = stream_of(count, seed, late=late)
     models = Forgetful(stream, np.random.default_rng(seed + 1).random(997))
     world = twin.World(
         stream.timestamps.tolist(), stream.labels.tolist(), lambda trigger, position: 0, delay
@@ -221,6 +224,7 @@ RULES = st.one_of(
     delay=st.sampled_from([0, 0, 1, 77, 300]),
     warm=st.integers(0, 3),
     mode=st.sampled_from(["hindsight", "lookahead"]),
+    late=st.sampled_from([0, 60, 900]),
 )
 def test_it_fires_where_its_twin_does(
     seed: int,
@@ -230,8 +234,9 @@ def test_it_fires_where_its_twin_does(
     delay: int,
     warm: int,
     mode: str,
+    late: int,
 ) -> None:
-    found, expected = both(seed, size, rules, cuts, delay=delay, warm=warm, mode=mode)
+    found, expected = both(seed, size, rules, cuts, delay=delay, warm=warm, mode=mode, late=late)
 
     assert found == expected
 
