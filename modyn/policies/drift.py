@@ -11,7 +11,7 @@ from modyn.policies.aggregation import AggregationStrategy, MajorityVote, check_
 from modyn.policies.base import Context
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.checked import check_flag, check_integer, check_named, check_stands_for
-from modyn.policies.criteria import DecisionCriterion, Verdict
+from modyn.policies.criteria import DecisionCriterion, ThresholdDecisionCriterion, Verdict
 from modyn.policies.drawing import position_seed
 from modyn.policies.judging import placed
 from modyn.policies.window_rows import LOOKS, Look, What, WindowRows
@@ -65,8 +65,10 @@ class Metric:
             raise ValueError(
                 f"{kind} compares categories, which {self.of} are not: look at features or labels"
             )
-        if self.score == "p_value" and getattr(self.metric, "num_permutations", 1) is None:
-            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
+        self._check_p_value(kind)
+        components = getattr(self.metric, "num_pca_component", None) or 1
+        if self.of == "labels" and components > 1:
+            raise ValueError(f"num_pca_component is {components}, but labels are one number each")
         if self.fields is not None:
             if self.of != "features":
                 raise ValueError(f"fields are of features, not of {self.of}")
@@ -75,6 +77,20 @@ class Metric:
             if not self.fields or len(set(self.fields)) != len(self.fields):
                 raise ValueError(f"fields must be different names, at least one: {self.fields}")
             object.__setattr__(self, "fields", tuple(self.fields))
+
+    def _check_p_value(self, kind: str) -> None:
+        """Refuse p-values that there are none of, or that can never be low enough."""
+        count = getattr(self.metric, "num_permutations", 0)
+        if self.score != "p_value" or count == 0:
+            return
+        if count is None:
+            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
+        least, rule = 1 / (count + 1), self.decision_criterion
+        if isinstance(rule, ThresholdDecisionCriterion) and rule.threshold < least:
+            raise ValueError(
+                f"a p-value of {count} permutations is at least {least:g}, so that a threshold of "
+                f"{rule.threshold:g} would never fire: ask for more permutations"
+            )
 
     @property
     def look(self) -> Look:
@@ -205,6 +221,7 @@ class DataDriftTrigger(BatchedTrigger):
         check_votes("aggregation_strategy", self.aggregation_strategy, len(self.metrics))
         example = "AmountWindowingStrategy()"
         check_stands_for("windowing_strategy", self.windowing_strategy, "windows", example)
+        self._check_windows()
         for flag in ("reset_history_on_model", "reset_windows_in_warmup"):
             check_flag(flag, getattr(self, flag))
         self._reset_at = 0  # where windows were cut anew, as at a trigger
@@ -213,6 +230,20 @@ class DataDriftTrigger(BatchedTrigger):
         self._scores: dict[str, list[float]] = {name: [] for name in self.metrics}
         self._compared: list[State] = []  # pairs of windows that were, to do it anew
         self._scored_by: str | None = None  # the model
+
+    def _check_windows(self) -> None:
+        """Refuse windows that are always too small for a metric."""
+        strategy = self.windowing_strategy
+        if not isinstance(strategy, AmountWindowingStrategy):
+            return
+        for name, metric in self.metrics.items():
+            least = getattr(metric.metric, "least_rows", 1)
+            for size in ("amount_ref", "amount_cur"):
+                if getattr(strategy, size) < least:
+                    raise ValueError(
+                        f"metrics.{name}: {type(metric.metric).__name__} needs {least} samples in "
+                        f"each window, but {size} is {getattr(strategy, size)}"
+                    )
 
     def warm_up(self, interval: Interval, context: Context) -> None:
         """Keep the windows that scores begin with; see `BatchedTrigger`."""

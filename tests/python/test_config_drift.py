@@ -206,6 +206,10 @@ def test_names_that_users_know_stand_for_our_metrics(
         (f"id: MMD, fields: [dense], {STATIC}", "fields are of features, not of embeddings"),
         (f"id: KS, score: p_value, {STATIC}", "score is p_value, but KS gives none: ask it"),
         (
+            f"id: GTest, of: labels, num_pca_component: 2, {STATIC}",
+            "trigger.metrics.a: GTest compares categories, which principal components are not",
+        ),
+        (
             f"id: AlibiDetectMmdDriftMetric, preprocessor: {{max_len: 9}}, {STATIC}",
             "metrics.a.preprocessor: ('max_len': 9) is not supported yet; available: None",
         ),
