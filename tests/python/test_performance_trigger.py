@@ -393,6 +393,21 @@ def test_scores_of_the_warm_up_are_what_later_ones_are_held_against() -> None:
     assert fired(trigger, stream, models, [400]) == [10, 20, 40, 80]
 
 
+def test_a_policy_that_decides_in_the_warm_up_is_asked_and_noted_as_such() -> None:
+    stream, models = steady(lambda interval: 0.4 if interval in (3, 9) else 0.9)
+    low = PerformanceTrigger(evaluation_interval_data_points=10, decision_criteria={"bad": STATIC})
+    notes: list[Note] = []
+
+    found = fired(replace(low, warmup_intervals=6, warmup_policy=low), stream, models, [33], notes)
+
+    assert found == [10, 40, 100]
+    inner = [note for note in notes if note.name == "warmup_policy.PerformanceTrigger"]
+    assert [note.position for note in inner if note.values["fires"]] == [10, 40]
+    assert max(note.position for note in inner) == 60
+    outer = [note for note in notes if note.name == "PerformanceTrigger"]
+    assert [note.position for note in outer if note.values["fires"]] == found
+
+
 def test_undefined_metrics_never_fire_and_are_not_kept() -> None:
     """ROC-AUC of samples of one class."""
     stream, models = steady(lambda interval: 0.5)
@@ -526,6 +541,16 @@ POLICIES = {
         "decision_criteria": {"worse": ROLLING},
         "warmup_intervals": 5,
         "warmup_policy": TimeTrigger(every="2d"),
+    },
+    "warmed by another": {
+        "decision_criteria": {"worse": ROLLING},
+        "warmup_intervals": 6,
+        "warmup_policy": PerformanceTrigger(
+            evaluation_interval_data_points=7,
+            decision_criteria={"bad": replace(STATIC, metric_threshold=0.2)},
+            warmup_intervals=2,
+            warmup_policy=DataAmountTrigger(num_samples=5),
+        ),
     },
     "CBPE": {
         "decision_criteria": {"low": QUANTILE},
