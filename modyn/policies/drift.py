@@ -1,7 +1,7 @@
 """Triggers where the data have changed: windows, distances, and what to make of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +14,7 @@ from modyn.policies.checked import check_flag, check_integer, check_named, check
 from modyn.policies.criteria import DecisionCriterion, ThresholdDecisionCriterion, Verdict
 from modyn.policies.drawing import position_seed
 from modyn.policies.judging import placed
-from modyn.policies.window_rows import LOOKS, Look, What, WindowRows
+from modyn.policies.window_rows import LOOKS, Kept, Look, What, WindowRows
 from modyn.policies.windows import (
     AmountWindowingStrategy,
     State,
@@ -267,14 +267,14 @@ class DataDriftTrigger(BatchedTrigger):
         self._calibrate(context)
         self._compare_anew(context)
         windows = self._windows(context)
-        rows = WindowRows(context, self.sample_size, getattr(self, "_cached_rows", {}))
-        found = {name: self._vote(name, windows, rows) for name in self.metrics}
+        rows = self._rows(context, getattr(self, "_cached_rows", {}))
+        found = {name: self._vote(name, windows, rows) for name in self._in_turn(self.metrics)}
         self._cached_rows = rows.to_keep(windows.reference)
         self._remember(windows)
         nothing = len(rows.keys(windows.reference)) == 0
         votes = {name: vote for name, (vote, _) in found.items()}
         fires = nothing or self.aggregation_strategy.decide(votes)
-        metrics = {name: values for name, (_, values) in found.items()}
+        metrics = {name: found[name][1] for name in self.metrics}
         seen: dict[str, Any] = {"warmup": False, "metrics": metrics, "fires": fires}
         context.note(type(self).__name__, {**_placed(interval, windows, context), **seen})
         return fires
@@ -282,6 +282,13 @@ class DataDriftTrigger(BatchedTrigger):
     def _windows(self, context: Context) -> Windows:
         since = max(context.triggered_at, self._reset_at)
         return self.windowing_strategy.windows(context, since)
+
+    def _rows(self, context: Context, kept: Kept) -> WindowRows:
+        return WindowRows(context, self.sample_size, self.evaluation_interval_data_points, kept)
+
+    def _in_turn(self, names: Iterable[str]) -> list[str]:
+        """Return metrics of embeddings first: whoever gives them gives predictions as well."""
+        return sorted(names, key=lambda name: self.metrics[name].of != "embeddings")
 
     def _longest(self) -> int:
         """Return how many scores the criterion that looks at most of them looks at."""
@@ -357,8 +364,8 @@ class DataDriftTrigger(BatchedTrigger):
 
     def _compare(self, windows: Windows, names: list[str], context: Context) -> None:
         """Add the scores of two windows, about which nothing is decided."""
-        rows = WindowRows(context, self.sample_size)
-        for name in names:
+        rows = self._rows(context, {})
+        for name in self._in_turn(names):
             metric = self.metrics[name]
             if metric.decision_criterion.window_size > 0:
                 self._keep(name, metric.score_of(self._distance(name, windows, rows)))
