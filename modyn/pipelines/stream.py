@@ -25,6 +25,7 @@ from modyn.dataset import Dataset
 from modyn.errors import ConfigError, RunCorruptError
 from modyn.pipelines import durable
 from modyn.pipelines.evaluate import is_ascending
+from modyn.pipelines.fit_trigger import judged_metrics
 from modyn.pipelines.rundir import MODELS
 from modyn.pipelines.sealed import SEAL_BYTES, is_whole, seal_of
 from modyn.pipelines.times import timestamp
@@ -70,6 +71,10 @@ def check_labels(pipeline: "Pipeline", first: int = 0) -> None:
     classes = model.config.get("num_classes", 1)
     if model.id == "MLP" and loss == "CrossEntropyLoss":
         _within(pipeline.dataset, classes, f"model.config.num_classes is {classes}", first)
+    for metric in judged_metrics(pipeline.trigger):
+        if metric.classes is not None:
+            why = f"{metric.name} of the trigger has {metric.classes} classes"
+            _within(pipeline.dataset, metric.classes, why, first)
     for data in pipeline.evaluation.datasets if pipeline.evaluation else ():
         if first and data.dataset.uuid != pipeline.dataset.uuid:
             continue
