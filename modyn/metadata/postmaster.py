@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -135,8 +135,7 @@ class Postmaster:
             os.close(lock)
 
     def _child_of_ours(self, command: list[str], log: IO[bytes], around: dict[str, Any]) -> int:
-        if self._child is not None:  # it serves no more, and may still be on its way out
-            self._child.wait(60)
+        self.reap(60.0)  # it serves no more, and may still be on its way out
         # The order to end comes from the kernel, however we end.
         setpriv = shutil.which("setpriv")
         with_us = [setpriv, "--pdeathsig=SIGINT"] if setpriv else []
@@ -235,14 +234,18 @@ class Postmaster:
             if lines and Path("/proc", lines[0].strip()).exists():
                 file.unlink()
 
-    def reap(self) -> None:
-        """Take note of the end of a server that was our child."""
-        if self._child is not None and self._child.poll() is not None:
+    def reap(self, seconds: float = 0.0) -> None:
+        """Take note of the end of a server that was our child; wait for one on its way out."""
+        if self._child is None:
+            return
+        with suppress(subprocess.TimeoutExpired):
+            self._child.wait(seconds)
             self._child = None
 
     def _lives(self, pid: int) -> bool:
-        self.reap()
-        return _lives(pid)
+        lives = _lives(pid)
+        self.reap()  # after the look: of a child that has ended nothing may be left
+        return lives
 
     def end(self, pid: int, number: int, seconds: float) -> bool:
         """Send a signal and return whether the process is gone after `seconds`."""

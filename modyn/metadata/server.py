@@ -223,7 +223,7 @@ class LocalServer:
         with self._locked(time.monotonic() + seconds):
             pid = self.pid
             if pid is None:
-                self._process.reap()
+                self._process.reap(seconds)  # one that was killed may still be on its way out
                 return False
             for number, patience in ((signal.SIGINT, seconds), (signal.SIGQUIT, 30.0)):
                 if self._process.end(pid, number, patience):

@@ -14,7 +14,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,14 @@ def backends(url: str) -> list[int]:
 
 def kill_server(server: LocalServer) -> None:
     """SIGKILL the server and its sessions at once, as when a machine runs out of memory."""
-    pid = server.pid
-    assert pid is not None
+    assert server.pid is not None
+    kill_all(server.pid)
+    server.stop()  # waits for our child; it is gone already
+
+
+def kill_all(pid: int) -> None:
+    """SIGKILL a process and its children."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     for process in (pid, *map(int, children)):
-        try:
+        with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    server.stop()  # waits for our child; it is gone already

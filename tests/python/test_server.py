@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -19,10 +20,10 @@ from pathlib import Path
 import pytest
 
 from modyn.errors import ConfigError, DatabaseError
-from modyn.metadata import programs
+from modyn.metadata import postmaster, programs
 from modyn.metadata.postmaster import last_words
 from modyn.metadata.server import LocalServer
-from tests.python.postgres_server import kill_server, new_server, sql
+from tests.python.postgres_server import kill_all, kill_server, new_server, sql
 
 pytest.importorskip("psycopg")
 ROOT = Path(__file__).parents[2]
@@ -187,6 +188,39 @@ def test_a_number_that_now_belongs_to_another_program_is_no_server(ready):
     finally:
         sleeper.kill()
         sleeper.wait()
+
+
+def test_a_child_that_ends_between_two_looks_is_waited_for(ready, monkeypatch):
+    server = quick(ready)
+    server.start(child=True)
+    child, looks, lives = server.pid, [], postmaster._lives
+
+    def look(pid):
+        if looks:  # the first finds it alive, the next one what the signal has left
+            os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        looks.append(pid)
+        return lives(pid)
+
+    monkeypatch.setattr(postmaster, "_lives", look)
+
+    assert server.stop()
+    with pytest.raises(ChildProcessError):  # there is none left
+        os.waitpid(child, os.WNOHANG)
+
+
+def test_a_killed_child_that_is_on_its_way_out_is_waited_for(ready, monkeypatch):
+    server = quick(ready)
+    server.start(child=True)
+    child = server.pid
+    # As it looks to us while the kernel takes it apart: it lives, but serves no folder any more.
+    monkeypatch.setattr(postmaster, "_serves", lambda *_: False)
+    killer = threading.Timer(0.2, kill_all, [child])
+    killer.start()
+
+    assert server.stop() is False
+    killer.join()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, os.WNOHANG)
 
 
 def test_data_that_another_server_uses_unseen_is_left_alone(ready):
