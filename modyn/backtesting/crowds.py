@@ -258,7 +258,8 @@ class _Drift:
             context = self._player.context_of(row, (interval + 1) * self._samples)
             context = replace(context, triggered_at=last)
             windows = self._asker.windowing_strategy.windows(context, last)
-            rows = WindowRows(context, self._asker.sample_size, self._kept.get((row, last), {}))
+            kept = self._kept.get((row, last), {})
+            rows = WindowRows(context, self._asker.sample_size, self._samples, kept)
             found = [_score(metric, windows, rows) for metric in self._metrics]
             self._kept[row, last] = rows.to_keep(windows.reference)
             self._player.answered[place] = found

@@ -1,7 +1,7 @@
 """Triggers where the data have changed: windows, distances, and what to make of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,10 +11,10 @@ from modyn.policies.aggregation import AggregationStrategy, MajorityVote, check_
 from modyn.policies.base import Context
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.checked import check_flag, check_integer, check_named, check_stands_for
-from modyn.policies.criteria import DecisionCriterion, Verdict
+from modyn.policies.criteria import DecisionCriterion, ThresholdDecisionCriterion, Verdict
 from modyn.policies.drawing import position_seed
 from modyn.policies.judging import placed
-from modyn.policies.window_rows import LOOKS, Look, What, WindowRows
+from modyn.policies.window_rows import LOOKS, Kept, Look, What, WindowRows
 from modyn.policies.windows import (
     AmountWindowingStrategy,
     State,
@@ -65,8 +65,10 @@ class Metric:
             raise ValueError(
                 f"{kind} compares categories, which {self.of} are not: look at features or labels"
             )
-        if self.score == "p_value" and getattr(self.metric, "num_permutations", 1) is None:
-            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
+        self._check_p_value(kind)
+        components = getattr(self.metric, "num_pca_component", None) or 1
+        if self.of == "labels" and components > 1:
+            raise ValueError(f"num_pca_component is {components}, but labels are one number each")
         if self.fields is not None:
             if self.of != "features":
                 raise ValueError(f"fields are of features, not of {self.of}")
@@ -75,6 +77,20 @@ class Metric:
             if not self.fields or len(set(self.fields)) != len(self.fields):
                 raise ValueError(f"fields must be different names, at least one: {self.fields}")
             object.__setattr__(self, "fields", tuple(self.fields))
+
+    def _check_p_value(self, kind: str) -> None:
+        """Refuse p-values that there are none of, or that can never be low enough."""
+        count = getattr(self.metric, "num_permutations", 0)
+        if self.score != "p_value" or count == 0:
+            return
+        if count is None:
+            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
+        least, rule = 1 / (count + 1), self.decision_criterion
+        if isinstance(rule, ThresholdDecisionCriterion) and rule.threshold < least:
+            raise ValueError(
+                f"a p-value of {count} permutations is at least {least:g}, so that a threshold of "
+                f"{rule.threshold:g} would never fire: ask for more permutations"
+            )
 
     @property
     def look(self) -> Look:
@@ -205,6 +221,7 @@ class DataDriftTrigger(BatchedTrigger):
         check_votes("aggregation_strategy", self.aggregation_strategy, len(self.metrics))
         example = "AmountWindowingStrategy()"
         check_stands_for("windowing_strategy", self.windowing_strategy, "windows", example)
+        self._check_windows()
         for flag in ("reset_history_on_model", "reset_windows_in_warmup"):
             check_flag(flag, getattr(self, flag))
         self._reset_at = 0  # where windows were cut anew, as at a trigger
@@ -213,6 +230,20 @@ class DataDriftTrigger(BatchedTrigger):
         self._scores: dict[str, list[float]] = {name: [] for name in self.metrics}
         self._compared: list[State] = []  # pairs of windows that were, to do it anew
         self._scored_by: str | None = None  # the model
+
+    def _check_windows(self) -> None:
+        """Refuse windows that are always too small for a metric."""
+        strategy = self.windowing_strategy
+        if not isinstance(strategy, AmountWindowingStrategy):
+            return
+        for name, metric in self.metrics.items():
+            least = getattr(metric.metric, "least_rows", 1)
+            for size in ("amount_ref", "amount_cur"):
+                if getattr(strategy, size) < least:
+                    raise ValueError(
+                        f"metrics.{name}: {type(metric.metric).__name__} needs {least} samples in "
+                        f"each window, but {size} is {getattr(strategy, size)}"
+                    )
 
     def warm_up(self, interval: Interval, context: Context) -> None:
         """Keep the windows that scores begin with; see `BatchedTrigger`."""
@@ -236,14 +267,14 @@ class DataDriftTrigger(BatchedTrigger):
         self._calibrate(context)
         self._compare_anew(context)
         windows = self._windows(context)
-        rows = WindowRows(context, self.sample_size, getattr(self, "_cached_rows", {}))
-        found = {name: self._vote(name, windows, rows) for name in self.metrics}
+        rows = self._rows(context, getattr(self, "_cached_rows", {}))
+        found = {name: self._vote(name, windows, rows) for name in self._in_turn(self.metrics)}
         self._cached_rows = rows.to_keep(windows.reference)
         self._remember(windows)
         nothing = len(rows.keys(windows.reference)) == 0
         votes = {name: vote for name, (vote, _) in found.items()}
         fires = nothing or self.aggregation_strategy.decide(votes)
-        metrics = {name: values for name, (_, values) in found.items()}
+        metrics = {name: found[name][1] for name in self.metrics}
         seen: dict[str, Any] = {"warmup": False, "metrics": metrics, "fires": fires}
         context.note(type(self).__name__, {**_placed(interval, windows, context), **seen})
         return fires
@@ -251,6 +282,13 @@ class DataDriftTrigger(BatchedTrigger):
     def _windows(self, context: Context) -> Windows:
         since = max(context.triggered_at, self._reset_at)
         return self.windowing_strategy.windows(context, since)
+
+    def _rows(self, context: Context, kept: Kept) -> WindowRows:
+        return WindowRows(context, self.sample_size, self.evaluation_interval_data_points, kept)
+
+    def _in_turn(self, names: Iterable[str]) -> list[str]:
+        """Return metrics of embeddings first: whoever gives them gives predictions as well."""
+        return sorted(names, key=lambda name: self.metrics[name].of != "embeddings")
 
     def _longest(self) -> int:
         """Return how many scores the criterion that looks at most of them looks at."""
@@ -326,8 +364,8 @@ class DataDriftTrigger(BatchedTrigger):
 
     def _compare(self, windows: Windows, names: list[str], context: Context) -> None:
         """Add the scores of two windows, about which nothing is decided."""
-        rows = WindowRows(context, self.sample_size)
-        for name in names:
+        rows = self._rows(context, {})
+        for name in self._in_turn(names):
             metric = self.metrics[name]
             if metric.decision_criterion.window_size > 0:
                 self._keep(name, metric.score_of(self._distance(name, windows, rows)))

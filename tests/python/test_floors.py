@@ -145,6 +145,7 @@ FLOORS = {
     "modyn.maintenance": 2,
     "modyn.metadata": 2,
     "modyn.postgres": 2,
+    "modyn.reading": 2,
     "modyn.sampling": 2,
     "modyn.trainset": 2,
     "modyn.policies": 3,

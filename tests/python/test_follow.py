@@ -32,11 +32,10 @@ from modyn.pipelines import (
 from modyn.pipelines.follow import Followed, follow
 from modyn.pipelines.progress import Silent
 from modyn.pipelines.settings import Evaluation, Metadata
-from modyn.pipelines.stream import Stream, keep, kept
 from modyn.policies import NewData, TimeTrigger
+from tests.python.cli_bench import CONFIG, Bench
 from tests.python.crash_driver import asking
 from tests.python.streams import drifting, pipeline, sgd, slices
-from tests.python.test_cli import CONFIG, Bench
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60  # seconds after which a test has failed
@@ -307,18 +306,6 @@ def test_a_label_that_does_not_fit_is_named_when_it_comes(tmp_path):
         error = following.ends()
 
     assert "sample 201 has the label 2; model.config.num_classes is 2" in str(error)
-
-
-@pytest.mark.parametrize(("place", "byte"), [(0, 0), (8, 40), (21, 44), (128, 0)])
-def test_a_damaged_order_is_named(tmp_path, place, byte):
-    path = tmp_path / "stream.npy"
-    keep(Stream(count=3, order=np.array([2, 0, 1], np.uint64), ascending=True), path)
-    content = bytearray(path.read_bytes())
-    content[place] = byte
-    for damaged in (content, content[:place]):
-        path.write_bytes(damaged)
-        with pytest.raises(ConfigError, match=r"stream\.npy: damaged"):
-            kept(path)
 
 
 def test_a_run_that_does_not_follow_stays_one(tmp_path):
