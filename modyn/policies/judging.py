@@ -22,6 +22,8 @@ from modyn.policies.checked import check_integer, check_stands_for
 from modyn.policies.context import Context
 from modyn.policies.estimation import Estimator
 from modyn.policies.forecast import FORECASTS, ForecastingMethod
+from modyn.policies.performance_scores import Calibration, Performance, avoidable
+from modyn.policies.scores import score
 from modyn.policies.time import PER_SECOND
 from modyn.policies.waiting import Waiting, WaitingLine, nobody_waits
 from modyn.policies.windows import last_timestamp
@@ -83,10 +85,16 @@ class Judged:
 
     def avoidable(self, expected_accuracy: float | None, allow_reduction: bool) -> float:
         """Return how many of them a model of this accuracy would have got right."""
-        if expected_accuracy is None or not np.isfinite(self.accuracy):
+        if expected_accuracy is None:
             return 0.0
-        more = self.misclassifications - (1 - expected_accuracy) * self.samples
-        return more if allow_reduction else max(0.0, more)
+        found = avoidable(
+            self.accuracy,
+            self.samples,
+            expected_accuracy,
+            reduce=allow_reduction,
+            estimated=self.estimated,
+        )
+        return float(found)
 
 
 @dataclass(kw_only=True)
@@ -306,23 +314,30 @@ class JudgingTrigger(BatchedTrigger):
 
     def measure(
         self, keys: npt.NDArray[np.uint64], trigger: int, context: Context
-    ) -> tuple[float, dict[str, float], bool]:
+    ) -> tuple[float, Mapping[str, float], bool]:
         """Return accuracy and metrics of a model on samples, and whether they are estimates."""
-        predictions = context.predictions(keys, trigger)
-        estimator = None if context.labelled(keys).all() else self.estimator
-        labels = context.labels(keys) if estimator is None else None
+        found = score(self.question(keys, trigger, context), context)
+        return found.accuracy, found.scores, found.estimated
 
-        def value(metric: Metric) -> float:
-            if labels is None:
-                assert estimator is not None  # noqa: S101
-                return estimator.estimate(metric, predictions, self._calibration["learned"])
-            found = metric.value(metric.join([metric.measure(predictions, labels)]))
-            return float("nan") if found is None else found
-
-        scores = {metric.name: value(metric) for metric in self.metrics}
-        best = Accuracy()
-        accuracy = scores[best.name] if best in self.metrics else value(best)
-        return accuracy, scores, estimator is not None
+    def question(self, keys: npt.NDArray[np.uint64], trigger: int, context: Context) -> Performance:
+        """Return the question how well a model does on samples; see `modyn.policies.scores`."""
+        estimator = self.estimator
+        if estimator is not None and (context.label_delay == 0 or context.labelled(keys).all()):
+            estimator = None
+        learned = self._calibration["learned"]
+        model = context.models[-1]
+        if model.trigger != trigger:
+            model = next(one for one in context.models if one.trigger == trigger)
+        return Performance(
+            model=model.model,
+            keys=keys.tobytes(),
+            metrics=tuple(self.metrics),
+            estimator=estimator,
+            calibration=None
+            if learned is None or estimator is None
+            else tuple(sorted(learned.items())),
+            trigger=trigger,
+        )
 
     def _calibrate(self, context: Context) -> None:
         """Let the estimator learn from samples that a model has not learned from, once it can.
@@ -342,8 +357,8 @@ class JudgingTrigger(BatchedTrigger):
         keys = context.samples(first, last).keys
         if len(keys) == 0 or not context.labelled(keys).all():
             return
-        predictions = context.predictions(keys, model.trigger)
-        learned = self.estimator.calibrate(predictions, context.labels(keys))
+        question = Calibration(model=model.model, keys=keys.tobytes(), estimator=self.estimator)
+        learned = dict(score(question, context))
         self._calibration = {"trigger": model.trigger, "learned": learned}
 
     def _remember(self, judged: Judged) -> None:
