@@ -11,7 +11,7 @@ from modyn.arrivals import Arrivals
 from modyn.drift.detectors import ADWIN, Detector
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.context import Context
-from modyn.policies.judging import placed
+from modyn.policies.judged import placed
 from modyn.policies.scores import score
 from modyn.policies.waiting import WaitingLine, nobody_waits
 
