@@ -24,8 +24,8 @@ from modyn.policies.criteria import (
     ThresholdDecisionCriterion,
 )
 from modyn.policies.drift import Metric
+from tests.python.config_texts import FULL
 from tests.python.streams import drifting, pipeline
-from tests.python.test_config import FULL
 
 STATIC = "decision_criterion: {id: ThresholdDecisionCriterion, threshold: 0.5}"
 HALF = ThresholdDecisionCriterion(threshold=0.5)
