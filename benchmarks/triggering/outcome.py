@@ -96,6 +96,15 @@ class Race:
             found.append(value - curve.at(count))
         return found
 
+    def won(self, policy: Outcome) -> int:
+        """Return in how many seeds a policy is as right with fewer trainings than any schedule."""
+        found = 0
+        for seed, (value, count) in enumerate(zip(policy.values, policy.counts, strict=True)):
+            least = max(one.values[seed] for one in self.fixed) - WITHIN
+            fewest = min(one.counts[seed] for one in self.fixed if one.values[seed] >= least)
+            found += value >= least and count < fewest
+        return found
+
     def verdict(self) -> Verdict:
         schedule = self.cheapest(self.fixed)
         policy = self.cheapest(one for one in self.adaptive if one.by_drift_or_cost)
@@ -110,7 +119,7 @@ class Race:
         gains = self.gains(policy)
         seen = f"{policy.name}: {policy.value:.2f} % with {policy.count:.1f}; "
         seen += f"{statistics.mean(gains):+.2f} points (at least {min(gains):+.2f}) beyond a "
-        seen += "schedule of as many"
+        seen += f"schedule of as many; in {self.won(policy)} of {len(gains)} seeds"
         return Verdict(what, f"fewer than {bar}", seen, policy.count < schedule.count)
 
     def fixed_table(self) -> Table:

@@ -23,8 +23,10 @@ HOW = """\
 * **Beyond a schedule of as many trainings**: points beyond the best fixed schedule by amount or
   time with as many trainings or fewer, on the line between neighbours over the logarithm of their
   number, seed by seed.
-* **Seeds.** Initial weights, order of batches, and what a policy draws. "Triggers that other seeds
-  share": the share of triggers for which another seed has one at most an interval away.
+* **Seeds.** Initial weights, order of batches, and what a policy draws. Verdicts are of means; "in
+  2 of 3 seeds" says in how many the same policy is within 0.3 points of the best schedule of that
+  seed, with fewer trainings than any schedule that is. "Triggers that other seeds share": the share
+  of triggers for which another seed has one at most an interval away.
 * **Seconds** are not shown: on this machine other work came and went. A training here takes about
   0.04 s of a core for 1,000 samples; a look at 250 to 1,500 samples a few hundredths.
 """

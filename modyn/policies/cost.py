@@ -13,7 +13,8 @@ from typing import Any
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.checked import check_flag, check_integer, check_number
 from modyn.policies.context import Context
-from modyn.policies.judging import Judged, JudgingTrigger, placed
+from modyn.policies.judged import Judged, placed
+from modyn.policies.judging import JudgingTrigger
 from modyn.policies.price import Conversion, NextTraining, Price
 from modyn.policies.time import PER_SECOND
 

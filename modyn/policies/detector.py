@@ -11,7 +11,9 @@ from modyn.arrivals import Arrivals
 from modyn.drift.detectors import ADWIN, Detector
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.context import Context
+from modyn.policies.judged import placed
 from modyn.policies.scores import score
+from modyn.policies.waiting import WaitingLine, nobody_waits
 
 __all__ = ["DetectorTrigger"]
 
@@ -88,37 +90,53 @@ class DetectorTrigger(BatchedTrigger):
             raise TypeError(f"reset_on_model must be a bool, got {self.reset_on_model!r}")
         self._seen: dict[str, Any] | None = None  # the state of the detector
         self._model: int | None = None  # the trigger of the model that it looked at
-        self._waiting: list[list[int]] = []  # index, first, last, trigger of the model
+        self._waiting = nobody_waits()
 
     def decide(self, interval: Interval, context: Context) -> bool:
         """Return whether a trigger is due at the end of an interval; see `BatchedTrigger`."""
-        return self._look(interval, context)
+        return any(self._look(interval, context))
 
     def warm_up(self, interval: Interval, context: Context) -> None:
         """Show the detector an interval in which another policy decides."""
-        if context.models:
-            self._look(interval, context)
+        fires = self._warmup_fired or not context.models
+        shown = self._look(interval, context, fires=fires) if context.models else []
+        if fires and not shown:
+            self._note(interval, context, np.zeros(0), [], fires=True)
 
-    def _look(self, interval: Interval, context: Context) -> bool:
-        """Show the detector what can be shown by now; return whether it saw a drift."""
+    def _look(
+        self, interval: Interval, context: Context, *, fires: bool | None = None
+    ) -> list[bool]:
+        """Show the detector what can be shown by now; return of each interval if it saw a drift.
+
+        Parameters
+        ----------
+        interval : Interval
+        context : Context
+        fires : bool, optional
+            What was decided, where it is not the detector that decides.
+        """
         newest = context.models[-1].trigger
+        line = WaitingLine(self._waiting)
+        if self._model != newest:
+            line.clear()  # the model that they speak of is gone
         detector = self._running(newest)
         begun = max(interval.first, context.models[-1].position)  # what came before, it learned
-        mine = [interval.index, begun, interval.last, newest]
-        drifted, ready = False, True
-        waiting = []
-        for index, first, last, trigger in [*self._waiting, mine]:
-            if trigger != newest:
-                continue
-            if ready:
-                samples = context.samples(first, last)
-                ready = self._known(samples, context)
-            if ready:
-                looked = Interval(index=index, first=first, last=last)
-                drifted |= self._show(detector, looked, samples, context)
-            else:
-                waiting.append([index, first, last, trigger])
-        self._waiting, self._seen = waiting, detector.state()
+        line.append(interval, begun - interval.first, newest)
+        drifted = []
+        for one in line:
+            samples = context.samples(one.first, one.last)
+            if not self._known(samples, context):
+                break
+            looked = Interval(index=one.index, first=one.first, last=one.last)
+            values = self._numbers(samples, context)
+            drifts = detector.drifts(values)
+            drifted.append(bool(drifts))
+            decision = drifted[-1] if fires is None else fires
+            warning = detector.warning
+            self._note(looked, context, values, drifts, fires=decision, warning=warning)
+        for _ in drifted:
+            line.drop()
+        self._seen = detector.state()
         return drifted
 
     def _running(self, newest: int) -> Detector:
@@ -136,29 +154,28 @@ class DetectorTrigger(BatchedTrigger):
             return True
         return bool(context.labelled(samples.keys).all())
 
-    def _show(
-        self, detector: Detector, interval: Interval, samples: Arrivals, context: Context
-    ) -> bool:
-        """Show the detector an interval, and note it; return whether it saw a drift."""
-        values = self._numbers(samples, context)
-        drifts = detector.drifts(values)
-        newest = context.models[-1]
+    def _note(
+        self,
+        interval: Interval,
+        context: Context,
+        values: npt.NDArray[np.float64],
+        drifts: list[int],
+        *,
+        fires: bool,
+        warning: bool = False,
+    ) -> None:
+        """Note what the detector was shown, which is nothing where labels are waited for."""
         context.note(
             type(self).__name__,
             {
-                "interval": interval.index,
-                "first": interval.first,
-                "last": interval.last,
-                "model": newest.model,
-                "model_trigger": newest.trigger,
+                **placed(interval, context),
                 "warmup": self.warming_up,
                 "mean": float(values.mean()) if len(values) else None,
                 "drifts": drifts,
-                "warning": detector.warning,
-                "fires": bool(drifts) and not self.warming_up,
+                "warning": warning,
+                "fires": fires,
             },
         )
-        return bool(drifts)
 
     def _numbers(self, samples: Arrivals, context: Context) -> npt.NDArray[np.float64]:
         """Return the number of each sample that has one."""

@@ -3,19 +3,18 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from modyn.drift.base import Distance, DriftMetric
-from modyn.drift.categories import Contingency
+from modyn.drift.base import Distance
 from modyn.policies.aggregation import AggregationStrategy, MajorityVote, check_votes
 from modyn.policies.base import Context
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.checked import check_flag, check_integer, check_named, check_stands_for
-from modyn.policies.criteria import DecisionCriterion, Verdict
+from modyn.policies.drift_metric import Metric
 from modyn.policies.drift_scores import DriftScores
-from modyn.policies.judging import placed
+from modyn.policies.judged import placed
 from modyn.policies.scores import score
-from modyn.policies.window_rows import LOOKS, Kept, Look, What, WindowRows
+from modyn.policies.window_rows import Kept, WindowRows
 from modyn.policies.windows import (
     AmountWindowingStrategy,
     State,
@@ -25,81 +24,6 @@ from modyn.policies.windows import (
 )
 
 __all__ = ["DataDriftTrigger", "Metric"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One way to look for drift.
-
-    Parameters
-    ----------
-    metric : DriftMetric
-        The distance of two windows, such as `modyn.drift.MMD()`.
-    decision_criterion : DecisionCriterion
-        Which distances are drift.
-    of : {"embeddings", "predictions", "features", "labels"}
-        What of the samples is compared: what goes into the last layer of the newest model, its
-        class probabilities, the numbers of the records, or the labels that are known by now.
-    fields : tuple of str or None
-        Which fields of the records, for "features"; by default all that hold numbers.
-    score : {"distance", "p_value"}
-        What the criterion is asked about. Lower p-values are worse; the metric must be one that
-        gives them.
-    """
-
-    metric: DriftMetric
-    decision_criterion: DecisionCriterion
-    of: What = "embeddings"
-    fields: tuple[str, ...] | None = None
-    score: Literal["distance", "p_value"] = "distance"
-
-    def __post_init__(self) -> None:
-        check_stands_for("metric", self.metric, "distance", "modyn.drift.MMD()")
-        example = "ThresholdDecisionCriterion(threshold=0.5)"
-        check_stands_for("decision_criterion", self.decision_criterion, "verdict", example)
-        if self.of not in LOOKS:
-            raise ValueError(f"of must be one of {', '.join(LOOKS)}, got {self.of!r}")
-        if self.score not in ("distance", "p_value"):
-            raise ValueError(f"score must be distance or p_value, got {self.score!r}")
-        kind = type(self.metric).__name__
-        if self.look.asks_a_model and isinstance(self.metric, Contingency):
-            raise ValueError(
-                f"{kind} compares categories, which {self.of} are not: look at features or labels"
-            )
-        if self.score == "p_value" and getattr(self.metric, "num_permutations", 1) is None:
-            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
-        if self.fields is not None:
-            if self.of != "features":
-                raise ValueError(f"fields are of features, not of {self.of}")
-            if type(self.fields) not in (tuple, list):
-                raise TypeError(f"fields must be a tuple of names, got {self.fields!r}")
-            if not self.fields or len(set(self.fields)) != len(self.fields):
-                raise ValueError(f"fields must be different names, at least one: {self.fields}")
-            object.__setattr__(self, "fields", tuple(self.fields))
-
-    @property
-    def look(self) -> Look:
-        """What of the samples is compared."""
-        return Look(of=self.of, fields=self.fields)
-
-    def score_of(self, distance: Distance) -> float:
-        """Return what the criterion is asked about.
-
-        Raises
-        ------
-        ValueError
-            When that is the p-value, and the metric gave none.
-        """
-        if self.score == "distance" or math.isnan(distance.value):
-            return float(distance.value)
-        if distance.p_value is None:
-            kind = type(self.metric).__name__
-            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
-        return float(distance.p_value)
-
-    def verdict(self, score: float, history: list[float]) -> Verdict:
-        """Return what the criterion makes of a score."""
-        return self.decision_criterion.verdict(score, history, lower=self.score == "p_value")
 
 
 @dataclass(kw_only=True)
@@ -206,6 +130,7 @@ class DataDriftTrigger(BatchedTrigger):
         check_votes("aggregation_strategy", self.aggregation_strategy, len(self.metrics))
         example = "AmountWindowingStrategy()"
         check_stands_for("windowing_strategy", self.windowing_strategy, "windows", example)
+        self._check_windows()
         for flag in ("reset_history_on_model", "reset_windows_in_warmup"):
             check_flag(flag, getattr(self, flag))
         self._reset_at = 0  # where windows were cut anew, as at a trigger
@@ -214,6 +139,20 @@ class DataDriftTrigger(BatchedTrigger):
         self._scores: dict[str, list[float]] = {name: [] for name in self.metrics}
         self._compared: list[State] = []  # pairs of windows that were, to do it anew
         self._scored_by: str | None = None  # the model
+
+    def _check_windows(self) -> None:
+        """Refuse windows that are always too small for a metric."""
+        strategy = self.windowing_strategy
+        if not isinstance(strategy, AmountWindowingStrategy):
+            return
+        for name, metric in self.metrics.items():
+            least = getattr(metric.metric, "least_rows", 1)
+            for size in ("amount_ref", "amount_cur"):
+                if getattr(strategy, size) < least:
+                    raise ValueError(
+                        f"metrics.{name}: {type(metric.metric).__name__} needs {least} samples in "
+                        f"each window, but {size} is {getattr(strategy, size)}"
+                    )
 
     def warm_up(self, interval: Interval, context: Context) -> None:
         """Keep the windows that scores begin with; see `BatchedTrigger`."""
@@ -287,7 +226,9 @@ class DataDriftTrigger(BatchedTrigger):
             model=context.models[-1].model,
             known=context.position if labels else None,
             names=names,
-            rows=WindowRows(context, self.sample_size, kept or {}),
+            rows=WindowRows(
+                context, self.sample_size, self.evaluation_interval_data_points, kept or {}
+            ),
         )
 
     def calibrated(self, context: Context) -> Mapping[str, Sequence[float]]:

@@ -64,10 +64,15 @@ class DriftScores:
     @property
     def key(self) -> Hashable:
         """All that decides on the answer."""
-        return self.metrics, self.windows, self.sample_size, self.model, self.known
+        sizes = self.sample_size, self.rows.interval
+        return self.metrics, self.windows, sizes, self.model, self.known
 
     def answer(self, context: Context) -> Compared:
         """Return the distances."""
+        for _, look in self.metrics:
+            if look.of == "embeddings":  # whoever gives them gives predictions as well
+                self.rows.of(self.windows.reference, look)
+                self.rows.of(self.windows.current, look)
         distances, counts = [], []
         for name, (metric, look) in zip(self.names, self.metrics, strict=True):
             reference = self.rows.of(self.windows.reference, look)

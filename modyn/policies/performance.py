@@ -6,7 +6,8 @@ from typing import Any
 
 from modyn.policies.checked import check_named
 from modyn.policies.context import Context
-from modyn.policies.judging import Judged, JudgingTrigger, plain
+from modyn.policies.judged import Judged, plain
+from modyn.policies.judging import JudgingTrigger
 from modyn.policies.performance_criteria import (
     PerformanceCriterion,
     StaticNumberAvoidableMisclassificationCriterion,

@@ -4,12 +4,16 @@
  *     cc -shared -fPIC -o nth_call.so nth_call.c
  *     LD_PRELOAD=$PWD/nth_call.so python ...
  *         library = ctypes.CDLL(None)
- *         library.nth_call_arm(b"/directory", 17, DIE)
+ *         library.nth_call_arm(b"/directory", 17, DIE, False)
  *
  * Counted are calls that change what is there, or may say that it is durable;
  * with the acts that fail a call those that read, too; to tear, writes alone.
  * Between two calls of the first kind nothing changes, so ending before each of
  * them, and in the middle of each write, is ending at every moment.
+ *
+ * What goes over sockets is counted where that is asked for: a message before
+ * it goes, and to die once more when it has gone, before its answer is there.
+ * A call that fails there takes the connection with it.
  *
  * What calls the kernel itself, or libc's own stdio, is not seen: neither
  * Python, nor SQLite, nor the core (csrc/base/io.c) does. One process arms it
@@ -25,6 +29,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -37,15 +42,17 @@ enum kind { READS, CHANGES, WRITES };
 
 static char place[PATH_MAX]; /* empty: nothing is counted */
 static size_t place_length;
+static bool sockets;
 static long target;
 static enum act act;
 static _Atomic long counted;
 
-/* Count calls below `path` from now on; act at number `at` from 0, -1: never.
- */
+/* Count calls below `path`, and those of sockets or not, from now on; act at
+ * number `at` from 0, -1: never. */
 void
-nth_call_arm(const char *path, long at, int how)
+nth_call_arm(const char *path, long at, int how, bool with_sockets)
 {
+    sockets = with_sockets;
     target = at;
     act = (enum act)how;
     atomic_store(&counted, 0);
@@ -171,6 +178,53 @@ WRITE(pwrite64, (int fd, const void *from, size_t size, off64_t at),
       (fd, from, size / 2, at), (fd, from, size, at))
 WRITE(writev, (int fd, const struct iovec *parts, int count),
       (fd, parts, count / 2), (fd, parts, count))
+
+static bool
+is_socket(int fd)
+{
+    struct stat about;
+    return sockets && fstat(fd, &about) == 0 && S_ISSOCK(about.st_mode);
+}
+
+/* Lose the connection at a call of it. */
+static bool
+is_cut(int fd, bool hit)
+{
+    if (!hit || act == ENOSPC_ONCE || act == ENOSPC_EVER)
+        return false;
+    if (act == DIE)
+        die();
+    shutdown(fd, SHUT_RDWR);
+    errno = ECONNRESET;
+    return true;
+}
+
+ssize_t
+send(int fd, const void *from, size_t size, int flags)
+{
+    REAL(send);
+    bool ours = is_socket(fd);
+    bool hit = is_hit(ours, WRITES);
+    if (hit && act == TEAR) {
+        real(fd, from, size / 2, flags);
+        die();
+    }
+    if (is_cut(fd, hit))
+        return -1;
+    ssize_t sent = real(fd, from, size, flags);
+    if (act == DIE && is_hit(ours, CHANGES))
+        die();
+    return sent;
+}
+
+ssize_t
+recv(int fd, void *to, size_t size, int flags)
+{
+    REAL(recv);
+    if (is_cut(fd, is_hit(is_socket(fd), READS)))
+        return -1;
+    return real(fd, to, size, flags);
+}
 
 #define CHANGE(name, parameters, ours, arguments)                              \
     int name parameters                                                        \

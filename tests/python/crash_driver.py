@@ -13,7 +13,8 @@ Usage: crash_driver.py DIRECTORY VARIANT POINT...
 
 After a point one more process runs the pipeline.  Each result is a line of JSON.  Processes are
 forked from this one, which has imported everything and started no thread.  Calls are counted by
-tests/kill/nth_call.c, which has to be preloaded for that.
+tests/kill/nth_call.c, which has to be preloaded for that.  The variants "rows" and "blocks" have
+their metadata in the database of CRASH_URL, and what they say to it is counted, too.
 """
 
 from __future__ import annotations
@@ -34,7 +35,15 @@ from modyn.downsampling import RS2, Loss, RHOLoss, Schedule
 from modyn.drift import MMD
 from modyn.errors import ConfigError
 from modyn.orchestrator import _Calls
-from modyn.pipelines import OffsetEvalStrategy, Training, durable, measurer, models, replay
+from modyn.pipelines import (
+    Metadata,
+    OffsetEvalStrategy,
+    Training,
+    durable,
+    measurer,
+    models,
+    replay,
+)
 from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.policies import (
     AmountWindowingStrategy,
@@ -50,6 +59,7 @@ from modyn.policies.drift import Metric
 from tests.python.streams import pipeline, sgd, slices
 
 DIED = 99
+URL = os.environ.get("CRASH_URL")
 ACTS = ["die", "tear", "EIO_ONCE", "EIO_EVER", "ENOSPC_ONCE", "ENOSPC_EVER"]  # as in nth_call.c
 
 
@@ -139,13 +149,24 @@ def run(directory: Path, variant: str) -> modyn.Run:
         "asks": {"trigger": asking(), "maximum_triggers": 5},
     }
     changes["follow"] = {**changes["asks"], "evaluation": slices(execution_time="after_training")}
+    changes["rows"] = {**changes["asks"], "metadata": metadata("rows")}
+    changes["blocks"] = {**changes["follow"], "order": "arrival", "metadata": metadata("blocks")}
     one = pipeline(dataset, **{"training": Training(**training), **changes[variant]})
     if variant == "asks":  # models go through a store for several runs
         return one.replay(directory / "run", models=directory / "models")
-    if variant == "follow":
+    if variant in ("follow", "blocks"):
         with contextlib.suppress(ConfigError):  # it does not follow any more
             one.follow(directory)
     return one.replay(directory)
+
+
+def metadata(layout: str) -> Metadata | None:
+    """Return where a run has its metadata: nothing is there when it begins."""
+    if URL is None:
+        return None
+    return Metadata(
+        url=URL, layout=layout, publish=True, hash_partition_modulus=2, retry_seconds=5.0
+    )
 
 
 def warm_up() -> None:
@@ -169,13 +190,15 @@ def said_by(run: modyn.Run) -> str:
 class Calls:
     """Counts calls of libc, and dies at one of them or has it fail; see nth_call.c."""
 
-    def __init__(self) -> None:
+    def __init__(self, sockets: bool) -> None:
         self._library = ctypes.CDLL(None)
-        self._library.nth_call_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
+        kinds = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int, ctypes.c_bool]
+        self._library.nth_call_arm.argtypes = kinds
         self._library.nth_call_count.restype = ctypes.c_long
+        self._sockets = sockets
 
     def arm(self, directory: Path, at: int, act: str) -> None:
-        self._library.nth_call_arm(os.fsencode(directory), at, ACTS.index(act))
+        self._library.nth_call_arm(os.fsencode(directory), at, ACTS.index(act), self._sockets)
 
     @property
     def count(self) -> int:
@@ -217,18 +240,19 @@ class Crashes:
         return self._child(directory, arm)
 
     def at_call(self, directory: Path, at: int, act: str) -> tuple[int, str]:
-        calls = self.calls = self.calls or Calls()
+        calls = self.calls = self.calls or Calls(sockets=URL is not None)
         return self._child(directory, lambda: calls.arm(directory, at, act))
 
     def point(self, point: str) -> dict[str, object]:
         """Die at a point, and go on."""
         directory = self.base / f"killed-{re.sub('[:,@]', '-', point)}"
         kind, _, place = point.rpartition(":")
-        if kind in ACTS:
-            said = self._calls(directory, kind, [self._number(kind, at) for at in place.split(",")])
-        else:
-            said = self._steps(directory, kind == "again", int(place))
-        return {"point": point, **said}
+        if kind not in ACTS:
+            return {"point": point, **self._steps(directory, kind == "again", int(place))}
+        numbers = [self._number(kind, at) for at in place.split(",")]
+        clear()
+        said = self._calls(directory, kind, numbers)
+        return {"point": point, **said, "left": left()}
 
     def _calls(self, directory: Path, act: str, numbers: list[int]) -> dict[str, object]:
         deaths = failures = 0
@@ -238,6 +262,8 @@ class Crashes:
             failures += status == 1
         if status != 0:
             status, said = self.at_call(directory, -1, "die")
+        if numbers == [-1]:
+            self.totals[kind_of(act)] = int(said.partition(" ")[0])
         return outcome(status, said, deaths=deaths, failures=failures)
 
     def _steps(self, directory: Path, again: bool, at: int) -> dict[str, object]:
@@ -254,11 +280,34 @@ class Crashes:
         """Return the number of a call; a part of all is that of an undisturbed run's."""
         if not place.startswith("@"):
             return int(place)
-        kind = act if act in ("die", "tear") else "EIO_ONCE"
+        kind = kind_of(act)
         if kind not in self.totals:
+            clear()
             _, said = self.at_call(self.base / f"counted-{kind}", -1, kind)
             self.totals[kind] = int(said.partition(" ")[0])
         return min(int(float(place[1:]) * self.totals[kind]), self.totals[kind] - 1)
+
+
+def kind_of(act: str) -> str:
+    """Return the act that stands for all which count the same calls."""
+    return act if act in ("die", "tear") else "EIO_ONCE"
+
+
+def clear() -> None:
+    """Empty the database, if there is one."""
+    if URL is not None:
+        from tests.python import crash_database
+
+        crash_database.clear(URL)
+
+
+def left() -> str:
+    """Return a digest of what a run left in the database, if there is one."""
+    if URL is None:
+        return ""
+    from tests.python import crash_database
+
+    return crash_database.left(URL)
 
 
 def outcome(status: int, said: str, **counts: int) -> dict[str, object]:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,7 +33,6 @@ from modyn.trainset import TrainingSet
 from tests.python.postgres_server import PASSWORD, sql, terminate_backends
 from tests.python.streams import drifting, pipeline, sgd, slices
 
-ROOT = Path(__file__).parents[2]
 COUNT = 420
 
 
@@ -464,30 +459,6 @@ def test_a_run_outlives_its_connections(tmp_path, database):
     assert_same(run, expected)
     assert_kept(database, run)
     assert sum(ended) >= 3
-
-
-def test_a_run_killed_again_and_again_gets_there(tmp_path, database):
-    data = drifting(tmp_path / "stream", count=COUNT, order="late")
-    database.publish(data)
-    data.close()
-
-    expected, *killed = drive(tmp_path, database, 40 if os.environ.get("MODYN_LONG") else 2)
-
-    assert sum(one["kills"] for one in killed) >= 1
-    for one in killed:
-        assert one["run"] == expected["run"]
-        assert trainsets(tmp_path / one["name"]) == trainsets(tmp_path / expected["name"])
-
-
-def drive(base: Path, place: Place, runs: int) -> list[dict[str, Any]]:
-    """An embedded run, and runs whose processes are killed at random (backend_driver.py)."""
-    command = [sys.executable, "-m", "tests.python.backend_driver", str(base)]
-    command += [str(place.url), place.layout, str(runs)]
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=550, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 # Two of them --------------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ def result(value: float, positions: list[int]) -> Result:
     return Result(value=value, wall=1.0, busy=1.0, steps=1, more=more)
 
 
-def outcome(family: str, value: float, count: int) -> Outcome:
+def outcome(family: str, value: float, count: int, *of_other_seeds: float) -> Outcome:
     entry = families.Entry(family, "x", lambda: DataAmountTrigger(num_samples=1))
-    return Outcome(entry, [result(value, list(range(count)))])
+    return Outcome(entry, [result(v, list(range(count))) for v in (value, *of_other_seeds)])
 
 
 def race(*outcomes: Outcome) -> Race:
@@ -36,6 +36,15 @@ def test_a_policy_wins_with_fewer_trainings_at_equal_accuracy_only():
     assert race(*schedules, outcome("MMD, embeddings", 79.75, 30)).verdict().met
     assert not race(*schedules, outcome("MMD, embeddings", 79.65, 30)).verdict().met
     assert not race(*schedules, outcome("MMD, embeddings", 79.95, 50)).verdict().met
+
+
+def test_a_verdict_of_means_says_in_how_many_seeds_it_holds():
+    schedules = [outcome("amount", 80.0, 80, 81.0), outcome("amount", 79.8, 40, 80.8)]
+
+    verdict = race(*schedules, outcome("MMD, embeddings", 79.95, 30, 80.65)).verdict()
+
+    assert verdict.met
+    assert verdict.seen.endswith("in 1 of 2 seeds")
 
 
 def test_a_gain_is_over_the_schedules_of_as_many_trainings():
