@@ -63,7 +63,10 @@ class Entry:
 
     @property
     def exact(self) -> bool:
-        """Whether this is what runs of the policy would come to, for each seed."""
+        """Whether this is what runs of the policy would come to, for each seed.
+
+        Where a policy goes by the seconds of trainings, by those that were recorded.
+        """
         return all(outcome.exact for outcome in self.outcomes)
 
     @property
