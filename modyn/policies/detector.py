@@ -1,6 +1,6 @@
 """A trigger where a streaming detector sees that the newest model's mistakes have changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -11,13 +11,14 @@ from modyn.arrivals import Arrivals
 from modyn.drift.detectors import ADWIN, Detector
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.context import Context
-from modyn.policies.judging import placed
+from modyn.policies.judged import placed
+from modyn.policies.scores import score
 from modyn.policies.waiting import WaitingLine, nobody_waits
 
 __all__ = ["DetectorTrigger"]
 
 Name = Literal["errors", "losses", "uncertainty"]
-Numbers = Callable[[Arrivals, Context], npt.ArrayLike]
+OwnNumbers = Callable[[Arrivals, Context], npt.ArrayLike]
 NEEDS_LABELS = ("errors", "losses")
 
 
@@ -72,7 +73,7 @@ class DetectorTrigger(BatchedTrigger):
     """
 
     detector: Detector = field(default_factory=ADWIN)
-    of: Name | Numbers = "errors"
+    of: Name | OwnNumbers = "errors"
     reset_on_model: bool = True
 
     def __post_init__(self) -> None:
@@ -178,21 +179,51 @@ class DetectorTrigger(BatchedTrigger):
 
     def _numbers(self, samples: Arrivals, context: Context) -> npt.NDArray[np.float64]:
         """Return the number of each sample that has one."""
-        keys = samples.keys
-        if len(keys) == 0:
+        if len(samples) == 0:
             return np.zeros(0)
+        if callable(self.of):
+            found = np.asarray(self.of(samples, context), dtype=np.float64)
+            if found.shape != (len(samples),):
+                raise ValueError(f"of must give {len(samples)} numbers, got shape {found.shape}")
+            return _finite(found)
+        model = context.models[-1].model
+        return score(Numbers(model=model, keys=samples.keys.tobytes(), of=self.of), context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """The question how a model does on each of some samples.
+
+    Parameters
+    ----------
+    model : str
+        The newest one's content key.
+    keys : bytes
+        Of the samples, uint64.
+    of : {"errors", "losses", "uncertainty"}
+    """
+
+    model: str
+    keys: bytes
+    of: Name
+
+    @property
+    def key(self) -> Hashable:
+        """All that decides on the answer."""
+        return self
+
+    def answer(self, context: Context) -> npt.NDArray[np.float64]:
+        """Return the number of each sample that has one."""
+        keys = np.frombuffer(self.keys, dtype=np.uint64)
         if self.of == "errors":
             classes = context.predictions(keys).argmax(axis=1)
             wrong: npt.NDArray[np.float64] = (classes != context.labels(keys)).astype(np.float64)
             return wrong
         if self.of == "losses":
-            found = context.losses(keys).astype(np.float64)
-        elif self.of == "uncertainty":
-            found = 1.0 - context.predictions(keys).max(axis=1).astype(np.float64)
-        else:
-            assert callable(self.of)  # noqa: S101  (as __post_init__ saw)
-            found = np.asarray(self.of(samples, context), dtype=np.float64)
-            if found.shape != (len(keys),):
-                raise ValueError(f"of must give {len(keys)} numbers, got shape {found.shape}")
-        known: npt.NDArray[np.float64] = found[np.isfinite(found)]
-        return known
+            return _finite(context.losses(keys).astype(np.float64))
+        return _finite(1.0 - context.predictions(keys).max(axis=1).astype(np.float64))
+
+
+def _finite(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    known: npt.NDArray[np.float64] = values[np.isfinite(values)]
+    return known

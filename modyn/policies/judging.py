@@ -22,71 +22,16 @@ from modyn.policies.checked import check_integer, check_stands_for
 from modyn.policies.context import Context
 from modyn.policies.estimation import Estimator
 from modyn.policies.forecast import FORECASTS, ForecastingMethod
+from modyn.policies.judged import Judged, noted, placed
+from modyn.policies.performance_scores import Calibration, Performance
+from modyn.policies.scores import score
 from modyn.policies.time import PER_SECOND
 from modyn.policies.waiting import Waiting, WaitingLine, nobody_waits
 from modyn.policies.windows import last_timestamp
 
-__all__ = ["Judged", "JudgingTrigger", "Mode", "placed", "plain"]
+__all__ = ["JudgingTrigger", "Mode"]
 
 Mode = Literal["hindsight", "lookahead"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """How well a model did on an interval.
-
-    Parameters
-    ----------
-    index, first, last : int
-        Which interval, and the positions of the samples that count: those of it that came after
-        the model's trigger.
-    trigger : int
-        Whose model.
-    begun, ended : int
-        The clock at both ends, in units of timestamps.
-    samples : int
-        That count and are not erased; at least 1.
-    accuracy : float
-        Of the best class; nan where it could not be estimated.
-    scores : mapping of str to float
-        By the reported names of the metrics; nan where one is undefined.
-    estimated : bool
-        Whether they are estimates.
-    overtaken : bool
-        Whether there is a newer model by now.
-    maiden : bool
-        Whether it is the first that this model is judged on.
-    ahead : int
-        How many samples will have come, from its end, when the next interval is judged; 0 unless
-        it is the newest of those that are judged now.
-    """
-
-    index: int
-    first: int
-    last: int
-    trigger: int
-    begun: int
-    ended: int
-    samples: int
-    accuracy: float
-    scores: Mapping[str, float]
-    estimated: bool
-    overtaken: bool
-    maiden: bool
-    ahead: int
-
-    @property
-    def misclassifications(self) -> float:
-        """How many samples the model got wrong, a whole number, or is estimated to."""
-        wrong = self.samples * (1 - self.accuracy)
-        return wrong if self.estimated else round(wrong)
-
-    def avoidable(self, expected_accuracy: float | None, allow_reduction: bool) -> float:
-        """Return how many of them a model of this accuracy would have got right."""
-        if expected_accuracy is None or not np.isfinite(self.accuracy):
-            return 0.0
-        more = self.misclassifications - (1 - expected_accuracy) * self.samples
-        return more if allow_reduction else max(0.0, more)
 
 
 @dataclass(kw_only=True)
@@ -198,7 +143,7 @@ class JudgingTrigger(BatchedTrigger):
         self._newest = self._newest_in(interval.first, interval.last, context)
         notes = []
         for judged in self._judge(self._due(interval, context), context):
-            notes.append({**_noted(judged), **self.weigh(judged, context)})
+            notes.append({**noted(judged), **self.weigh(judged, context)})
             self._remember(judged)
         fires, more = self.conclude(context)
         fires = fires and not self.warming_up
@@ -306,23 +251,30 @@ class JudgingTrigger(BatchedTrigger):
 
     def measure(
         self, keys: npt.NDArray[np.uint64], trigger: int, context: Context
-    ) -> tuple[float, dict[str, float], bool]:
+    ) -> tuple[float, Mapping[str, float], bool]:
         """Return accuracy and metrics of a model on samples, and whether they are estimates."""
-        predictions = context.predictions(keys, trigger)
-        estimator = None if context.labelled(keys).all() else self.estimator
-        labels = context.labels(keys) if estimator is None else None
+        found = score(self.question(keys, trigger, context), context)
+        return found.accuracy, found.scores, found.estimated
 
-        def value(metric: Metric) -> float:
-            if labels is None:
-                assert estimator is not None  # noqa: S101
-                return estimator.estimate(metric, predictions, self._calibration["learned"])
-            found = metric.value(metric.join([metric.measure(predictions, labels)]))
-            return float("nan") if found is None else found
-
-        scores = {metric.name: value(metric) for metric in self.metrics}
-        best = Accuracy()
-        accuracy = scores[best.name] if best in self.metrics else value(best)
-        return accuracy, scores, estimator is not None
+    def question(self, keys: npt.NDArray[np.uint64], trigger: int, context: Context) -> Performance:
+        """Return the question how well a model does on samples; see `modyn.policies.scores`."""
+        estimator = self.estimator
+        if estimator is not None and (context.label_delay == 0 or context.labelled(keys).all()):
+            estimator = None
+        learned = self._calibration["learned"]
+        model = context.models[-1]
+        if model.trigger != trigger:
+            model = next(one for one in context.models if one.trigger == trigger)
+        return Performance(
+            model=model.model,
+            keys=keys.tobytes(),
+            metrics=tuple(self.metrics),
+            estimator=estimator,
+            calibration=None
+            if learned is None or estimator is None
+            else tuple(sorted(learned.items())),
+            trigger=trigger,
+        )
 
     def _calibrate(self, context: Context) -> None:
         """Let the estimator learn from samples that a model has not learned from, once it can.
@@ -342,8 +294,8 @@ class JudgingTrigger(BatchedTrigger):
         keys = context.samples(first, last).keys
         if len(keys) == 0 or not context.labelled(keys).all():
             return
-        predictions = context.predictions(keys, model.trigger)
-        learned = self.estimator.calibrate(predictions, context.labels(keys))
+        question = Calibration(model=model.model, keys=keys.tobytes(), estimator=self.estimator)
+        learned = dict(score(question, context))
         self._calibration = {"trigger": model.trigger, "learned": learned}
 
     def _remember(self, judged: Judged) -> None:
@@ -371,35 +323,3 @@ def _begun(one: Waiting, first_timestamp: int, context: Context) -> int:
 def _with(values: list[float], value: float, count: int) -> list[float]:
     """Return the last `count` of the values and one more."""
     return [*values, value][-count:]
-
-
-def _noted(judged: Judged) -> dict[str, Any]:
-    """Return what is noted of an interval that was judged."""
-    return {
-        "interval": judged.index,
-        "first": judged.first,
-        "last": judged.last,
-        "model_trigger": judged.trigger,
-        "samples": judged.samples,
-        "misclassifications": plain(judged.misclassifications),
-        "scores": {name: plain(score) for name, score in judged.scores.items()},
-        "estimated": judged.estimated,
-        "overtaken": judged.overtaken,
-    }
-
-
-def placed(interval: Interval, context: Context) -> dict[str, Any]:
-    """Return what a note says of the place of a decision."""
-    newest = context.models[-1] if context.models else None
-    return {
-        "interval": interval.index,
-        "first": interval.first,
-        "last": interval.last,
-        "model": None if newest is None else newest.model,
-        "model_trigger": None if newest is None else newest.trigger,
-    }
-
-
-def plain(value: float) -> float | None:
-    """Return a number as JSON has it: None for what is not finite."""
-    return value if np.isfinite(value) else None

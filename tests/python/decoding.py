@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ import modyn
 from modyn.loader import Loader
 
 COUNT = 100
-DEADLINE = 60  # seconds, for what would otherwise hang
 SCHEMA = {"text": "bytes", "zipped": "bytes", "n": "int64", "x": "float32[3]"}
 
 
@@ -36,13 +33,3 @@ def key_list(batches: Any) -> list[list[int]]:
 
 def joined(lists: list[list[int]]) -> list[int]:
     return list(itertools.chain.from_iterable(lists))
-
-
-def eventually(is_so: Callable[[], bool]) -> bool:
-    """Whether something becomes true before the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if is_so():
-            return True
-        time.sleep(0.01)
-    return False

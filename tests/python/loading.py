@@ -13,11 +13,11 @@ import numpy as np
 
 import modyn
 from modyn.loader import Batch, RaggedTensor
+from tests.python.waiting import DEADLINE
 
 ROOT = Path(__file__).parents[2]
 COUNT = 1000
 SCHEMA = {"x": "float32[3]", "text": "bytes", "n": "int64", "b": "bool", "more": "bytes"}
-DEADLINE = 60  # seconds, for what would otherwise hang
 
 
 def contents(keys: Any) -> dict[str, Any]:

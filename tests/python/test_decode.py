@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
 import threading
 import time
 import zlib
@@ -21,15 +20,14 @@ from modyn.loader import Batch, RaggedTensor
 from tests.python import decoders
 from tests.python.decoding import (
     COUNT,
-    DEADLINE,
     SCHEMA,
-    eventually,
     joined,
     key_list,
     loader,
     text_of,
     zipped_of,
 )
+from tests.python.waiting import DEADLINE, eventually, threads_now
 
 WAYS = [(1, False), (3, False), (2, True)]  # workers, processes
 
@@ -403,10 +401,6 @@ def test_changing_the_mapping_later_changes_nothing(dataset):
 
 
 # Closing ------------------------------------------------------------------------------------------
-
-
-def threads_now() -> int:
-    return len(os.listdir("/proc/self/task"))
 
 
 def test_exhausted_closed_and_abandoned_iterators_leave_no_thread(dataset):

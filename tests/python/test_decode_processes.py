@@ -22,15 +22,14 @@ from modyn.errors import BatchError
 from tests.python import decoders
 from tests.python.decoding import (
     COUNT,
-    DEADLINE,
     SCHEMA,
-    eventually,
     joined,
     key_list,
     loader,
     text_of,
     zipped_of,
 )
+from tests.python.waiting import DEADLINE, eventually
 
 ROOT = Path(__file__).parents[2]
 

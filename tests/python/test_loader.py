@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import os
 import queue
 import shutil
 import threading
@@ -22,13 +21,13 @@ from modyn.loader import Batch, Loader
 from modyn.trainset import TrainingSet
 from tests.python.loading import (
     COUNT,
-    DEADLINE,
     assert_right,
     contents,
     fill,
     joined,
     key_list,
 )
+from tests.python.waiting import DEADLINE, eventually, threads_now
 
 
 @pytest.fixture(scope="module")
@@ -271,10 +270,6 @@ def test_writing_to_a_batch_changes_no_other(dataset):
     assert dataset.fetch([5])["x"].tolist() == contents([5])["x"].tolist()
 
 
-def threads_now() -> int:
-    return len(os.listdir("/proc/self/task"))
-
-
 def resident_kib() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
@@ -296,7 +291,7 @@ def test_abandoned_iterators_release_threads_and_memory(tmp_path):
     threads, memory = threads_now(), resident_kib()
     abandon(200)
 
-    assert threads_now() == threads
+    assert eventually(lambda: threads_now() == threads)
     assert resident_kib() - memory < 20 * 1024
     writer.close()
 
@@ -308,7 +303,7 @@ def test_a_closed_iterator_says_so(dataset):
         next(batches)
     batches.close()
 
-    assert threads_now() == before
+    assert eventually(lambda: threads_now() == before)
     with pytest.raises(ClosedError):
         next(batches)
 
