@@ -23,7 +23,9 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,12 +35,15 @@ from modyn.commands.answers import InputError, answers, complain, message
 from modyn.commands.backtest import backtest
 from modyn.commands.dataset import audit, commands
 from modyn.commands.db import commands as db_commands
+from modyn.commands.follow import Signals
+from modyn.commands.follow import follow as follow_all
 from modyn.commands.ingest import ingest
 from modyn.commands.provenance import commands as provenance_commands
 from modyn.commands.select import select
 
 if TYPE_CHECKING:
     from modyn.pipelines.config import PipelineConfig
+    from modyn.pipelines.pipeline import Pipeline
     from modyn.pipelines.run import Run
 
 MANIFEST, REPORT, MODELS = "manifest", "report.html", ".models"
@@ -129,21 +134,23 @@ def run(
 
     Each pipeline has its folder OUT/NAME/.  A run that was interrupted goes on where it was; one
     that is finished is left as it is.  What one pipeline has trained the others find, from the
-    same data, recipe and seed.  With --follow there is one pipeline, which is stopped by a signal;
-    the same command goes on with it, and without --follow ends it.
+    same data, recipe and seed.  With --follow they take turns as samples come, until a signal
+    stops them (exit code 0); the same command goes on, and without --follow ends the runs.
     """
     again = shlex.join(["modyn", *sys.argv[1:]])
-    if follow and len(files) != 1:
-        with answers(debug):
-            raise InputError(f"--follow follows one pipeline, got {len(files)}")
-    with answers(debug, f"what was done is kept; to go on: {again}"):
+    with ExitStack() as stack:
+        signals = stack.enter_context(Signals()) if follow else None
+        stack.enter_context(answers(debug, f"what was done is kept; to go on: {again}"))
+        if allow:
+            sys.path.append(str(Path.cwd()))  # at the end, so that it hides nothing
         pipelines = [
             (file, _placed(file, settings, metadata, publish))
             for file, settings in _checked(files, out, datasets)
         ]
         shared = models or out / MODELS
-        if follow:
-            _go_along(*pipelines[0], out, datasets, allow or [], again, shared)
+        if signals is not None:
+            made = partial(_opened, pipelines, datasets, allow or [])
+            follow_all(made, out, again, shared, signals)
             return
         runs = _follow(pipelines, out, datasets, allow or [], shared)
         _print_summary(runs)
@@ -301,40 +308,30 @@ def _follow(
 ) -> list["Run"]:
     from rich.console import Console
 
-    from modyn.pipelines.pipeline import Pipeline
     from modyn.progress import shown
 
-    if allow:
-        sys.path.append(str(Path.cwd()))  # at the end, so that it hides nothing
     runs = []
     console = Console()
     with shown(console, len(pipelines)) as progress:
-        for file, settings in pipelines:
-            directory = out / settings.name
-            pipeline = Pipeline.from_yaml(file, datasets, allow=allow, metadata=settings.metadata)
+        for one in pipelines:
+            directory = out / one[1].name
+            (pipeline,) = _opened([one], datasets, allow)
             if _is_finished(directory):
-                console.print(f"{settings.name}: finished already", markup=False, highlight=False)
+                console.print(f"{pipeline.name}: finished already", markup=False, highlight=False)
             runs.append(pipeline.replay(directory, progress=progress, models=models))
     return runs
 
 
-def _go_along(
-    file: Path,
-    settings: "PipelineConfig",
-    out: Path,
-    datasets: Path,
-    allow: Sequence[str],
-    again: str,
-    models: Path,
-) -> None:
-    """Follow a stream that goes on."""
-    from modyn.commands.follow import follow
+def _opened(
+    pipelines: Sequence[tuple[Path, "PipelineConfig"]], datasets: Path, allow: Sequence[str]
+) -> "list[Pipeline]":
+    """Return the pipelines, each with dataset handles of its own."""
     from modyn.pipelines.pipeline import Pipeline
 
-    if allow:
-        sys.path.append(str(Path.cwd()))
-    pipeline = Pipeline.from_yaml(file, datasets, allow=allow, metadata=settings.metadata)
-    _print_summary([follow(pipeline, out / settings.name, again, models)])
+    return [
+        Pipeline.from_yaml(file, datasets, allow=allow, metadata=settings.metadata)
+        for file, settings in pipelines
+    ]
 
 
 def _is_finished(directory: Path) -> bool:

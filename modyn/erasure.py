@@ -1,4 +1,4 @@
-"""Which samples are to be erased, and what the journal says of those that were."""
+"""Samples that are erased, their bytes that are removed, and the journal of both."""
 
 from __future__ import annotations
 
@@ -19,9 +19,121 @@ from modyn.inputs import as_int64, as_keys, as_timestamps
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
 
-__all__ = ["Compaction", "Erasure", "Event", "check_reason", "whoami"]
+__all__ = [
+    "Compaction",
+    "Erasure",
+    "Event",
+    "audit",
+    "check_reason",
+    "compact",
+    "erase",
+    "whoami",
+]
 
 ERASE, COMPACT, LINK = 1, 2, 3
+
+
+def erase(
+    dataset: Dataset,
+    keys: npt.ArrayLike | None = None,
+    *,
+    labels: npt.ArrayLike | None = None,
+    since: Any = None,
+    until: Any = None,
+    file: str | os.PathLike[str] | None = None,
+    reason: str,
+    who: str | None = None,
+) -> int:
+    """Erase samples, durably, and return how many were not erased before.
+
+    Every handle that is opened or refreshed after this refuses them: in `fetch`,
+    in loaders, training sets and streams. Their bytes stay in the files
+    until `compact`. What was erased, when, why and by whom is written to a
+    journal that cannot be changed unnoticed; `audit` reads it.
+
+    Conditions that are given together must all hold.
+
+    Parameters
+    ----------
+    keys : uint64, shape (n,), optional
+        In any order; repeats are allowed.
+    labels : int64, optional
+        One label, or several: samples that have one of them.
+    since, until : int or datetime64, optional
+        Samples with since <= timestamp < until, in the unit of the dataset.
+    file : path, optional
+        Samples that were ingested from this file.
+    reason : str
+        Why, for the journal.
+    who : str, optional
+        Who wants it, for the journal; by default user and host.
+
+    Raises
+    ------
+    KeyError
+        There never was a sample with a key. Nothing was erased.
+    ValueError
+        Nothing is said about which samples, the dataset has no labels, or
+        nothing was ingested from the file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from modyn import Dataset
+    >>> words = Dataset.create(tempfile.mkdtemp() + "/w", schema={"x": "int8"}, labels=False)
+    >>> _ = words.append({"x": [1, 2, 3]}, timestamps=[10, 20, 30])
+    >>> words.erase([1], reason="user 4711 left")
+    1
+    >>> words.keys()
+    array([0, 2], dtype=uint64)
+    >>> words.fetch([0, 1])
+    Traceback (most recent call last):
+    KeyError: 'sample 1 of ... was erased'
+    """
+    wanted = Erasure(keys=keys, labels=labels, since=since, until=until, file=file)
+    found = wanted.find(dataset)
+    erased = dataset._core.erase(found, who or whoami(), check_reason(reason))
+    dataset._current = None
+    return erased
+
+
+def compact(dataset: Dataset) -> Compaction:
+    """Remove the bytes of erased samples from the files of the dataset.
+
+    Keys and content of all other samples stay as they are, and readers in
+    any process go on reading meanwhile. Segments are written anew one by
+    one, each all or nothing; a compaction that was interrupted goes on
+    when it is called again.
+
+    A reader that holds a view from before keeps it, except for samples
+    that it had not read yet and whose bytes are gone now: they are refused
+    with a KeyError.
+
+    Samples that are linked (`mode="link"`) are in files of yours, which modyn
+    does not write: what was erased of them remains there. The answer says in
+    which files, and how much.
+    """
+    segments, samples = dataset._core.compact()
+    dataset._current = None
+    remaining: dict[str, int] = {}
+    for path, _, _, erased in dataset.view.links():
+        if erased:
+            remaining[path] = remaining.get(path, 0) + erased
+    return Compaction(segments=segments, samples=samples, linked=tuple(remaining.items()))
+
+
+def audit(dataset: Dataset) -> list[Event]:
+    """Return what was erased, compacted and linked, when, why and by whom, oldest first.
+
+    The whole journal is read and its chain of digests verified up to the
+    digest that the manifest holds.
+
+    Raises
+    ------
+    CorruptError
+        The journal was changed or is damaged.
+    """
+    return [Event.decode(*entry) for entry in dataset._core.events()]
 
 
 def whoami() -> str:
@@ -42,7 +154,7 @@ def check_reason(reason: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Erasure:
-    """Conditions on samples, all of which must hold; `Dataset.erase` explains them."""
+    """Conditions on samples, all of which must hold; `erase` explains them."""
 
     keys: Any = None
     labels: Any = None

@@ -10,6 +10,7 @@ __all__ = [
     "CorruptError",
     "DatabaseError",
     "FencedError",
+    "RunCorruptError",
 ]
 
 
@@ -37,3 +38,7 @@ class BatchError(RuntimeError):
         self.batch = batch
         self.key = key
         self.field = field
+
+
+class RunCorruptError(CorruptError):
+    """A file of a run, or of a store of models, is damaged; the message names it."""

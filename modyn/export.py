@@ -13,7 +13,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -36,10 +36,52 @@ Columns = dict[str, npt.NDArray[Any] | Ragged]
 def export(
     dataset: Dataset,
     path: str | os.PathLike[str],
-    format: str,
+    *,
+    format: Literal["npz", "csv", "jsonl", "parquet"],
     keys: npt.ArrayLike | None = None,
 ) -> int:
-    """Write living samples to a file; `Dataset.export` explains it."""
+    """Write samples to a file and return how many; those that are erased are left out.
+
+    Columns are `key`, `label` if there are labels, `timestamp`, and the
+    fields. The file is there as a whole or not at all, and memory does not
+    grow with it.
+
+    Parameters
+    ----------
+    path : path
+        The file; one that is there is replaced.
+    format : {"npz", "csv", "jsonl", "parquet"}
+        npz: an array each; of a bytes field its payloads back to back, and
+        `<field>.offsets`. csv: a column each, `x_0`, `x_1`, ... for a field of
+        several elements. jsonl: bytes in base64, NaN as null. parquet: with pyarrow.
+    keys : uint64, shape (n,), optional
+        Which samples, in this order; all by default, in the order of keys.
+
+    Raises
+    ------
+    KeyError
+        There is no sample with a key, or it was erased.
+    ValueError
+        The format cannot hold a field.
+    CorruptError
+        A sample is damaged.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from modyn import Dataset
+    >>> home = tempfile.mkdtemp()
+    >>> words = Dataset.create(home + "/words", schema={"x": "int8[2]"}, labels=False)
+    >>> _ = words.append({"x": [[1, 2], [3, 4]]}, timestamps=[10, 20])
+    >>> words.export(home + "/words.csv", format="csv")
+    2
+    >>> print(Path(home, "words.csv").read_text())
+    key,timestamp,x_0,x_1
+    0,10,1,2
+    1,20,3,4
+    <BLANKLINE>
+    """
     if format not in FORMATS:
         raise ValueError(f"format must be one of {sorted(FORMATS)}, got {format!r}")
     source = _Source(dataset, keys)

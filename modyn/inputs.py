@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Field", "Ragged", "as_column", "as_int64", "as_keys", "as_timestamps"]
+__all__ = [
+    "Field",
+    "Ragged",
+    "as_column",
+    "as_int64",
+    "as_keys",
+    "as_timestamps",
+    "check_names",
+    "schema_text",
+    "segment_shift",
+]
 
 INT64 = np.iinfo(np.int64)
 
@@ -73,6 +83,39 @@ class Field:
         scalar, _, extents = kind.rstrip("]").partition("[")
         shape = tuple(int(extent) for extent in extents.split(",")) if extents else ()
         return cls(name, kind, None if kind == "bytes" else np.dtype(scalar), shape)
+
+
+def schema_text(schema: Mapping[str, str]) -> str:
+    """Return a schema as the core reads it: a line per field."""
+    for name, kind in schema.items():
+        if not isinstance(name, str) or not isinstance(kind, str):
+            raise TypeError(f"schema: field {name!r} and its type {kind!r} must be str")
+        if "\n" in name + kind or "\0" in name + kind:
+            raise ValueError(f"schema: field {name!r}: {kind!r} holds a line end or NUL")
+    return "".join(f"{name}: {kind}\n" for name, kind in schema.items())
+
+
+def segment_shift(records: int | None) -> int:
+    """Return the binary logarithm of the records per file; 0 leaves it to the core."""
+    if records is None:
+        return 0
+    shift = records.bit_length() - 1
+    if not 13 <= shift <= 30 or records != 1 << shift:
+        raise ValueError(
+            f"segment_records must be a power of two from 8192 to 2**30, got {records}"
+        )
+    return shift
+
+
+def check_names(schema: Sequence[Field], given: Mapping[str, Any]) -> None:
+    """Refuse values of fields that there are not, and fields without values."""
+    names = [field.name for field in schema]
+    for name in given:
+        if name not in names:
+            raise ValueError(f"field {name!r} is not in the schema; it has {names}")
+    for name in names:
+        if name not in given:
+            raise ValueError(f"field {name!r} is missing; got {list(given)}")
 
 
 def _as_array(name: str, value: Any) -> npt.NDArray[Any]:

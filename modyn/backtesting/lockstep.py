@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 from modyn.backtesting.matrix import Matrix
 from modyn.backtesting.scoring import Schedule
+from modyn.policies.context import PastModel
 
-__all__ = ["Decider", "Walk", "walk"]
+__all__ = ["NEVER", "Decider", "Walk", "walk"]
 
 Places = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -24,16 +25,19 @@ NEVER = -1
 
 
 class Decider(Protocol):
-    """What the policies of a crowd decide."""
+    """What the policies of a crowd decide.
+
+    Policies that have no model yet have `at.row` NEVER.
+    """
 
     def decide(self, interval: int, at: "Walk", /) -> Bools:
         """Return which policies fire at the end of an interval, shape (p,)."""
 
     def observe(self, interval: int, at: "Walk", /) -> None:
-        """Take in an interval of the warm-up."""
+        """Take in an interval of the warm-up: nothing is decided there."""
 
-    def forget(self, fired: Bools, /) -> None:
-        """Drop what does not outlive a trigger."""
+    def forget(self, fired: Bools, at: "Walk", /) -> None:
+        """Drop what does not outlive a trigger; the policies that fired have new models."""
 
 
 class Walk:
@@ -52,6 +56,7 @@ class Walk:
         self.row = np.full(count, NEVER)
         self.last = np.zeros(count, dtype=np.int64)
         self.stand_in = np.zeros(count, dtype=np.bool_)
+        self._facts = np.zeros((2, count))
         self._starts = np.zeros((count, (matrix.recipes.tail or 0) + 1), dtype=np.int64)
         self._nodes = np.zeros(count, dtype=np.int64)
 
@@ -70,8 +75,22 @@ class Walk:
         if missing.any():
             rows = np.where(missing, table.nearest(firsts, lasts), rows)
         self.row[fired], self.stand_in[fired], self.last[fired] = rows, missing, place
+        self._facts[:, fired] = table.facts(rows, ~missing, lasts - firsts)
         self._starts[fired, :-1] = self._starts[fired, 1:]
         self._starts[fired, -1] = place
+
+    def model_of(self, which: int, number: int) -> PastModel:
+        """Return the newest model of a policy, which is its model of this number."""
+        tape, place = self._matrix.tape, int(self.last[which])
+        samples, seconds = self._facts[:, which].tolist()
+        return PastModel(
+            trigger=number,
+            model=self._matrix.table.rows[int(self.row[which])].model,
+            position=tape.position(place),
+            last_timestamp=int(tape.arrivals.timestamps[place - 1]),
+            samples=int(samples),
+            seconds=seconds,
+        )
 
 
 def walk(
@@ -106,9 +125,7 @@ def walk(
         if interval > 0:
             doubtful = at.stand_in & (looked == NEVER)
             looked[doubtful] = fired[:interval, doubtful].sum(axis=0)
-        if interval == 0:  # there is no model yet
-            now = np.ones(count, dtype=np.bool_)
-        elif interval < len(warm):
+        if interval < len(warm):
             decider.observe(interval, at)
             now = np.full(count, warm[interval])
         else:
@@ -116,7 +133,7 @@ def walk(
         if now.any():
             fired[interval] = now
             at.trigger(now, (interval + 1) * samples)
-            decider.forget(now)
+            decider.forget(now, at)
     schedules = []
     for i in range(count):
         places = (np.flatnonzero(fired[:, i]) + 1)[:most] * samples

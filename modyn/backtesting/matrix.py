@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from modyn.backtesting.recipes import Recipes
+from modyn.backtesting.recipes import Ask, Recipes
 from modyn.backtesting.tape import Tape
 from modyn.errors import ConfigError
 
@@ -170,6 +170,8 @@ class Matrix:
         The name of its first training.
     begun : int
         The last timestamp that its model had learned from: what comes after is compared.
+    nothing : set of int
+        The names of trainings for which nothing was chosen, so that there is no model.
     """
 
     tape: Tape
@@ -180,22 +182,25 @@ class Matrix:
     trainings: list[Training] = field(default_factory=list)
     first: int = 0
     begun: int = 0
+    nothing: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, run: "Run", tape: Tape, windows: Windows, metric: str) -> "Matrix":
         """Return what a run recorded."""
-        recipes = Recipes.of(run.identity["config"], len(tape))
+        recipes = Recipes.of(run.identity["config"], tape)
         found = cls(tape=tape, windows=windows, recipes=recipes, metric=metric, run=run)
         found.add(run)
         if not found.trainings:
-            raise ConfigError(f"{run.path}: the run trained nothing, so there is nothing to go by")
+            raise ConfigError(
+                f"{run.path}: the run trained nothing, or on samples of which some are erased by "
+                "now, so there is nothing to go by"
+            )
         first = min(found.trainings, key=lambda training: (training.last, training.first))
         found.first, found.begun = first.name, first.until
         return found
 
     def add(self, run: "Run") -> None:
         """Take in what another run of the same pipeline, but for its trigger, recorded."""
-        rows = run.triggers.rows()
         first, last = (
             np.array([self.tape.place(place) for place in places], dtype=np.int64)
             for places in (
@@ -205,39 +210,63 @@ class Matrix:
         )
         values = self._values(run)
         known = {training.name for training in self.trainings}
-        ask = self.recipes.of_ranges(first, last)
-        for i, trigger in enumerate(ask.trigger.tolist()):
-            row, name = rows[trigger], int(ask.name[i])
+        names = self.recipes.names(first, last).tolist()
+        models = {row.trigger: row.model for row in run.trainings}
+        for trigger, name in enumerate(names):
             if not self._is_whole(run, trigger):  # samples that it was chosen from are gone
                 if self.recipes.by_range:
                     continue
                 break  # and all that come later depend on it
-            if row["model"] is None or name in known:
+            if trigger not in models or name in known:
                 continue
-            self.trainings.append(self._training(run, trigger, ask, i, values))
-            known.add(name)
+            if models[trigger] is not None:
+                ends = int(first[trigger]), int(last[trigger])
+                self.trainings.append(self._training(run, trigger, name, ends, values))
+                known.add(name)
+            elif not self.recipes.by_range:
+                self.nothing.add(name)
         self.__dict__.pop("table", None)
 
+    def ask(self, places: Places) -> Ask:
+        """Return the trainings of a schedule, but those that are known to come to nothing."""
+        ask = self.recipes.ask(places)
+        if not self.nothing:
+            return ask
+        return ask.where(~np.isin(ask.name, sorted(self.nothing)))
+
     def _is_whole(self, run: "Run", trigger: int) -> bool:
-        """Return whether for certain nothing was erased since of what a trigger chose from."""
-        row = run.transitions[trigger]
-        last = row.candidates_first + row.candidates
-        living = self.tape.place(last) - self.tape.place(row.candidates_first)
-        return living == row.candidates or (self.recipes.takes_all and living == row.samples)
+        """Return whether for certain nothing was erased since of what decides on a training.
+
+        That are its candidates, the sample that it fell at, and those that said which labels were
+        known there.
+        """
+        row, tape = run.transitions[trigger], self.tape
+        first, place = tape.place(row.candidates_first), tape.place(row.position)
+        last = tape.place(row.candidates_first + row.candidates)
+        living = last - first
+        if living != row.candidates and not (self.recipes.takes_all and living == row.samples):
+            return False
+        known = int(self.recipes.known_at(np.array([place]))[0])
+        return tape.position(place) == row.position and last == known
 
     def _training(
-        self, run: "Run", trigger: int, ask: Any, i: int, values: dict[int, Floats]
+        self,
+        run: "Run",
+        trigger: int,
+        name: int,
+        ends: tuple[int, int],
+        values: dict[int, Floats],
     ) -> Training:
-        row = {name: column[trigger] for name, column in run.triggers.columns.items()}
-        first, last = int(ask.first[i]), int(ask.last[i])
+        row = {column: found[trigger] for column, found in run.triggers.columns.items()}
         until = run.transitions[trigger].trained_until
+        samples = next(one.samples for one in run.trainings if one.trigger == trigger)
         nothing = np.full(len(self.windows), np.nan)
         return Training(
-            name=int(ask.name[i]),
-            first=first,
-            last=last,
-            until=int(until if until is not None else self.tape.newest[last - 1]),
-            samples=int(row["samples"]),
+            name=name,
+            first=ends[0],
+            last=ends[1],
+            until=int(until if until is not None else self.tape.newest[ends[1] - 1]),
+            samples=samples,
             passed=int(row["samples_trained"]) + int(row["samples_scored"]),
             seconds=run.training_seconds.get(trigger, 0.0),
             model=str(row["model"]),
@@ -342,6 +371,24 @@ class Trainings:
         around = size - size.mean()
         slope = float(around @ seconds) / (float(around @ around) + 1.0)
         return slope, float(size.mean()), float(seconds.mean())
+
+    def facts(
+        self, rows: Places, done: npt.NDArray[np.bool_], size: Places
+    ) -> tuple[Places, Floats]:
+        """Return samples and seconds of trainings: as recorded, or guessed where others stand in.
+
+        Parameters
+        ----------
+        rows : int64, shape (n,)
+            Which recorded training is, or stands in for, each.
+        done : bool, shape (n,)
+            Whether it is that very training.
+        size : int64, shape (n,)
+            How many candidates each has.
+        """
+        samples = np.where(done, self.samples[rows], size)
+        passed = self.passed[rows] / np.maximum(self.samples[rows], 1) * samples
+        return samples, np.where(done, self.seconds[rows], self.guess_seconds(passed))
 
     def guess_seconds(self, passed: Floats) -> Floats:
         """Return how long trainings would take in which so many samples go through, at least 0.

@@ -70,11 +70,11 @@ class Trainer:
 
     def train(self, outcomes: Sequence[Outcome]) -> int:
         """Do what these outcomes lack for certain, and return how many trainings that were."""
-        before = len(self.matrix.trainings)
+        before = len(self.matrix.trainings) + len(self.matrix.nothing)
         scripts = self._by_range(outcomes) if self.matrix.recipes.by_range else _long(outcomes)
         for places, wanted in scripts:
             self._run(places, wanted)
-        return len(self.matrix.trainings) - before
+        return len(self.matrix.trainings) + len(self.matrix.nothing) - before
 
     def _by_range(self, outcomes: Sequence[Outcome]) -> list[tuple[list[int], list[int] | None]]:
         """Return as few schedules as have all missing ranges between triggers, and where these end.
@@ -84,7 +84,8 @@ class Trainer:
         ranges: set[Range] = set()
         for outcome in outcomes:
             first, last = outcome.ask.first, outcome.ask.last
-            ranges |= {(int(first[i]), int(last[i])) for i in outcome.missing}
+            begin = self.matrix.recipes.begin
+            ranges |= {(begin(int(first[i])), int(last[i])) for i in outcome.missing}
         if self.matrix.recipes.tail is None:
             places = sorted(last for _, last in ranges)
             return [(places, None)] if places else []

@@ -8,7 +8,7 @@ is an estimate, and the trainings that it asks for then are none that it would d
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -19,11 +19,16 @@ from modyn.backtesting.scoring import Schedule
 from modyn.errors import ConfigError
 from modyn.policies import PlainContext, Trigger
 from modyn.policies.answers import due_after
-from modyn.policies.context import Answers, PastModel
+from modyn.policies.context import Answers, Context, PastModel
+from modyn.policies.scores import Question
 
 __all__ = ["Played", "Player"]
 
 BLOCK_COUNT = 65_536  # samples of a block, as in a run
+MEMORY_BYTES = 1 << 29  # of answers that are remembered
+QUESTION_BYTES = 2048  # of one, about
+
+Answer = TypeVar("Answer")
 
 
 class Player:
@@ -41,7 +46,7 @@ class Player:
         self.matrix = matrix
         self._answers = answers
         self._history = TapeHistory(matrix.tape)
-        self.answered: dict[Any, Any] = {}  # what crowds asked of models, see `crowds`
+        self.scores: Remembered | None = Remembered()
         config = matrix.run.identity["config"]
         pipeline = config["pipeline"]
         self._seed = int(pipeline["seed"])
@@ -96,6 +101,7 @@ class Player:
             informed=end - place,
             history=self._history,
             answers=self._answers,
+            scores=self.scores,
         )
 
     def context_of(self, row: int, place: int) -> PlainContext:
@@ -125,6 +131,33 @@ class Player:
     def _arrivals(self, first: int, last: int) -> Arrivals:
         found = self.matrix.tape.arrivals[first:last]
         return Arrivals(found.keys, found.timestamps) if self.delay else found
+
+
+class Remembered:
+    """Answers to the questions of policies: what one has asked is known to all."""
+
+    def __init__(self) -> None:
+        self._held: dict[Any, Any] = {}
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def of(self, question: Question[Answer], context: Context, /) -> Answer:
+        """Return the answer to a question, asked or remembered."""
+        key = (type(question), question.key)
+        try:
+            if key in self._held:
+                found: Answer = self._held[key]
+                return found
+        except TypeError:  # somebody's own metric, which cannot be looked up
+            return question.answer(context)
+        found = question.answer(context)
+        self._bytes += QUESTION_BYTES + int(getattr(found, "nbytes", 0))
+        if self._bytes > MEMORY_BYTES:
+            self._held, self._bytes = {}, 0
+        self._held[key] = found
+        return found
 
 
 @dataclass(frozen=True)
@@ -171,24 +204,20 @@ class _Models(Sequence[PastModel]):
         if self._seen == len(self.fired):
             return
         matrix, table = self._matrix, self._matrix.table
-        ask = matrix.recipes.ask(np.array(self.fired, dtype=np.int64))
+        ask = matrix.ask(np.array(self.fired, dtype=np.int64))
         done = table.exact(ask.name)
         rows = np.where(done >= 0, done, table.nearest(ask.first, ask.last))
+        samples, seconds = table.facts(rows, done >= 0, ask.size)
         for i in range(len(self._made), len(ask)):
             row, place = int(rows[i]), int(ask.last[i])
-            size = int(table.samples[row]) if done[i] >= 0 else place - int(ask.first[i])
-            seconds = table.seconds[row]
-            if done[i] < 0:
-                passed = table.passed[row] / max(int(table.samples[row]), 1) * size
-                seconds = table.guess_seconds(np.array([passed]))[0]
             self._made.append(
                 PastModel(
                     trigger=int(ask.trigger[i]),
                     model=table.rows[row].model,
                     position=matrix.tape.position(place),
                     last_timestamp=int(matrix.tape.arrivals.timestamps[place - 1]),
-                    samples=size,
-                    seconds=float(seconds),
+                    samples=int(samples[i]),
+                    seconds=float(seconds[i]),
                 )
             )
             self._stand_ins.append(bool(done[i] < 0))

@@ -2,19 +2,22 @@
 
 Where a model is trained from scratch on all samples of a range of the stream, that range is all
 there is to know: two policies that ask for it ask for the same training, whenever else they
-train.  In all other cases (draws, a model that goes on from the one before it, candidates that
-begin where labels were known at another trigger) the training is taken for a function of all
-triggers so far, which it always is.
+train.  In all other cases (draws, a model that goes on from the one before it) the training is
+taken for a function of all triggers so far, which it always is.
 
-Ranges are in places of a `Tape`: first <= place < last.
+Ranges are in places of a `Tape`: first <= place < last.  Where labels come late, the candidates of
+a trigger are the samples whose labels became known since: both ends of their range are places up
+to which labels were known at a trigger.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from modyn.backtesting.tape import Tape
 
 __all__ = ["Ask", "Recipes"]
 
@@ -29,8 +32,12 @@ class Ask:
 
     Parameters
     ----------
-    first, last : int64, shape (n,)
-        The ranges of their candidates; none is empty.
+    first : int64, shape (n,)
+        Where their candidates begin.
+    last : int64, shape (n,)
+        Where their triggers fell.
+    size : int64, shape (n,)
+        How many candidates there are, at least 1.
     trigger : int64, shape (n,)
         The number of the trigger, which differs where one had no candidates.
     name : int64, shape (n,)
@@ -39,11 +46,16 @@ class Ask:
 
     first: Places
     last: Places
+    size: Places
     trigger: Places
     name: Places
 
     def __len__(self) -> int:
         return len(self.last)
+
+    def where(self, kept: npt.NDArray[np.bool_]) -> "Ask":
+        """Return some of the trainings."""
+        return Ask(**{one.name: getattr(self, one.name)[kept] for one in fields(self)})
 
 
 @dataclass
@@ -60,24 +72,27 @@ class Recipes:
         Samples of the stream.
     takes_all : bool
         Whether all candidates are chosen.
+    known : int64, shape (length + 1,), or None
+        Up to which place labels are known after so many samples each; None: they are at once.
     """
 
     tail: int | None
     by_range: bool
     length: int
     takes_all: bool = False
+    known: Places | None = None
     _nodes: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], length: int) -> "Recipes":
+    def of(cls, config: Mapping[str, Any], tape: Tape) -> "Recipes":
         """Return those of a pipeline, given what decides the outcome of its runs.
 
         Parameters
         ----------
         config : mapping
             As `Pipeline.describe` returns it.
-        length : int
-            Samples of the stream.
+        tape : Tape
+            The stream.
         """
         selection, training = config["selection_strategy"], config["training"]
         downsampling = config.get("downsampling") or {}
@@ -87,10 +102,23 @@ class Recipes:
         whole = takes_all or (selection["name"] == "NewData" and newest)
         alone = not training["use_previous_model"] and not training.get("num_samples_to_pass")
         delay = int(config.get("data", {}).get("label_delay", 0))
-        alone = alone and (delay == 0 or tail is None)  # else they begin where labels were known
         steady = "downsamplers" not in downsampling and downsampling.get("strategy") != "RHOLoss"
         by_range = whole and alone and steady
-        return cls(tail=tail, by_range=by_range, length=length, takes_all=takes_all)
+        return cls(
+            tail=tail,
+            by_range=by_range,
+            length=len(tape),
+            takes_all=takes_all,
+            known=tape.known(delay) if delay else None,
+        )
+
+    def known_at(self, places: Places) -> Places:
+        """Return up to where labels are known after so many samples each."""
+        return places if self.known is None else self.known[places]
+
+    def begin(self, first: int) -> int:
+        """Return the first place at which a trigger could fall whose next candidates begin here."""
+        return first if self.known is None else int(np.searchsorted(self.known, first))
 
     def ask(self, places: Places) -> Ask:
         """Return the trainings of a schedule.
@@ -105,15 +133,27 @@ class Recipes:
             first = np.zeros(len(places), dtype=np.int64)
         else:
             starts = np.concatenate(([0], places))
-            first = starts[np.maximum(numbers - self.tail, 0)]
-        return self.of_ranges(first, places)
+            first = self.known_at(starts[np.maximum(numbers - self.tail, 0)])
+        every = Ask(
+            first=first,
+            last=places,
+            size=self.known_at(places) - first,
+            trigger=numbers,
+            name=self.names(first, places),
+        )
+        return every.where(every.size > 0)
 
-    def of_ranges(self, first: Places, places: Places) -> Ask:
-        """Return the trainings of a schedule, given where the candidates of each trigger begin."""
-        numbers = np.arange(len(places))
-        names = first * (self.length + 1) + places if self.by_range else self._history(places)
-        some = first < places
-        return Ask(first=first[some], last=places[some], trigger=numbers[some], name=names[some])
+    def names(self, first: Places, places: Places) -> Places:
+        """Return what tells the trainings of a schedule apart, also those without candidates.
+
+        Parameters
+        ----------
+        first : int64, shape (n,)
+            Where the candidates of each trigger begin.
+        places : int64, shape (n,)
+            Where its triggers fell.
+        """
+        return first * (self.length + 1) + places if self.by_range else self._history(places)
 
     def steps(self, nodes: Places, place: int) -> Places:
         """Return the names of histories that go on with a trigger at a place, given theirs so far.

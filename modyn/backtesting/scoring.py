@@ -186,7 +186,7 @@ class Scorer:
     def score(self, schedule: Schedule) -> Outcome:
         """Return what a schedule comes to."""
         matrix, table = self.matrix, self.matrix.table
-        ask = matrix.recipes.ask(schedule.places)
+        ask = matrix.ask(schedule.places)
         rows = table.exact(ask.name)
         done = rows >= 0
         if done.all():
@@ -240,6 +240,6 @@ class Scorer:
     def _prices(self, ask: Ask, rows: Places, done: Bools) -> Floats:
         """Return what each training costs: as measured, or guessed from its size."""
         table = self.matrix.table
-        passed = (ask.last - ask.first) * self._passes[rows]
+        passed = ask.size * self._passes[rows]
         guessed = self.cost.of(seconds=table.guess_seconds(passed), samples=passed)
         return np.where(done, self.price[rows], guessed)

@@ -97,6 +97,16 @@ class Tape:
         times = self.arrivals.timestamps
         return times if self.ascending else np.maximum.accumulate(times)
 
+    def known(self, delay: int) -> Places:
+        """Return up to which place labels are known after so many samples, shape (n + 1,).
+
+        Labels come `delay` after the timestamps, and time is the newest timestamp so far; the first
+        sample whose label is not known ends the range, as in a run.
+        """
+        known = np.searchsorted(self.newest, self.newest - delay + 1, side="left")
+        upto = np.minimum(known, np.arange(1, len(self) + 1))
+        return np.concatenate(([0], upto)).astype(np.int64)
+
     def place(self, position: int) -> int:
         """Return how many samples that are still there come before a position of the stream."""
         if self.positions is None:

@@ -49,8 +49,10 @@ def fail(error: Exception, code: int, debug: bool) -> None:
 
 def message(error: BaseException) -> str:
     """Return what an error says, without its number and with its file."""
-    from modyn.errors import CorruptError, DatabaseError
+    from modyn.errors import CorruptError, DatabaseError, RunCorruptError
 
+    if isinstance(error, RunCorruptError):
+        return str(error)
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror.lower()}"
     if isinstance(error, OSError) and error.strerror:

@@ -27,6 +27,8 @@ class Contingency(PerFeature):
         and is at most 1 (for chi2, the square of Cramer's V).
     least_expected : float
         At least 0.
+    num_pca_component : None
+        There is nothing to project.
     """
 
     scaled: bool = False
@@ -34,6 +36,11 @@ class Contingency(PerFeature):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.num_pca_component is not None:
+            raise ValueError(
+                f"{type(self).__name__} compares categories, which principal components are not: "
+                f"leave num_pca_component out, got {self.num_pca_component}"
+            )
         if not 0 <= self.least_expected < np.inf:
             raise ValueError(f"least_expected must be at least 0, got {self.least_expected}")
 
@@ -82,7 +89,7 @@ class ChiSquared(Contingency):
 
     Parameters
     ----------
-    scaled, least_expected, num_pca_component, num_permutations
+    scaled, least_expected, num_permutations
         As in `Contingency` and `WindowMetric`.
 
     References
@@ -107,7 +114,7 @@ class GTest(Contingency):
 
     Parameters
     ----------
-    scaled, least_expected, num_pca_component, num_permutations
+    scaled, least_expected, num_permutations
         As in `Contingency` and `WindowMetric`.
 
     References

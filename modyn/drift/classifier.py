@@ -51,10 +51,15 @@ class ClassifierAUC(WindowMetric):
         if not 0 < self.ridge < np.inf:
             raise ValueError(f"ridge must be above 0, got {self.ridge}")
 
+    @property
+    def least_rows(self) -> int:
+        """Two: one to fit the model, and one to rank."""
+        return 2
+
     def _between(
         self, reference: Window, current: Window, seed: int
     ) -> tuple[float, Mapping[str, float]]:
-        if min(len(reference), len(current)) < 2:
+        if min(len(reference), len(current)) < self.least_rows:
             return float("nan"), {}
         halves = [_halves(len(rows), seed, at) for at, rows in enumerate((reference, current))]
         fit = [rows[half[0]] for rows, half in zip((reference, current), halves, strict=True)]

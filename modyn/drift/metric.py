@@ -39,6 +39,11 @@ class WindowMetric(ABC):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
 
+    @property
+    def least_rows(self) -> int:
+        """From how many rows of each window on there is a distance; it is nan below."""
+        return 1
+
     def distance(
         self,
         reference: npt.NDArray[np.floating],

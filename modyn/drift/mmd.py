@@ -95,6 +95,11 @@ class MMD(WindowMetric):
         if self.gamma is not None and not 0 < self.gamma < np.inf:
             raise ValueError(f"gamma must be above 0, got {self.gamma}")
 
+    @property
+    def least_rows(self) -> int:
+        """Two where the means are over different rows."""
+        return 2 if self.unbiased else 1
+
     def _between(
         self, reference: Window, current: Window, seed: int
     ) -> tuple[float, Mapping[str, float]]:
@@ -104,7 +109,7 @@ class MMD(WindowMetric):
 
     def _value(self, reference: Window, current: Window, gamma: float) -> float:
         n, m = len(reference), len(current)
-        if self.unbiased and min(n, m) < 2:
+        if min(n, m) < self.least_rows:
             return float("nan")
         key = _key(reference, "gaussian", gamma)
         sums = Sums(

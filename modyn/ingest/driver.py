@@ -18,8 +18,6 @@ from modyn.ingest.batch import Batch, Columns, Piece
 from modyn.ingest.facts import Facts, Rejected, check, look
 from modyn.ingest.labels import Labels, folder_classes, label_rule
 from modyn.ingest.lines import begins_with_line, next_line
-from modyn.ingest.names import Files as Paths
-from modyn.ingest.names import expand
 from modyn.ingest.plan import Plan, make_plan
 from modyn.ingest.readers import Target, digest_of, opener, rules_of
 from modyn.ingest.report import IngestReport, Tally
@@ -30,46 +28,10 @@ from modyn.ingest.times import Times, times_rule
 if TYPE_CHECKING:
     from modyn.dataset import Dataset
 
-__all__ = ["BATCH_BYTES", "Intake", "ingest", "thread_count"]
+__all__ = ["BATCH_BYTES", "Intake", "thread_count"]
 
 BATCH_BYTES = 64 << 20
 """Samples up to this size become one commit; a file that holds fewer is never cut."""
-
-
-def ingest(
-    dataset: Dataset,
-    files: Paths,
-    *,
-    format: object,
-    mode: Literal["copy", "link"] = "copy",
-    on_error: Literal["stop", "skip"] = "stop",
-    threads: int | None = None,
-    timestamps: Times | None = None,
-    labels: Labels | None = None,
-    batch_bytes: int = BATCH_BYTES,
-) -> IngestReport:
-    """Append what is new in files; `Dataset.ingest` says it all."""
-    if mode not in ("copy", "link"):
-        raise ValueError(f"mode must be 'copy' or 'link', got {mode!r}")
-    if on_error not in ("stop", "skip"):
-        raise ValueError(f"on_error must be 'stop' or 'skip', got {on_error!r}")
-    if mode == "link":
-        from modyn.ingest.link import LinkIntake  # which is an Intake
-
-        if labels is not None:
-            raise ValueError("labels of samples that are linked come from their records")
-        linking = LinkIntake(dataset, format, timestamps=timestamps, threads=threads)
-        return linking.take(expand(files, without=dataset.path), on_error=on_error)
-    intake = Intake(
-        dataset,
-        format,
-        timestamps=timestamps,
-        labels=labels,
-        threads=threads,
-        batch_bytes=batch_bytes,
-    )
-    paths = expand(files, without=dataset.path, ending=intake.ending)
-    return intake.take(paths, on_error=on_error)
 
 
 class Intake:

@@ -34,9 +34,47 @@ def append_from(
     label: str | None = None,
     timestamp: str | None = None,
     timestamps: Any = None,
-    batch_bytes: int = BATCH_BYTES,
 ) -> npt.NDArray[np.uint64]:
-    """Append all rows; `Dataset.append_from` says it all."""
+    """Add the rows of a table that another library holds, and return their keys.
+
+    Unlike files, rows have no name by which they are known: what is given
+    twice is added twice.
+
+    Parameters
+    ----------
+    rows : pandas.DataFrame, Hugging Face dataset, pyarrow table
+        Also a pyarrow RecordBatch or RecordBatchReader, and an iterable
+        Hugging Face dataset, of which only a part is in memory at a time.
+    columns : mapping of field name to column, optional
+        For fields whose column has another name.
+    label : str, optional
+        The column of the label. Needed if the dataset has labels.
+    timestamp : str, optional
+        The column of the timestamp.
+    timestamps : int or int64, shape (n,), unit of the dataset, optional
+        Instead of a column: one for all rows, or one for each.
+
+    Raises
+    ------
+    ValueError
+        A column is missing, or a value is missing or does not fit: the message
+        names row and column. Missing values are NaN in float fields. Up to
+        64 MiB at a time are added; a note says what was.
+    ImportError
+        pyarrow is needed; the message says which extra of modyn has it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas
+    >>> from modyn import Dataset
+    >>> days = Dataset.create(tempfile.mkdtemp() + "/days", schema={"temp": "float32"})
+    >>> table = pandas.DataFrame({"temp": [19.5, None], "rain": [0, 1], "day": [151, 152]})
+    >>> days.append_from(table, label="rain", timestamp="day")
+    array([0, 1], dtype=uint64)
+    >>> days.fetch([0, 1])["temp"]
+    array([19.5,  nan], dtype=float32)
+    """
     if (timestamp is None) == (timestamps is None):
         raise ValueError("give the column of the timestamp, or timestamps, and not both")
     if dataset.view.has_labels != (label is not None):
@@ -52,7 +90,7 @@ def append_from(
         for found, labels, own in parts.of(rows):
             count = len(found[0][1]) - 1 if isinstance(found[0], tuple) else len(found[0])
             piece = Piece(found, labels, times.next(count) if own is None else own)
-            if batch.count and batch.nbytes + piece.nbytes > batch_bytes:
+            if batch.count and batch.nbytes + piece.nbytes > BATCH_BYTES:
                 dataset._commit(batch.joined(), None)
                 batch = Batch(Entry("", 0))
             batch.add(piece)

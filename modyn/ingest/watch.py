@@ -15,15 +15,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from modyn.ingest.driver import Intake
 from modyn.ingest.events import Events
 from modyn.ingest.facts import Facts
+from modyn.ingest.labels import Labels
 from modyn.ingest.names import walk
 from modyn.ingest.report import IngestReport
+from modyn.ingest.times import Times
 
-__all__ = ["Watch"]
+if TYPE_CHECKING:
+    from modyn.dataset import Dataset
+
+__all__ = ["Watch", "watch"]
 
 LOOK_EVERY = 2.0
 """Seconds between two looks while there are events, in case one of them is lost."""
@@ -35,8 +40,76 @@ REPORTS_MAX = 10_000
 """Reports that are kept for somebody who iterates; then the oldest go."""
 
 
+def watch(
+    dataset: Dataset,
+    folder: str | os.PathLike[str],
+    *,
+    format: object,
+    timestamps: Times | None = None,
+    labels: Labels | None = None,
+    threads: int | None = None,
+    settle: float = 0.3,
+    poll: float | None = None,
+    on_report: Callable[[IngestReport], None] | None = None,
+) -> Watch:
+    r"""Take what comes into a folder as it comes, until the watch that is returned is stopped.
+
+    Files are taken as `ingest` takes them, and by the same rules. An unfinished
+    line or record at the end of a file waits until it is finished; a file of a
+    format that does not grow waits until it is whole: closed by its writer,
+    moved here, or left alone for `settle` seconds. A file that is wrong, or a folder
+    that cannot be read, is reported once and tried again when it has changed.
+
+    A thread does the work. The package watchdog (`pip install 'modyn[watch]'`)
+    lets it know at once; without it, and on file systems that do not tell (network
+    shares), the folder is looked at again and again.
+
+    Parameters
+    ----------
+    folder : path
+        Looked into with all folders below. It need not exist yet.
+    format, timestamps, labels, threads
+        As for `ingest`.
+    settle : float
+        Seconds.
+    poll : float, optional
+        Seconds from one look to the next, instead of events.
+    on_report : function, optional
+        Called with an IngestReport, in the thread of the watch, whenever
+        something was added or rejected. Without it, iterate over the watch.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from modyn import Dataset
+    >>> from modyn.formats import CSV
+    >>> home = Path(tempfile.mkdtemp())
+    >>> days = Dataset.create(home / "days", schema={"temp": "float32"}, labels=False)
+    >>> with days.watch(home / "in", format=CSV(timestamp="day"), poll=0.01) as watch:
+    ...     (home / "in").mkdir()
+    ...     _ = (home / "in" / "june.csv").write_text("day,temp\n151,19.5\n")
+    ...     for report in watch:
+    ...         if report.samples:
+    ...             break
+    >>> print(report)
+    1 sample of 1 file added
+    """
+    intake = Intake(
+        dataset, format, timestamps=timestamps, labels=labels, threads=threads, growing=True
+    )
+    return Watch(
+        intake,
+        os.path.abspath(os.fspath(folder)),
+        without=dataset.path,
+        settle=settle,
+        poll=poll,
+        on_report=on_report,
+    )
+
+
 class Watch:
-    """A folder that is being followed; `Dataset.watch` makes one and explains it."""
+    """A folder that is being followed; `watch` makes one and explains it."""
 
     def __init__(
         self,

@@ -21,12 +21,12 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.pipelines import durable
+from modyn.pipelines.sealed import body_of, seal_of
 
 __all__ = ["AnswerCache"]
 
 MEMORY_BYTES = 256 << 20
 DISK_BYTES = 2 << 30
-SEAL_BYTES = 32
 ERASED = "erased"
 
 Array = npt.NDArray[Any]
@@ -108,7 +108,7 @@ class AnswerCache:
             durable.replace(self._directory / ERASED, str(self._erased_count).encode())
         content = io.BytesIO()
         np.save(content, answer, allow_pickle=False)
-        content.write(blake2b(content.getbuffer(), digest_size=SEAL_BYTES).digest())
+        content.write(seal_of(content.getbuffer()))
         building = path.with_name(f".tmp-{path.name}")
         building.write_bytes(content.getbuffer())
         before = path.stat().st_size if path.exists() else 0
@@ -130,11 +130,10 @@ def _digest(keys: npt.NDArray[np.uint64]) -> str:
 def _read(path: Path, count: int) -> Array | None:
     """Return what a file holds, None if it is not there or not as it was written."""
     try:
-        content = memoryview(path.read_bytes())
+        body = body_of(memoryview(path.read_bytes()))
     except FileNotFoundError:
         return None
-    body, seal = content[:-SEAL_BYTES], content[-SEAL_BYTES:]
-    if blake2b(body, digest_size=SEAL_BYTES).digest() != seal:
+    if body is None:
         return None
     found: Array = np.load(io.BytesIO(body), allow_pickle=False)
     if len(found) != count:

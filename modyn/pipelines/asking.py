@@ -2,8 +2,8 @@
 
 A block of keys goes through the model in eval mode, in batches of a fixed size and on one thread,
 so that on a CPU the answer is a function of model and keys, bit for bit.  Outputs are what is
-kept; probabilities and losses are made of them.  Embeddings are kept beside them where they are
-asked for, from the same pass.
+kept; probabilities and losses are made of them.  Embeddings are kept beside them, from the same
+pass, once anybody has asked for embeddings.
 """
 
 import math
@@ -72,6 +72,7 @@ class RunAnswers:
         self._make = module
         self._cache = cache
         self._modules: OrderedDict[str, torch.nn.Module] = OrderedDict()
+        self._embeds = False  # whether anybody asks for embeddings
 
     def embeddings(self, model: PastModel, keys: Keys, /) -> Floats:
         """Return the input of the last layer, shape (n, d)."""
@@ -113,7 +114,8 @@ class RunAnswers:
         found: Floats | None = self._cache.get(model.model, kind, keys)
         if found is not None:
             return found
-        made = self._pass(self._module(model.model), keys, with_embeddings=kind == "embeddings")
+        self._embeds |= kind == "embeddings"
+        made = self._pass(self._module(model.model), keys, with_embeddings=self._embeds)
         for name, answer in made.items():
             made[name] = self._cache.put(model.model, name, keys, answer)
         return made[kind]

@@ -123,7 +123,7 @@ class Embedded:
         path = self._directory / rundir.STREAM
         if not self.ledger.new:
             found = kept(path)
-            return in_key_order(self._pipeline, count) if found is None else found
+            return in_key_order(self._pipeline, count, path) if found is None else found
         stream = stream_of(self._pipeline, count)
         path.unlink(missing_ok=True)  # of a run that was killed before it began
         keep(stream, path)
@@ -150,9 +150,12 @@ class Embedded:
         """Return the stream as it was put down when the run began, and what came since."""
         if self._growing is None:
             # A file that names later keys is that of a process that was about to end the run.
-            known = kept(self._directory / rundir.STREAM)
-            order = None if known is None or known.order is None else known.order
-            order = None if order is None else order[order < since]
+            path = self._directory / rundir.STREAM
+            known, order = kept(path), None
+            if known is None:
+                in_key_order(self._pipeline, since, path)  # which refuses what is not
+            elif known.order is not None:
+                order = known.order[known.order < since]
             self._growing = Growing(self._pipeline, order, since)
         return self._growing.to(count)
 

@@ -177,13 +177,13 @@ class Postgres:
             if bounds(self._pipeline) != (None, None):
                 raise ConfigError(
                     "pipeline.start_replay_at and stop_replay_at: a run with metadata in Postgres "
-                    "that follows takes all samples"
+                    "that follows takes all samples; with metadata in the run directory it need not"
                 )
             if self._pipeline.order == "time" and not self._published.is_ascending(since):
                 raise ConfigError(
                     f"{self._pipeline.dataset.path}: the samples do not come in the order of their "
                     "timestamps; with metadata in Postgres a run follows them in arrival order "
-                    "(pipeline.order: arrival)"
+                    "(pipeline.order: arrival), with metadata in the run directory in time order"
                 )
             self._growing = Growing(self._pipeline, None, since)
         stream = self._growing.to(count)

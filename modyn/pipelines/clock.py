@@ -50,6 +50,17 @@ class Stopwatch:
         """Add seconds to a stage."""
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
 
+    @contextmanager
+    def apart(self) -> Iterator[dict[str, float]]:
+        """Give the seconds of the block by stage, when it is over; they count nowhere else."""
+        before, self.seconds = self.seconds, {}
+        taken: dict[str, float] = {}
+        try:
+            yield taken
+        finally:
+            taken.update(self.seconds)
+            self.seconds = before
+
     def take(self) -> dict[str, float]:
         """Return the seconds so far and start at zero."""
         taken, self.seconds = self.seconds, {}

@@ -260,8 +260,8 @@ class Ledger(Protocol):
     def trainings(self) -> list[TrainingRow]:
         """Return all trainings, first to last."""
 
-    def evaluations(self) -> list[EvaluationRow]:
-        """Return all results."""
+    def evaluations(self, trigger: int | None = None) -> list[EvaluationRow]:
+        """Return all results, or those of a trigger's model."""
 
     def decision_count(self) -> int:
         """Return how many decisions are committed."""

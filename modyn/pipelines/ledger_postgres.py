@@ -192,8 +192,9 @@ class PostgresLedger:
     def trainings(self) -> list[TrainingRow]:
         return self._read(lambda cursor, pipeline: _rows(cursor, pipeline, TrainingRow))
 
-    def evaluations(self) -> list[EvaluationRow]:
-        return self._read(lambda cursor, pipeline: _rows(cursor, pipeline, EvaluationRow))
+    def evaluations(self, trigger: int | None = None) -> list[EvaluationRow]:
+        where = {} if trigger is None else {"trigger": trigger}
+        return self._read(lambda cursor, pipeline: _rows(cursor, pipeline, EvaluationRow, **where))
 
     def decision_count(self) -> int:
         def read(cursor: "Cursor[Any]", pipeline: int) -> int:

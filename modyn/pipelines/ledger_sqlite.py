@@ -3,7 +3,8 @@
 There is one connection, with a rollback journal in TRUNCATE mode and synchronous=EXTRA: SQLite's
 default (DELETE, FULL) loses acknowledged commits in a power cut, and its WAL has had a bug that
 corrupts files up to version 3.51.2.  SQLite ignores a failed sync of the directory, so the
-directory is synced here, once, after the file was made.
+directory is synced here, once, after the file was made.  Nor has it checksums of what it stores:
+those are here, too (see ledger_seals), and held against the content when the file is opened.
 
 Names of tables and columns are constants; what comes from outside is bound.
 """
@@ -16,7 +17,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
-from modyn.errors import CorruptError
+from modyn.errors import RunCorruptError
 from modyn.pipelines import durable
 from modyn.pipelines.ledger import (
     KEY_OF,
@@ -35,9 +36,10 @@ from modyn.pipelines.ledger import (
     check_identity,
     content_of,
 )
+from modyn.pipelines.ledger_seals import SCHEMA, Seals
 
 APPLICATION_ID = 0x4D6F6479  # "Mody"
-VERSION = 1
+VERSION = 2  # 1 had no seals; such a ledger stays what it is
 FILE = "ledger.sqlite"
 WAIT_SECONDS = 60.0  # a reader holds the file only for the moment of copying it
 
@@ -103,7 +105,11 @@ class SqliteLedger:
     def __init__(self, directory: Path) -> None:
         self._path = Path(directory) / FILE
         self._db = _connect(self._path)
-        self._new = _check_format(self._db, self._path)
+        self._seals = Seals(self._db, self._path, [*TABLES, *LATER_TABLES])
+        version = _version(self._db, self._path)
+        self._new = version is None
+        if version is not None:
+            self._seals.verify(there=version > 1)
 
     def begin(self, identity: Mapping[str, Any], start: Progress) -> None:
         if not self._new:
@@ -115,8 +121,9 @@ class SqliteLedger:
             )
             return
         with self._transaction():
+            self._seals.make()
             for name, columns in TABLES.items():
-                self._db.execute(f"CREATE TABLE {name} ({columns}) STRICT")
+                self._create(name, columns)
             self._db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {VERSION}")
             self._put_identity(identity)
@@ -134,7 +141,8 @@ class SqliteLedger:
 
     def settle(self, identity: Mapping[str, Any]) -> None:
         with self._transaction():
-            self._db.execute("DELETE FROM identity")
+            with self._seals.changing("identity"):
+                self._db.execute("DELETE FROM identity")
             self._put_identity(identity)
 
     def progress(self) -> Progress:
@@ -202,7 +210,7 @@ class SqliteLedger:
                 self._insert(window, "OR IGNORE")
 
     def finish(self) -> None:
-        with self._transaction():
+        with self._transaction(), self._seals.changing("progress"):
             self._db.execute("UPDATE progress SET finished = 1")
 
     def transitions(self) -> list[TransitionRow]:
@@ -211,8 +219,9 @@ class SqliteLedger:
     def trainings(self) -> list[TrainingRow]:
         return self._rows(TrainingRow)
 
-    def evaluations(self) -> list[EvaluationRow]:
-        return self._rows(EvaluationRow)
+    def evaluations(self, trigger: int | None = None) -> list[EvaluationRow]:
+        where = {} if trigger is None else {"trigger": trigger}
+        return self._rows(EvaluationRow, **where)
 
     def decision_count(self) -> int:
         if not self._has("decisions"):
@@ -243,8 +252,12 @@ class SqliteLedger:
         return self._db.execute(select, (table,)).fetchone() is not None
 
     def _make(self, table: str) -> None:
-        columns = LATER_TABLES[table]
-        self._db.execute(f"CREATE TABLE IF NOT EXISTS {table} ({columns}) STRICT")
+        if not self._has(table):
+            self._create(table, LATER_TABLES[table])
+
+    def _create(self, table: str, columns: str) -> None:
+        with self._seals.changing(SCHEMA):
+            self._db.execute(f"CREATE TABLE {table} ({columns}) STRICT")
 
     def close(self) -> None:
         """Close the file; any number of times."""
@@ -255,7 +268,9 @@ class SqliteLedger:
         self._db.execute(f"BEGIN {kind}")
         try:
             yield
+            self._seals.write()
         except BaseException:
+            self._seals.forget()
             self._db.execute("ROLLBACK")
             raise
         self._commit()
@@ -265,12 +280,14 @@ class SqliteLedger:
 
     def _put_identity(self, identity: Mapping[str, Any]) -> None:
         rows = [(name, canonical(value)) for name, value in identity.items()]
-        self._db.executemany("INSERT INTO identity VALUES (?, ?)", rows)
+        with self._seals.changing("identity"):
+            self._db.executemany("INSERT INTO identity VALUES (?, ?)", rows)
 
     def _put_progress(self, progress: Progress) -> None:
-        self._db.execute(
-            "INSERT OR REPLACE INTO progress VALUES (0, ?, ?, ?, ?)", astuple(progress)
-        )
+        with self._seals.changing("progress"):
+            self._db.execute(
+                "INSERT OR REPLACE INTO progress VALUES (0, ?, ?, ?, ?)", astuple(progress)
+            )
 
     def _put_decisions(self, decisions: Sequence[DecisionRow]) -> None:
         if decisions:
@@ -279,11 +296,13 @@ class SqliteLedger:
             self._insert(decision, "OR IGNORE")
 
     def _put_seconds(self, trigger: int, seconds: Mapping[str, float]) -> None:
-        self._db.executemany(
-            "INSERT INTO timings VALUES (?, ?, ?) ON CONFLICT (trigger, stage) "
-            "DO UPDATE SET seconds = seconds + excluded.seconds",
-            [(trigger, stage, value) for stage, value in seconds.items()],
-        )
+        for stage, value in seconds.items():
+            with self._seals.changing("timings", "trigger = ? AND stage = ?", (trigger, stage)):
+                self._db.execute(
+                    "INSERT INTO timings VALUES (?, ?, ?) ON CONFLICT (trigger, stage) "
+                    "DO UPDATE SET seconds = seconds + excluded.seconds",
+                    (trigger, stage, value),
+                )
 
     def _insert(
         self,
@@ -299,13 +318,18 @@ class SqliteLedger:
         marks = ", ".join("?" for _ in fields(row))
         table = TABLE_OF[type(row)]
         insert = f"INSERT {how} INTO {table} ({names}) VALUES ({marks})"  # noqa: S608
-        self._db.execute(insert, astuple(row))
+        key = KEY_OF[type(row)]
+        where = " AND ".join(f'"{name}" = ?' for name in key)
+        with self._seals.changing(table, where, [getattr(row, name) for name in key]):
+            self._db.execute(insert, astuple(row))
 
-    def _rows(self, kind: type[RowT]) -> list[RowT]:
+    def _rows(self, kind: type[RowT], **where: int) -> list[RowT]:
         names = [field.name for field in fields(kind)]
         columns, order = _quoted(names), _quoted(KEY_OF[kind])
-        select = f"SELECT {columns} FROM {TABLE_OF[kind]} ORDER BY {order}"  # noqa: S608
-        return [kind(**dict(zip(names, row, strict=True))) for row in self._db.execute(select)]
+        which = " AND ".join(f'"{name}" = ?' for name in where) or "TRUE"
+        select = f"SELECT {columns} FROM {TABLE_OF[kind]} WHERE {which} ORDER BY {order}"  # noqa: S608
+        found = self._db.execute(select, tuple(where.values()))
+        return [kind(**dict(zip(names, row, strict=True))) for row in found]
 
 
 def read(directory: Path) -> Content:
@@ -315,7 +339,7 @@ def read(directory: Path) -> Content:
     ------
     FileNotFoundError
         When there is no ledger.
-    CorruptError
+    RunCorruptError
         When it is none of ours, or damaged.
     """
     path = Path(directory) / FILE
@@ -327,7 +351,7 @@ def read(directory: Path) -> Content:
             raise FileNotFoundError(f"{directory}: no run there (an empty {FILE})")
         return ledger.content()
     except sqlite3.DatabaseError as error:
-        raise CorruptError(f"{path}: {error}") from error
+        raise RunCorruptError(f"{path}: {error}") from error
     finally:
         ledger.close()
 
@@ -343,19 +367,21 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA synchronous = EXTRA")
         db.execute("PRAGMA foreign_keys = ON")
     except sqlite3.DatabaseError as error:
-        raise CorruptError(f"{path}: {error}") from error
+        raise RunCorruptError(f"{path}: {error}") from error
     return db
 
 
-def _check_format(db: sqlite3.Connection, path: Path) -> bool:
-    """Return whether the file is empty; refuse what is not a ledger of a version known here."""
+def _version(db: sqlite3.Connection, path: Path) -> int | None:
+    """Return which version a ledger is of, None for an empty file; refuse any other."""
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if (application, version, tables) == (0, 0, 0):
-        return True
+        return None
     if application != APPLICATION_ID:
-        raise CorruptError(f"{path}: not a ledger of modyn (application id {application:#x})")
-    if version != VERSION:
-        raise CorruptError(f"{path}: ledger of version {version}; this modyn reads {VERSION}")
-    return False
+        raise RunCorruptError(f"{path}: not a ledger of modyn (application id {application:#x})")
+    if version not in range(1, VERSION + 1):
+        raise RunCorruptError(
+            f"{path}: ledger of version {version}; this modyn reads those up to {VERSION}"
+        )
+    return int(version)

@@ -27,7 +27,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modyn.errors import CorruptError
+from modyn.errors import RunCorruptError
 from modyn.pipelines import durable
 from modyn.pipelines.ledger import canonical
 
@@ -175,7 +175,7 @@ class ModelStore:
         ------
         KeyError
             When there is no such model.
-        CorruptError
+        RunCorruptError
             When its description is damaged.
         """
         return _facts(self._description(key), self.directory / key / DESCRIPTION)
@@ -187,14 +187,14 @@ class ModelStore:
         ------
         KeyError
             When there is no such model.
-        CorruptError
+        RunCorruptError
             When its description is damaged; the key is made of the recipe, and is held against it.
         """
         path = self.directory / key / DESCRIPTION
         try:
             return Recipe(**self._description(key)["recipe"])
         except TypeError as error:
-            raise CorruptError(f"{path}: damaged recipe ({error})") from None
+            raise RunCorruptError(f"{path}: damaged recipe ({error})") from None
 
     def found(self, key: str) -> bool:
         """Return whether a stored model was taken over from another run."""
@@ -207,7 +207,7 @@ class ModelStore:
         ------
         KeyError
             When there is no such model.
-        CorruptError
+        RunCorruptError
             When anything of it is missing or damaged; names the file.
         """
         self.load(key)
@@ -220,7 +220,7 @@ class ModelStore:
 
         Raises
         ------
-        CorruptError
+        RunCorruptError
             When the file is damaged.
         """
         path = self.directory / key / CLOCK
@@ -233,7 +233,7 @@ class ModelStore:
             return 0.0
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
-        raise CorruptError(f"{path}: the content does not match its own checksum")
+        raise RunCorruptError(f"{path}: the content does not match its own checksum")
 
     def put(self, recipe: Recipe, model: StoredModel, seconds: float = 0.0) -> str:
         """Store a model and return its key; nothing changes where it is stored already.
@@ -275,14 +275,14 @@ class ModelStore:
         ------
         KeyError
             When there is no such model.
-        CorruptError
+        RunCorruptError
             When a file is missing, damaged, or of a version not known here; names the file.
         """
         folder = self.directory / key
         description = self._description(key)
         checksums = description.get("blake2b")
         if not isinstance(checksums, dict) or WEIGHTS not in checksums:
-            raise CorruptError(f"{folder / DESCRIPTION}: names no checksum of {WEIGHTS}")
+            raise RunCorruptError(f"{folder / DESCRIPTION}: names no checksum of {WEIGHTS}")
         tensors = {
             name: _read_tensors(folder / name, str(checksums[name]))
             for name in (WEIGHTS, OPTIMIZER)
@@ -302,17 +302,17 @@ class ModelStore:
             content = path.read_bytes()
             description = json.loads(content)
         except FileNotFoundError:
-            raise CorruptError(f"{path}: the file is missing") from None
+            raise RunCorruptError(f"{path}: the file is missing") from None
         except (ValueError, RecursionError) as error:
-            raise CorruptError(f"{path}: damaged ({error})") from None
+            raise RunCorruptError(f"{path}: damaged ({error})") from None
         if not isinstance(description, dict) or description.get("version") != VERSION:
-            raise CorruptError(f"{path}: not a model description of version {VERSION}")
+            raise RunCorruptError(f"{path}: not a model description of version {VERSION}")
         if content != _sealed({k: v for k, v in description.items() if k != "seal"}):
-            raise CorruptError(f"{path}: the content does not match its own checksum")
+            raise RunCorruptError(f"{path}: the content does not match its own checksum")
         recipe = description.get("recipe")
         found = blake2b(canonical(recipe).encode(), digest_size=32).hexdigest()
         if found != key:
-            raise CorruptError(f"{path}: describes the model {found}, not {key}")
+            raise RunCorruptError(f"{path}: describes the model {found}, not {key}")
         return description
 
 
@@ -335,7 +335,7 @@ def _facts(description: Mapping[str, Any], path: Path) -> Facts:
             downsampled=_downsampled(facts.get("downsampled")),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CorruptError(f"{path}: damaged facts ({error!r})") from None
+        raise RunCorruptError(f"{path}: damaged facts ({error!r})") from None
 
 
 def _downsampled(values: Any) -> Downsampled | None:
@@ -364,10 +364,10 @@ def _read_tensors(path: Path, checksum: str) -> Tensors:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise CorruptError(f"{path}: the file is missing") from None
+        raise RunCorruptError(f"{path}: the file is missing") from None
     if blake2b(content, digest_size=32).hexdigest() != checksum:
-        raise CorruptError(f"{path}: the bytes do not match the checksum in {DESCRIPTION}")
+        raise RunCorruptError(f"{path}: the bytes do not match the checksum in {DESCRIPTION}")
     try:
         return load(content)
     except SafetensorError as error:
-        raise CorruptError(f"{path}: {error}") from None
+        raise RunCorruptError(f"{path}: {error}") from None

@@ -13,6 +13,7 @@ from modyn.pipelines import dump, rundir, strict_yaml
 from modyn.pipelines.build import fitted, model_of
 from modyn.pipelines.description import described
 from modyn.pipelines.fit_downsampling import check_downsampling, completed_downsampling
+from modyn.pipelines.fit_trigger import check_fits
 from modyn.pipelines.progress import Progress, Silent
 from modyn.pipelines.run import Run
 from modyn.pipelines.settings import (
@@ -111,6 +112,7 @@ class Pipeline:
         self.downsampling = completed_downsampling(
             self.downsampling, self.model, self.training, self.dataset
         )
+        check_fits(self.trigger, self.dataset, self.model, self.training)
         if self.evaluation is not None:
             self.evaluation = _with_data(self.evaluation, self.dataset)
 
@@ -265,8 +267,9 @@ class Pipeline:
         models : path, optional
             A folder of models that runs share: what one of them has trained the others find, from
             the same data, recipe and seed, also while they are all at work. It is made if it is
-            not there, and may be removed at any time: a run has its own models. Models that a
-            callable makes are not shared.
+            not there, and may be removed at any time: a run has its own models. One that may be
+            read only is read, and a warning says that the run keeps what it trains to itself.
+            Models that a callable makes are not shared.
 
         Raises
         ------
@@ -333,20 +336,15 @@ class Pipeline:
             holds a run of another pipeline, or one that does not follow.
         BusyError
             When another process runs in this directory.
+        FileNotFoundError
+            When it was stopped before there was a run.
         """
-        from modyn.pipelines.follow import Follow
+        from modyn.pipelines.follow import Followed, follow
 
-        if self.dataset.writable:
-            raise ValueError(
-                f"{self.dataset.path} is open for writing: a run follows a dataset that is open "
-                "for reading, Dataset.open(path), while another handle writes"
-            )
-        directory = Path(out)
         watch: Progress = Silent() if progress is None else progress
-        shared = None if models is None else Path(models)
-        with rundir.locked(directory), Follow(self, directory, watch, stop, shared) as follow:
-            follow.run()
-        return Run.open(directory)
+        one = Followed(pipeline=self, directory=Path(out), progress=watch)
+        follow([one], stop, None if models is None else Path(models))
+        return Run.open(out)
 
     def policies(self) -> tuple[Trigger, Selection]:
         """Return both policies as copies, so that one pipeline can be run many times."""

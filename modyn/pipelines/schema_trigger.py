@@ -28,4 +28,12 @@ Trigger = Annotated[
     | EnsembleTrigger,
     Field(discriminator="id"),
 ]
-EnsembleTrigger.model_rebuild()
+for _section in (
+    DetectorTrigger,
+    DataDriftTrigger,
+    PerformanceTrigger,
+    DataIncorporationLatencyCostTrigger,
+    AvoidableMisclassificationCostTrigger,
+    EnsembleTrigger,
+):
+    _section.model_rebuild()

@@ -250,14 +250,16 @@ class AvoidableMisclassificationCostTrigger(Judging, Cost):
 
 
 def check_dataset(trigger: TriggerSection, stream: str) -> None:
-    """Refuse a trigger, or one within an ensemble, that would measure another dataset.
+    """Refuse a trigger, or one within an ensemble or a warm-up, that would measure another dataset.
 
     Raises
     ------
     ValueError
         Naming both.
     """
-    for inner in getattr(trigger, "subtriggers", {}).values():
+    warmup = getattr(trigger, "warmup_policy", None)
+    within = [] if warmup is None else [warmup]
+    for inner in [*within, *getattr(trigger, "subtriggers", {}).values()]:
         check_dataset(inner, stream)
     evaluation = getattr(trigger, "evaluation", None)
     if evaluation is not None and evaluation.dataset.dataset_id != stream:

@@ -1,12 +1,13 @@
-"""Triggers by the clock and by the number of samples; others use them while they warm up."""
+"""Triggers by the clock and by the number of samples, and what the sections of others share."""
 
-from typing import Annotated, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Literal
 
 from modyn import policies
 from modyn.pipelines.sections import Count, Duration, Index, Moment, Section
 from modyn.pipelines.times import timestamp
+
+if TYPE_CHECKING:
+    from modyn.pipelines.schema_trigger import Trigger
 
 
 class TriggerSection(Section):
@@ -42,15 +43,15 @@ class DataAmountTrigger(TriggerSection):
         return policies.DataAmountTrigger(num_samples=self.num_samples)
 
 
-Schedule = Annotated[TimeTrigger | DataAmountTrigger, Field(discriminator="id")]
-
-
 class Batched(TriggerSection):
-    """What the triggers that look at intervals of so many samples have in common."""
+    """What the triggers that look at intervals of so many samples have in common.
+
+    Any trigger may decide in the warm-up.
+    """
 
     evaluation_interval_data_points: Count
     warmup_intervals: Index | None = None
-    warmup_policy: Schedule | None = None
+    warmup_policy: "Trigger | None" = None
 
     def warmup(self, unit: str) -> policies.Trigger | None:
         """Return the policy that decides in the warm-up."""

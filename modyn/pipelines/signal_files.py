@@ -31,7 +31,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from modyn.errors import CorruptError
+from modyn.errors import RunCorruptError
 from modyn.pipelines import durable
 from modyn.pipelines.ledger import canonical
 from modyn.signals import Recording, Rows, Signals, check_names, of_keys, sorted_signals
@@ -238,8 +238,8 @@ class _Reader:
         self._hash.update(content)
         return content
 
-    def _corrupt(self, what: str) -> CorruptError:
-        return CorruptError(f"{self._file.name}: {what}")
+    def _corrupt(self, what: str) -> RunCorruptError:
+        return RunCorruptError(f"{self._file.name}: {what}")
 
 
 def _masked(rows: Rows, keep: npt.NDArray[np.bool_]) -> Rows:

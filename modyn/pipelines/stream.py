@@ -2,28 +2,39 @@
 
 It is found out when a run begins, and kept in the directory of the run: what is erased later
 keeps its position, and is passed over, so that all positions of the ledger stay what they are.
+
+    stream.npy    two arrays as NumPy saves them: how many samples, whether times ascend, and 1
+                  for a file with a seal (uint64); their keys in stream order (uint64).  Then the
+                  seal, 32 bytes: the BLAKE2b of all before it
+
+Files without the 1 are of earlier versions: they end there, and only what shows is noticed.
 """
 
 import io
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from modyn.dataset import Dataset
-from modyn.errors import ConfigError
+from modyn.errors import ConfigError, RunCorruptError
 from modyn.pipelines import durable
 from modyn.pipelines.evaluate import is_ascending
+from modyn.pipelines.fit_trigger import judged_metrics
+from modyn.pipelines.rundir import MODELS
+from modyn.pipelines.sealed import SEAL_BYTES, is_whole, seal_of
 from modyn.pipelines.times import timestamp
 
 if TYPE_CHECKING:
     from modyn.metadata.source import Source
     from modyn.pipelines.pipeline import Pipeline
 
+SEALED = 1
 # What NumPy raises for a file that it cannot read.
 UNREADABLE = (ValueError, EOFError, SyntaxError, TokenError, TypeError, MemoryError)
 
@@ -60,6 +71,10 @@ def check_labels(pipeline: "Pipeline", first: int = 0) -> None:
     classes = model.config.get("num_classes", 1)
     if model.id == "MLP" and loss == "CrossEntropyLoss":
         _within(pipeline.dataset, classes, f"model.config.num_classes is {classes}", first)
+    for metric in judged_metrics(pipeline.trigger):
+        if metric.classes is not None:
+            why = f"{metric.name} of the trigger has {metric.classes} classes"
+            _within(pipeline.dataset, metric.classes, why, first)
     for data in pipeline.evaluation.datasets if pipeline.evaluation else ():
         if first and data.dataset.uuid != pipeline.dataset.uuid:
             continue
@@ -87,8 +102,10 @@ def keep(stream: Stream, path: Path) -> None:
     if stream.order is None:
         return
     content = io.BytesIO()
-    np.save(content, np.asarray([*_facts(stream)], dtype=np.uint64))
+    facts = (stream.count, int(stream.ascending), SEALED)
+    np.save(content, np.asarray(facts, dtype=np.uint64))
     np.save(content, stream.order)
+    content.write(seal_of(content.getbuffer()))
     durable.replace(path, content.getbuffer())
 
 
@@ -97,24 +114,40 @@ def kept(path: Path) -> Stream | None:
 
     Raises
     ------
-    ConfigError
+    RunCorruptError
         When the file is damaged; names it.
     """
     if not path.exists():
         return None
     try:
         with open(path, "rb") as file:
-            count, ascending = np.load(file).tolist()
-            order = np.load(file)
+            return _read(file)
     except UNREADABLE as error:
-        raise ConfigError(f"{path}: damaged ({error})") from None
+        raise _damaged(path, str(error)) from None
+
+
+def _read(file: BinaryIO) -> Stream:
+    size = os.fstat(file.fileno()).st_size
+    count, ascending, *sealed = np.load(file, allow_pickle=False).tolist()
+    begin = file.tell()
+    if sealed and not is_whole(file, size):
+        raise ValueError("the bytes do not match the checksum")
+    file.seek(begin)
+    order = np.load(file, allow_pickle=False)
     if order.dtype != np.uint64 or order.shape != (count,):
-        raise ConfigError(f"{path}: damaged: it does not hold the keys of {count} samples")
+        raise ValueError(f"it does not hold the keys of {count} samples")
+    rest = size - file.tell()
+    if rest != (SEAL_BYTES if sealed else 0):
+        raise ValueError(f"{rest} bytes behind the keys")
     return Stream(count=count, order=order, ascending=bool(ascending))
 
 
-def _facts(stream: Stream) -> tuple[int, int]:
-    return stream.count, int(stream.ascending)
+def _damaged(path: Path, what: str) -> RunCorruptError:
+    return RunCorruptError(
+        f"{path}: damaged ({what}); restore it from a copy, or run the pipeline again in another "
+        f"output directory: with --models {shlex.quote(str(path.parent / MODELS))} no model of "
+        "this one is trained again"
+    )
 
 
 def stream_of(pipeline: "Pipeline", count: int) -> Stream:
@@ -134,14 +167,29 @@ def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     return Stream(count=length, order=keys, ascending=ascending)
 
 
-def in_key_order(pipeline: "Pipeline", count: int) -> Stream:
+def in_key_order(pipeline: "Pipeline", count: int, path: Path) -> Stream:
     """Return the stream of a run of which no order was put down: all keys from 0 on.
 
-    Whether times ascend is not looked at again: a compaction takes those of erased samples away.
+    Whether the times of erased samples ascend is not looked at again: a compaction takes them away.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    count : int
+        Of the first samples, which the stream is of.
+    path : Path
+        Where an order would be.
+
+    Raises
+    ------
+    RunCorruptError
+        When these keys are not in the order of the pipeline, so that there was a file.
     """
     dataset = pipeline.dataset
     keys = np.arange(count, dtype=np.uint64) if count < dataset.view.count else None
-    ascending = pipeline.order == "time" or _by_arrival(dataset, count, None, None)[1]
+    ascending = _by_arrival(dataset, count, None, None)[1]
+    if bounds(pipeline) != (None, None) or (pipeline.order == "time" and not ascending):
+        raise _damaged(path, "it is missing")
     return Stream(count=count, order=keys, ascending=ascending)
 
 

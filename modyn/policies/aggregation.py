@@ -32,9 +32,13 @@ class MajorityVote:
     False
     """
 
+    def needed(self, voters: int) -> int:
+        """Return how many votes are enough."""
+        return voters // 2 + 1
+
     def decide(self, votes: Mapping[str, bool]) -> bool:
         """Return whether more than half say yes."""
-        return 2 * sum(votes.values()) > len(votes)
+        return sum(votes.values()) >= self.needed(len(votes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +61,13 @@ class AtLeastN:
     def __post_init__(self) -> None:
         check_integer("n", self.n, 1)
 
+    def needed(self, voters: int) -> int:
+        """Return how many votes are enough."""
+        return self.n
+
     def decide(self, votes: Mapping[str, bool]) -> bool:
         """Return whether `n` or more say yes."""
-        return sum(votes.values()) >= self.n
+        return sum(votes.values()) >= self.needed(len(votes))
 
 
 @dataclass(frozen=True, kw_only=True)

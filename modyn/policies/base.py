@@ -14,7 +14,15 @@ from modyn.policies.state import decode, encode
 if TYPE_CHECKING:
     from modyn.sampling import Candidates
 
-__all__ = ["Context", "PlainContext", "Selected", "Selection", "Trigger", "seed_of"]
+__all__ = [
+    "Context",
+    "PlainContext",
+    "Selected",
+    "Selection",
+    "Trigger",
+    "inner_policies",
+    "seed_of",
+]
 
 
 _INNER = "_policies"  # the state of policies among the parameters
@@ -44,7 +52,7 @@ class _Policy:
             for name in _private_names(self)
             if _is_state(name)
         }
-        inner = {name: policy.state_dict() for name, policy in _inner_policies(self)}
+        inner = {name: policy.state_dict() for name, policy in inner_policies(self)}
         return {**state, _INNER: inner} if inner else state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -64,7 +72,7 @@ class _Policy:
         for name, value in state.items():
             if name != _INNER:
                 object.__setattr__(self, name, decode(value))
-        for name, policy in _inner_policies(self):
+        for name, policy in inner_policies(self):
             policy.load_state_dict(state[_INNER][name])
 
 
@@ -78,7 +86,7 @@ def _private_names(policy: object) -> list[str]:
     return sorted(name for name in own if hasattr(policy, name))
 
 
-def _inner_policies(policy: object) -> list[tuple[str, "_Policy"]]:
+def inner_policies(policy: object) -> list[tuple[str, "_Policy"]]:
     """Return the policies among the parameters of one, by name."""
     found: list[tuple[str, _Policy]] = []
     for name, value in getattr(policy, "__dict__", {}).items():

@@ -6,12 +6,15 @@ model.  In the first `warmup_intervals` intervals another policy decides: an int
 that policy would have fired anywhere in it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 from modyn.arrivals import Arrivals
 from modyn.policies.base import Trigger
 from modyn.policies.checked import check_integer
 from modyn.policies.context import Context
+from modyn.policies.noting import Noting
 
 __all__ = ["BatchedTrigger", "Interval"]
 
@@ -44,7 +47,8 @@ class BatchedTrigger(Trigger):
     warmup_intervals : int or None
         In how many intervals at the start `warmup_policy` decides; none if None.
     warmup_policy : Trigger or None
-        What decides then; needed where there are such intervals.
+        What decides then; needed where there are such intervals. Any policy, also one that looks
+        at intervals of its own; it notes as "warmup_policy.DataDriftTrigger", say.
 
     Examples
     --------
@@ -77,10 +81,29 @@ class BatchedTrigger(Trigger):
             raise ValueError(f"warmup_intervals is {self.warmup_intervals}: name a warmup_policy")
         if self.warmup_policy is not None and not isinstance(self.warmup_policy, Trigger):
             raise TypeError(f"warmup_policy must be a Trigger, got {self.warmup_policy!r:.80}")
+        self._check_nesting()
         self._begun = 0  # where the interval at hand began
         self._gathered = 0  # samples of it so far
         self._intervals = 0  # that are over
         self._warmup_fired = False  # in the interval at hand
+
+    def _check_nesting(self) -> None:
+        """Refuse a warm-up policy that never decides itself while it is asked."""
+        inner = self.warmup_policy
+        asked = (self.warmup_intervals or 0) * self.evaluation_interval_data_points
+        if asked == 0 or not isinstance(inner, BatchedTrigger):
+            return
+        each, kind = inner.evaluation_interval_data_points, type(inner).__name__
+        if each > asked:
+            raise ValueError(
+                f"warmup_policy: {kind} looks every {each} samples, and never does in a warm-up of "
+                f"{asked}"
+            )
+        if (inner.warmup_intervals or 0) * each >= asked:
+            raise ValueError(
+                f"warmup_policy: {kind} warms up itself as long as it is asked, for {asked} "
+                "samples: name its warmup_policy instead"
+            )
 
     @property
     def warming_up(self) -> bool:
@@ -135,7 +158,7 @@ class BatchedTrigger(Trigger):
 
     def _ask_warmup_policy(self, arrivals: Arrivals, context: Context) -> None:
         """Inform the warm-up policy of some arrivals."""
-        policy = self.warmup_policy
+        policy, context = self.warmup_policy, cast(Context, Noting(context, _note_in_warmup))
         first = 0
         stuck = 0  # answers of 0 in a row
         while policy is not None and first < len(arrivals):
@@ -150,3 +173,7 @@ class BatchedTrigger(Trigger):
                     "consume a sample first"
                 )
             first += due
+
+
+def _note_in_warmup(context: Context, name: str, values: Mapping[str, Any]) -> None:
+    context.note(f"warmup_policy.{name}", values)

@@ -8,7 +8,7 @@ is cut into blocks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from modyn.signals import Recorded, Signals, check_names
 
 if TYPE_CHECKING:
     from modyn.policies.base import Selected
+    from modyn.policies.scores import Scores
 
 __all__ = ["Answers", "Context", "Note", "PastModel", "PlainContext"]
 
@@ -260,6 +261,8 @@ class PlainContext:
         What models say of them.
     notes : callable, optional
         Takes what policies note.
+    scores : Scores, optional
+        Remembers answers to questions, see `modyn.policies.scores`.
 
     Examples
     --------
@@ -298,17 +301,23 @@ class PlainContext:
     history: History | None = field(default=None, repr=False, compare=False)
     answers: Answers | None = field(default=None, repr=False, compare=False)
     notes: Callable[[Note], None] | None = field(default=None, repr=False, compare=False)
+    scores: "Scores | None" = field(default=None, repr=False, compare=False)
 
     def at(self, consumed: int, more: int = 0) -> "PlainContext":
         """Return the context after `consumed` of the arrivals at hand; see `Context`."""
         if not 0 <= consumed <= consumed + more <= self.informed:
             raise ValueError(f"{self.informed} samples are at hand, not {consumed + more}")
         if consumed == 0:
-            return replace(self, informed=more)
+            return self._moved(self.position, self.clock, more)
         stream = self._stream()
         position = stream.after(self.position, consumed)
-        clock = stream.timestamp_before(position)
-        return replace(self, position=position, clock=clock, informed=more)
+        return self._moved(position, stream.timestamp_before(position), more)
+
+    def _moved(self, position: int, clock: int | None, informed: int) -> "PlainContext":
+        """Return the context elsewhere: `dataclasses.replace`, ten times as fast."""
+        found = object.__new__(type(self))
+        found.__dict__.update(self.__dict__, position=position, clock=clock, informed=informed)
+        return found
 
     def samples(self, first: int, last: int) -> Arrivals:
         """Return the samples at positions first <= p < last; see `Context`."""

@@ -6,116 +6,59 @@ in regret-seconds.  A training is due where L, over what a second of training is
 the seconds that it is predicted to take.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.checked import check_flag, check_integer, check_number
-from modyn.policies.context import Context, PastModel
-from modyn.policies.forecast import TrainingTime
-from modyn.policies.judging import Judged, JudgingTrigger, placed
+from modyn.policies.context import Context
+from modyn.policies.judged import Judged, placed
+from modyn.policies.judging import JudgingTrigger
+from modyn.policies.price import Conversion, NextTraining, Price
 from modyn.policies.time import PER_SECOND
 
 __all__ = [
     "AvoidableMisclassificationCostTrigger",
-    "Conversion",
     "DataIncorporationLatencyCostTrigger",
-    "predicted_samples",
-    "predicted_seconds",
 ]
 
-Conversion = Literal["divide", "multiply"]
-RECENT = 20  # trainings from whose sizes the next is predicted
 
+class _Weighing:
+    """What both triggers do with a regret latency; see `Price`."""
 
-def predicted_samples(models: Sequence[PastModel], position: int) -> float:
-    """Return the size of the training set, if there were a trigger at a position.
-
-    It is a share of the samples since the trigger before, or of all samples so far, or always the
-    same: whichever of the three held best for the last trainings, by the relative spread of what
-    it takes for constant.
-
-    Parameters
-    ----------
-    models : sequence of PastModel
-        At least one.
-    position : int
-
-    Examples
-    --------
-    A selection of half of all samples so far:
-
-    >>> half = [
-    ...     PastModel(
-    ...         trigger=i, model="a", position=p, last_timestamp=None, samples=p // 2, seconds=1.0
-    ...     )
-    ...     for i, p in enumerate([100, 300, 700])
-    ... ]
-    >>> predicted_samples(half, 1000)
-    500.0
-    """
-    last = models[-RECENT:]
-    before = models[-RECENT - 1].position if len(models) > RECENT else 0
-    ends = [before, *(model.position for model in last)]
-    sizes = [model.samples for model in last]
-    rules = [  # what the sizes are shares of, and what the next is a share of
-        ([new - old for old, new in pairwise(ends)], position - ends[-1]),
-        (ends[1:], position),
-        ([1] * len(last), 1),
-    ]
-    found = []
-    for bases, base in rules:
-        shares = [size / max(of, 1) for size, of in zip(sizes, bases, strict=True)]
-        spread = (max(shares) - min(shares)) / max(*shares, 1e-300)
-        found.append((spread, shares[-1] * base))
-    return min(found, key=lambda one: one[0])[1]
-
-
-def predicted_seconds(
-    models: Sequence[PastModel], samples: float, samples_per_second: float | None
-) -> float:
-    """Return how long a training on so many samples takes.
-
-    Parameters
-    ----------
-    models : sequence of PastModel
-        The trainings to learn from, at least one.
-    samples : float
-        Size of the training set.
-    samples_per_second : float or None
-        A rate to go by instead of the seconds that trainings took.
-    """
-    if samples_per_second is not None:
-        return samples / samples_per_second
-    line = TrainingTime.of([m.samples for m in models], [m.seconds for m in models])
-    return line.predict(samples)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Price:
-    """What both triggers share: their parameters, and the comparison."""
-
-    worth: float
+    cost_tracking_window_size: int
     conversion: Conversion
-    window: int
-    samples_per_second: float | None
+    training_samples_per_second: float | None
 
-    def due(self, latency: float, context: Context) -> tuple[bool, dict[str, Any]]:
+    @property
+    def worth(self) -> float:
+        """How many regret-seconds of waiting a second of training is worth."""
+        raise NotImplementedError
+
+    @property
+    def price(self) -> Price:
+        """What the regret latency is held against."""
+        rate = self.training_samples_per_second
+        return Price(
+            worth=self.worth,
+            divide=self.conversion == "divide",
+            rate=float("nan") if rate is None else rate,
+        )
+
+    def weighed(self, latency: float, context: Context) -> tuple[bool, dict[str, Any]]:
         """Return whether a training is due for a regret latency, and what to note of it."""
         if not context.models:
             return False, {}
-        samples = predicted_samples(context.models, context.position)
-        tracked = context.models[-self.window :]
-        seconds = predicted_seconds(tracked, samples, self.samples_per_second)
-        divide = self.conversion == "divide"
-        accepted = latency / self.worth if divide else latency * self.worth
-        return accepted >= seconds, {
+        price = self.price
+        training = NextTraining.after(context.models, self.cost_tracking_window_size)
+        samples = training.samples(context.position)
+        seconds, accepted = price.seconds(training, samples), price.converted(latency)
+        return bool(accepted >= seconds), {
             "regret_latency": latency,
-            "converted": accepted,
+            "converted": float(accepted),
             "training_samples": samples,
-            "training_seconds": seconds,
+            "training_seconds": float(seconds),
         }
 
 
@@ -134,7 +77,7 @@ def _check(trigger: Any, worth: str) -> None:
 
 
 @dataclass(kw_only=True)
-class DataIncorporationLatencyCostTrigger(BatchedTrigger):
+class DataIncorporationLatencyCostTrigger(_Weighing, BatchedTrigger):
     """A trigger is due where samples have waited for as long as a training is worth.
 
     Every sample that no trigger has taken waits from its timestamp on.  At the end of every
@@ -170,7 +113,7 @@ class DataIncorporationLatencyCostTrigger(BatchedTrigger):
     Samples every second, and trainings of 5 seconds each: 10 samples have waited for 45 seconds.
 
     >>> from modyn.arrivals import example_arrivals
-    >>> from modyn.policies.context import PlainContext
+    >>> from modyn.policies.context import PastModel, PlainContext
     >>> from modyn.policies.history import HeldHistory
     >>> trigger = DataIncorporationLatencyCostTrigger(
     ...     evaluation_interval_data_points=1, incorporation_delay_per_training_second=9.0
@@ -197,6 +140,11 @@ class DataIncorporationLatencyCostTrigger(BatchedTrigger):
         self._latency = 0  # for how long in all, in units of timestamps: exact
         self._clock: int | None = None  # at the last look, the latest timestamp so far
 
+    @property
+    def worth(self) -> float:
+        """How many sample-seconds of waiting a second of training is worth."""
+        return self.incorporation_delay_per_training_second
+
     def warm_up(self, interval: Interval, context: Context) -> None:
         """Let samples wait in the warm-up as well."""
         self._wait(interval, context)
@@ -206,13 +154,7 @@ class DataIncorporationLatencyCostTrigger(BatchedTrigger):
     def decide(self, interval: Interval, context: Context) -> bool:
         """Return whether waiting costs as much as a training."""
         self._wait(interval, context)
-        price = _Price(
-            worth=self.incorporation_delay_per_training_second,
-            conversion=self.conversion,
-            window=self.cost_tracking_window_size,
-            samples_per_second=self.training_samples_per_second,
-        )
-        fires, weighed = price.due(self._latency / PER_SECOND[context.timestamp_unit], context)
+        fires, weighed = self.weighed(self._latency / PER_SECOND[context.timestamp_unit], context)
         self._note(interval, context, {**weighed, "fires": fires})
         return fires
 
@@ -240,7 +182,7 @@ class DataIncorporationLatencyCostTrigger(BatchedTrigger):
 
 
 @dataclass(kw_only=True)
-class AvoidableMisclassificationCostTrigger(JudgingTrigger):
+class AvoidableMisclassificationCostTrigger(_Weighing, JudgingTrigger):
     """A trigger is due where misclassifications that were avoidable cost as much as a training.
 
     An interval of n samples with m misclassified adds m - (1 - expected accuracy) * n regrets, at
@@ -290,6 +232,11 @@ class AvoidableMisclassificationCostTrigger(JudgingTrigger):
         self._coming = 0.0  # the latency to be expected until the next judgement
         self._clock: int | None = None  # up to which waiting is counted
 
+    @property
+    def worth(self) -> float:
+        """How many regret-seconds of waiting a second of training is worth."""
+        return self.avoidable_misclassification_latency_per_training_second
+
     def forget(self) -> None:
         """Let nothing wait any more."""
         self._regrets = self._latency = self._coming = 0.0
@@ -312,14 +259,8 @@ class AvoidableMisclassificationCostTrigger(JudgingTrigger):
     def conclude(self, context: Context) -> tuple[bool, Mapping[str, Any]]:
         """Return whether waiting costs as much as a training."""
         self._pass(context)
-        price = _Price(
-            worth=self.avoidable_misclassification_latency_per_training_second,
-            conversion=self.conversion,
-            window=self.cost_tracking_window_size,
-            samples_per_second=self.training_samples_per_second,
-        )
         latency, self._coming = self._latency + self._coming, 0.0
-        fires, noted = price.due(latency / PER_SECOND[context.timestamp_unit], context)
+        fires, noted = self.weighed(latency / PER_SECOND[context.timestamp_unit], context)
         return fires and self._regrets > 0, {"regrets": self._regrets, **noted}
 
     def _pass(self, context: Context) -> None:

@@ -113,7 +113,7 @@ class DynamicQuantileThresholdCriterion:
     `window_size`, whatever `quantile` below 1/(W-1) says: 12 percent for W = 10 and normal scores.
     With `conformal` the share is `quantile` or less: a score fires if fewer than
     k = floor(quantile * (n + 1)) of the n scores before it are as far out, which for k = 0 never
-    happens.  So take a `window_size` of at least 1 / quantile - 1 then.
+    happens.  So `window_size` must be at least 1 / quantile - 1 then.
 
     Parameters
     ----------
@@ -150,6 +150,12 @@ class DynamicQuantileThresholdCriterion:
         check_number("quantile", self.quantile, 0, 1)
         if not isinstance(self.conformal, bool):
             raise TypeError(f"conformal must be a bool, got {self.conformal!r}")
+        if self.conformal and self._rank(self.window_size) < 1:
+            least = math.ceil(1 / self.quantile - 1 - 1e-9) if self.quantile else math.inf
+            raise ValueError(
+                f"with conformal, a quantile of {self.quantile:g} of {self.window_size} scores "
+                f"would never fire: it needs a window_size of at least {least}"
+            )
 
     def verdict(self, score: float, history: Sequence[float], *, lower: bool = False) -> Verdict:
         """Return what to make of a score."""
@@ -162,9 +168,13 @@ class DynamicQuantileThresholdCriterion:
         fires = score < threshold if lower else score > threshold
         return Verdict(fires=fires, threshold=threshold, keep=math.isfinite(score))
 
+    def _rank(self, scores: int) -> int:
+        """Return of how many scores that are as far out a new one must not be."""
+        return math.floor(self.quantile * (scores + 1) + 1e-9)  # 0.29 * 100 is below 29
+
     def _by_rank(self, score: float, worst_first: list[float], *, lower: bool) -> Verdict:
         """Return the verdict of a conformal test at level `quantile`."""
-        count = math.floor(self.quantile * (len(worst_first) + 1) + 1e-9)  # 0.29 * 100 is below 29
+        count = self._rank(len(worst_first))
         keep = math.isfinite(score)
         if count < 1:
             return Verdict(fires=False, threshold=None, keep=keep)

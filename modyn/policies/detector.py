@@ -1,6 +1,6 @@
 """A trigger where a streaming detector sees that the newest model's mistakes have changed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -11,11 +11,14 @@ from modyn.arrivals import Arrivals
 from modyn.drift.detectors import ADWIN, Detector
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.context import Context
+from modyn.policies.judged import placed
+from modyn.policies.scores import score
+from modyn.policies.waiting import WaitingLine, nobody_waits
 
 __all__ = ["DetectorTrigger"]
 
 Name = Literal["errors", "losses", "uncertainty"]
-Numbers = Callable[[Arrivals, Context], npt.ArrayLike]
+OwnNumbers = Callable[[Arrivals, Context], npt.ArrayLike]
 NEEDS_LABELS = ("errors", "losses")
 
 
@@ -70,7 +73,7 @@ class DetectorTrigger(BatchedTrigger):
     """
 
     detector: Detector = field(default_factory=ADWIN)
-    of: Name | Numbers = "errors"
+    of: Name | OwnNumbers = "errors"
     reset_on_model: bool = True
 
     def __post_init__(self) -> None:
@@ -87,37 +90,53 @@ class DetectorTrigger(BatchedTrigger):
             raise TypeError(f"reset_on_model must be a bool, got {self.reset_on_model!r}")
         self._seen: dict[str, Any] | None = None  # the state of the detector
         self._model: int | None = None  # the trigger of the model that it looked at
-        self._waiting: list[list[int]] = []  # index, first, last, trigger of the model
+        self._waiting = nobody_waits()
 
     def decide(self, interval: Interval, context: Context) -> bool:
         """Return whether a trigger is due at the end of an interval; see `BatchedTrigger`."""
-        return self._look(interval, context)
+        return any(self._look(interval, context))
 
     def warm_up(self, interval: Interval, context: Context) -> None:
         """Show the detector an interval in which another policy decides."""
-        if context.models:
-            self._look(interval, context)
+        fires = self._warmup_fired or not context.models
+        shown = self._look(interval, context, fires=fires) if context.models else []
+        if fires and not shown:
+            self._note(interval, context, np.zeros(0), [], fires=True)
 
-    def _look(self, interval: Interval, context: Context) -> bool:
-        """Show the detector what can be shown by now; return whether it saw a drift."""
+    def _look(
+        self, interval: Interval, context: Context, *, fires: bool | None = None
+    ) -> list[bool]:
+        """Show the detector what can be shown by now; return of each interval if it saw a drift.
+
+        Parameters
+        ----------
+        interval : Interval
+        context : Context
+        fires : bool, optional
+            What was decided, where it is not the detector that decides.
+        """
         newest = context.models[-1].trigger
+        line = WaitingLine(self._waiting)
+        if self._model != newest:
+            line.clear()  # the model that they speak of is gone
         detector = self._running(newest)
         begun = max(interval.first, context.models[-1].position)  # what came before, it learned
-        mine = [interval.index, begun, interval.last, newest]
-        drifted, ready = False, True
-        waiting = []
-        for index, first, last, trigger in [*self._waiting, mine]:
-            if trigger != newest:
-                continue
-            if ready:
-                samples = context.samples(first, last)
-                ready = self._known(samples, context)
-            if ready:
-                looked = Interval(index=index, first=first, last=last)
-                drifted |= self._show(detector, looked, samples, context)
-            else:
-                waiting.append([index, first, last, trigger])
-        self._waiting, self._seen = waiting, detector.state()
+        line.append(interval, begun - interval.first, newest)
+        drifted = []
+        for one in line:
+            samples = context.samples(one.first, one.last)
+            if not self._known(samples, context):
+                break
+            looked = Interval(index=one.index, first=one.first, last=one.last)
+            values = self._numbers(samples, context)
+            drifts = detector.drifts(values)
+            drifted.append(bool(drifts))
+            decision = drifted[-1] if fires is None else fires
+            warning = detector.warning
+            self._note(looked, context, values, drifts, fires=decision, warning=warning)
+        for _ in drifted:
+            line.drop()
+        self._seen = detector.state()
         return drifted
 
     def _running(self, newest: int) -> Detector:
@@ -135,47 +154,76 @@ class DetectorTrigger(BatchedTrigger):
             return True
         return bool(context.labelled(samples.keys).all())
 
-    def _show(
-        self, detector: Detector, interval: Interval, samples: Arrivals, context: Context
-    ) -> bool:
-        """Show the detector an interval, and note it; return whether it saw a drift."""
-        values = self._numbers(samples, context)
-        drifts = detector.drifts(values)
-        newest = context.models[-1]
+    def _note(
+        self,
+        interval: Interval,
+        context: Context,
+        values: npt.NDArray[np.float64],
+        drifts: list[int],
+        *,
+        fires: bool,
+        warning: bool = False,
+    ) -> None:
+        """Note what the detector was shown, which is nothing where labels are waited for."""
         context.note(
             type(self).__name__,
             {
-                "interval": interval.index,
-                "first": interval.first,
-                "last": interval.last,
-                "model": newest.model,
-                "model_trigger": newest.trigger,
+                **placed(interval, context),
                 "warmup": self.warming_up,
                 "mean": float(values.mean()) if len(values) else None,
                 "drifts": drifts,
-                "warning": detector.warning,
-                "fires": bool(drifts) and not self.warming_up,
+                "warning": warning,
+                "fires": fires,
             },
         )
-        return bool(drifts)
 
     def _numbers(self, samples: Arrivals, context: Context) -> npt.NDArray[np.float64]:
         """Return the number of each sample that has one."""
-        keys = samples.keys
-        if len(keys) == 0:
+        if len(samples) == 0:
             return np.zeros(0)
+        if callable(self.of):
+            found = np.asarray(self.of(samples, context), dtype=np.float64)
+            if found.shape != (len(samples),):
+                raise ValueError(f"of must give {len(samples)} numbers, got shape {found.shape}")
+            return _finite(found)
+        model = context.models[-1].model
+        return score(Numbers(model=model, keys=samples.keys.tobytes(), of=self.of), context)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """The question how a model does on each of some samples.
+
+    Parameters
+    ----------
+    model : str
+        The newest one's content key.
+    keys : bytes
+        Of the samples, uint64.
+    of : {"errors", "losses", "uncertainty"}
+    """
+
+    model: str
+    keys: bytes
+    of: Name
+
+    @property
+    def key(self) -> Hashable:
+        """All that decides on the answer."""
+        return self
+
+    def answer(self, context: Context) -> npt.NDArray[np.float64]:
+        """Return the number of each sample that has one."""
+        keys = np.frombuffer(self.keys, dtype=np.uint64)
         if self.of == "errors":
             classes = context.predictions(keys).argmax(axis=1)
             wrong: npt.NDArray[np.float64] = (classes != context.labels(keys)).astype(np.float64)
             return wrong
         if self.of == "losses":
-            found = context.losses(keys).astype(np.float64)
-        elif self.of == "uncertainty":
-            found = 1.0 - context.predictions(keys).max(axis=1).astype(np.float64)
-        else:
-            assert callable(self.of)  # noqa: S101  (as __post_init__ saw)
-            found = np.asarray(self.of(samples, context), dtype=np.float64)
-            if found.shape != (len(keys),):
-                raise ValueError(f"of must give {len(keys)} numbers, got shape {found.shape}")
-        known: npt.NDArray[np.float64] = found[np.isfinite(found)]
-        return known
+            return _finite(context.losses(keys).astype(np.float64))
+        return _finite(1.0 - context.predictions(keys).max(axis=1).astype(np.float64))
+
+
+def _finite(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    known: npt.NDArray[np.float64] = values[np.isfinite(values)]
+    return known

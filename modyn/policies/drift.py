@@ -1,20 +1,20 @@
 """Triggers where the data have changed: windows, distances, and what to make of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from modyn.drift.base import Distance, DriftMetric
-from modyn.drift.categories import Contingency
+from modyn.drift.base import Distance
 from modyn.policies.aggregation import AggregationStrategy, MajorityVote, check_votes
 from modyn.policies.base import Context
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.checked import check_flag, check_integer, check_named, check_stands_for
-from modyn.policies.criteria import DecisionCriterion, Verdict
-from modyn.policies.drawing import position_seed
-from modyn.policies.judging import placed
-from modyn.policies.window_rows import LOOKS, Look, What, WindowRows
+from modyn.policies.drift_metric import Metric
+from modyn.policies.drift_scores import DriftScores
+from modyn.policies.judged import placed
+from modyn.policies.scores import score
+from modyn.policies.window_rows import Kept, WindowRows
 from modyn.policies.windows import (
     AmountWindowingStrategy,
     State,
@@ -24,81 +24,6 @@ from modyn.policies.windows import (
 )
 
 __all__ = ["DataDriftTrigger", "Metric"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One way to look for drift.
-
-    Parameters
-    ----------
-    metric : DriftMetric
-        The distance of two windows, such as `modyn.drift.MMD()`.
-    decision_criterion : DecisionCriterion
-        Which distances are drift.
-    of : {"embeddings", "predictions", "features", "labels"}
-        What of the samples is compared: what goes into the last layer of the newest model, its
-        class probabilities, the numbers of the records, or the labels that are known by now.
-    fields : tuple of str or None
-        Which fields of the records, for "features"; by default all that hold numbers.
-    score : {"distance", "p_value"}
-        What the criterion is asked about. Lower p-values are worse; the metric must be one that
-        gives them.
-    """
-
-    metric: DriftMetric
-    decision_criterion: DecisionCriterion
-    of: What = "embeddings"
-    fields: tuple[str, ...] | None = None
-    score: Literal["distance", "p_value"] = "distance"
-
-    def __post_init__(self) -> None:
-        check_stands_for("metric", self.metric, "distance", "modyn.drift.MMD()")
-        example = "ThresholdDecisionCriterion(threshold=0.5)"
-        check_stands_for("decision_criterion", self.decision_criterion, "verdict", example)
-        if self.of not in LOOKS:
-            raise ValueError(f"of must be one of {', '.join(LOOKS)}, got {self.of!r}")
-        if self.score not in ("distance", "p_value"):
-            raise ValueError(f"score must be distance or p_value, got {self.score!r}")
-        kind = type(self.metric).__name__
-        if self.look.asks_a_model and isinstance(self.metric, Contingency):
-            raise ValueError(
-                f"{kind} compares categories, which {self.of} are not: look at features or labels"
-            )
-        if self.score == "p_value" and getattr(self.metric, "num_permutations", 1) is None:
-            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
-        if self.fields is not None:
-            if self.of != "features":
-                raise ValueError(f"fields are of features, not of {self.of}")
-            if type(self.fields) not in (tuple, list):
-                raise TypeError(f"fields must be a tuple of names, got {self.fields!r}")
-            if not self.fields or len(set(self.fields)) != len(self.fields):
-                raise ValueError(f"fields must be different names, at least one: {self.fields}")
-            object.__setattr__(self, "fields", tuple(self.fields))
-
-    @property
-    def look(self) -> Look:
-        """What of the samples is compared."""
-        return Look(of=self.of, fields=self.fields)
-
-    def score_of(self, distance: Distance) -> float:
-        """Return what the criterion is asked about.
-
-        Raises
-        ------
-        ValueError
-            When that is the p-value, and the metric gave none.
-        """
-        if self.score == "distance" or math.isnan(distance.value):
-            return float(distance.value)
-        if distance.p_value is None:
-            kind = type(self.metric).__name__
-            raise ValueError(f"score is p_value, but {kind} gives none: ask it for permutations")
-        return float(distance.p_value)
-
-    def verdict(self, score: float, history: list[float]) -> Verdict:
-        """Return what the criterion makes of a score."""
-        return self.decision_criterion.verdict(score, history, lower=self.score == "p_value")
 
 
 @dataclass(kw_only=True)
@@ -205,6 +130,7 @@ class DataDriftTrigger(BatchedTrigger):
         check_votes("aggregation_strategy", self.aggregation_strategy, len(self.metrics))
         example = "AmountWindowingStrategy()"
         check_stands_for("windowing_strategy", self.windowing_strategy, "windows", example)
+        self._check_windows()
         for flag in ("reset_history_on_model", "reset_windows_in_warmup"):
             check_flag(flag, getattr(self, flag))
         self._reset_at = 0  # where windows were cut anew, as at a trigger
@@ -214,9 +140,23 @@ class DataDriftTrigger(BatchedTrigger):
         self._compared: list[State] = []  # pairs of windows that were, to do it anew
         self._scored_by: str | None = None  # the model
 
+    def _check_windows(self) -> None:
+        """Refuse windows that are always too small for a metric."""
+        strategy = self.windowing_strategy
+        if not isinstance(strategy, AmountWindowingStrategy):
+            return
+        for name, metric in self.metrics.items():
+            least = getattr(metric.metric, "least_rows", 1)
+            for size in ("amount_ref", "amount_cur"):
+                if getattr(strategy, size) < least:
+                    raise ValueError(
+                        f"metrics.{name}: {type(metric.metric).__name__} needs {least} samples in "
+                        f"each window, but {size} is {getattr(strategy, size)}"
+                    )
+
     def warm_up(self, interval: Interval, context: Context) -> None:
         """Keep the windows that scores begin with; see `BatchedTrigger`."""
-        windows = self._windows(context)
+        windows = self.windows(context)
         fires = self._warmup_fired or not context.models
         seen: dict[str, Any] = {"warmup": self.warming_up, "metrics": {}, "fires": fires}
         context.note(type(self).__name__, {**_placed(interval, windows, context), **seen})
@@ -235,57 +175,95 @@ class DataDriftTrigger(BatchedTrigger):
         """Return whether a trigger is due at the end of an interval; see `BatchedTrigger`."""
         self._calibrate(context)
         self._compare_anew(context)
-        windows = self._windows(context)
-        rows = WindowRows(context, self.sample_size, getattr(self, "_cached_rows", {}))
-        found = {name: self._vote(name, windows, rows) for name in self.metrics}
-        self._cached_rows = rows.to_keep(windows.reference)
+        windows = self.windows(context)
+        question = self.question(windows, context, kept=getattr(self, "_cached_rows", {}))
+        compared = score(question, context)
+        self._cached_rows = question.rows.to_keep(windows.reference) or question.rows.kept
+        found = {
+            name: self._vote(name, compared.distances[i], compared.counts[i])
+            for i, name in enumerate(self.metrics)
+        }
         self._remember(windows)
-        nothing = len(rows.keys(windows.reference)) == 0
         votes = {name: vote for name, (vote, _) in found.items()}
-        fires = nothing or self.aggregation_strategy.decide(votes)
+        fires = compared.alone or self.aggregation_strategy.decide(votes)
         metrics = {name: values for name, (_, values) in found.items()}
         seen: dict[str, Any] = {"warmup": False, "metrics": metrics, "fires": fires}
         context.note(type(self).__name__, {**_placed(interval, windows, context), **seen})
         return fires
 
-    def _windows(self, context: Context) -> Windows:
+    def windows(self, context: Context) -> Windows:
+        """Return what is compared with what at the end of an interval."""
         since = max(context.triggered_at, self._reset_at)
         return self.windowing_strategy.windows(context, since)
+
+    def question(
+        self,
+        windows: Windows,
+        context: Context,
+        *,
+        names: Sequence[str] | None = None,
+        kept: Kept | None = None,
+    ) -> DriftScores:
+        """Return the question how far windows are apart; see `modyn.policies.scores`.
+
+        Parameters
+        ----------
+        windows : Windows
+        context : Context
+            With a model.
+        names : sequence of str, optional
+            By which metrics; by all if None.
+        kept : mapping, optional
+            What `DriftScores.rows` kept of an earlier question.
+        """
+        names = tuple(self.metrics if names is None else names)
+        looks = tuple((self.metrics[name].metric, self.metrics[name].look) for name in names)
+        labels = context.label_delay > 0 and any(look.of == "labels" for _, look in looks)
+        return DriftScores(
+            metrics=looks,
+            windows=windows,
+            sample_size=self.sample_size,
+            model=context.models[-1].model,
+            known=context.position if labels else None,
+            names=names,
+            rows=WindowRows(
+                context, self.sample_size, self.evaluation_interval_data_points, kept or {}
+            ),
+        )
+
+    def calibrated(self, context: Context) -> Mapping[str, Sequence[float]]:
+        """Return the scores that each metric has when it is first asked, oldest first.
+
+        Parameters
+        ----------
+        context : Context
+            As of the end of the first interval after the warm-up.
+        """
+        self._calibrate(context)
+        return self._scores
 
     def _longest(self) -> int:
         """Return how many scores the criterion that looks at most of them looks at."""
         return max(metric.decision_criterion.window_size for metric in self.metrics.values())
 
-    def _vote(self, name: str, windows: Windows, rows: WindowRows) -> tuple[bool, dict[str, Any]]:
+    def _vote(
+        self, name: str, distance: Distance, counts: tuple[int, int]
+    ) -> tuple[bool, dict[str, Any]]:
         """Return whether a metric says drift, and what it saw."""
         metric = self.metrics[name]
-        distance = self._distance(name, windows, rows)
-        score = metric.score_of(distance)
-        verdict = metric.verdict(score, self._scores[name])
-        self._keep(name, score)
+        value = metric.score_of(distance)
+        verdict = metric.verdict(value, self._scores[name])
+        self._keep(name, value)
         return bool(verdict.fires), {
             "distance": _number(distance.value),
             "p_value": _number(distance.p_value),
-            "score": _number(score),
+            "score": _number(value),
             "threshold": _number(verdict.threshold),
             "fires": bool(verdict.fires),
-            "reference_samples": len(rows.of(windows.reference, metric.look)),
-            "current_samples": len(rows.of(windows.current, metric.look)),
+            "reference_samples": counts[0],
+            "current_samples": counts[1],
             "details": {key: _number(value) for key, value in distance.details.items()},
         }
-
-    def _distance(self, name: str, windows: Windows, rows: WindowRows) -> Distance:
-        """Return how far two windows are apart by a metric; nan where one is empty."""
-        metric = self.metrics[name]
-        reference = rows.of(windows.reference, metric.look)
-        current = rows.of(windows.current, metric.look)
-        if len(reference) == 0 or len(current) == 0:
-            return Distance(value=math.nan, p_value=math.nan)
-        seed = position_seed(rows.context, windows.reference.last)
-        try:
-            return metric.metric.distance(reference, current, seed=seed)
-        except ValueError as error:
-            raise ValueError(f"metrics.{name}: {error}") from error
 
     def _keep(self, name: str, score: float) -> None:
         """Add a score to those of a metric, and drop what is too old to matter."""
@@ -326,11 +304,10 @@ class DataDriftTrigger(BatchedTrigger):
 
     def _compare(self, windows: Windows, names: list[str], context: Context) -> None:
         """Add the scores of two windows, about which nothing is decided."""
-        rows = WindowRows(context, self.sample_size)
-        for name in names:
-            metric = self.metrics[name]
-            if metric.decision_criterion.window_size > 0:
-                self._keep(name, metric.score_of(self._distance(name, windows, rows)))
+        names = [name for name in names if self.metrics[name].decision_criterion.window_size > 0]
+        found = score(self.question(windows, context, names=names), context)
+        for name, distance in zip(names, found.distances, strict=True):
+            self._keep(name, self.metrics[name].score_of(distance))
 
 
 def _placed(interval: Interval, windows: Windows, context: Context) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from modyn.policies.aggregation import AggregationStrategy, check_votes
 from modyn.policies.base import Trigger
 from modyn.policies.checked import check_named
 from modyn.policies.context import Context
+from modyn.policies.noting import Noting
 
 __all__ = ["EnsembleTrigger"]
 
@@ -181,7 +182,7 @@ class _Run:
         self.due = None
         if first == last:
             return
-        here = cast(Context, _Noting(context.at(first, last - first), self))
+        here = cast(Context, Noting(context.at(first, last - first), self.take))
         due = self._policy.inform(arrivals[first:last], here)
         self._stuck = self._stuck + 1 if due == 0 else 0
         if self._stuck > 1:
@@ -193,22 +194,3 @@ class _Run:
     def take(self, context: Context, name: str, values: Mapping[str, Any]) -> None:
         """Keep a note until it counts."""
         self._noted.append((context, f"{self.name}.{name}", values))
-
-
-class _Noting:
-    """A context whose notes go to a run first, under the name of its sub-policy."""
-
-    def __init__(self, context: Context, run: _Run) -> None:
-        self._context = context
-        self._run = run
-
-    def at(self, consumed: int, more: int = 0) -> "_Noting":
-        """Return the context after some of the arrivals."""
-        return _Noting(self._context.at(consumed, more), self._run)
-
-    def note(self, name: str, values: Mapping[str, Any]) -> None:
-        """Hand a note to the run."""
-        self._run.take(self._context, name, values)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._context, name)

@@ -2,15 +2,15 @@
 
 Every interval of the stream is judged once: by the model that was the newest at its end, and on
 samples that came after that model's trigger, so that it has not learned from them.  Where labels
-come with a delay, an interval waits, as two positions, until the labels of all its samples are
-known; or its metrics are estimated at once, where there is an estimator.
+come with a delay, an interval waits until the labels of all its samples are known; or its metrics
+are estimated at once, where there is an estimator.
 
 An interval that is judged when there is a newer model is overtaken: the model that did badly on it
 is not in use any more, and what it got wrong is no reason to train again.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -22,70 +22,16 @@ from modyn.policies.checked import check_integer, check_stands_for
 from modyn.policies.context import Context
 from modyn.policies.estimation import Estimator
 from modyn.policies.forecast import FORECASTS, ForecastingMethod
+from modyn.policies.judged import Judged, noted, placed
+from modyn.policies.performance_scores import Calibration, Performance
+from modyn.policies.scores import score
 from modyn.policies.time import PER_SECOND
+from modyn.policies.waiting import Waiting, WaitingLine, nobody_waits
+from modyn.policies.windows import last_timestamp
 
-__all__ = ["Judged", "JudgingTrigger", "Mode", "placed", "plain"]
+__all__ = ["JudgingTrigger", "Mode"]
 
 Mode = Literal["hindsight", "lookahead"]
-Waiting = dict[str, int]  # an interval that is not judged yet; see `_await`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """How well a model did on an interval.
-
-    Parameters
-    ----------
-    index, first, last : int
-        Which interval, and the positions of the samples that count: those of it that came after
-        the model's trigger.
-    trigger : int
-        Whose model.
-    begun, ended : int
-        The clock at both ends, in units of timestamps.
-    samples : int
-        That count and are not erased; at least 1.
-    accuracy : float
-        Of the best class; nan where it could not be estimated.
-    scores : mapping of str to float
-        By the reported names of the metrics; nan where one is undefined.
-    estimated : bool
-        Whether they are estimates.
-    overtaken : bool
-        Whether there is a newer model by now.
-    maiden : bool
-        Whether it is the first that this model is judged on.
-    ahead : int
-        How many samples will have come, from its end, when the next interval is judged; 0 unless
-        it is the newest of those that are judged now.
-    """
-
-    index: int
-    first: int
-    last: int
-    trigger: int
-    begun: int
-    ended: int
-    samples: int
-    accuracy: float
-    scores: Mapping[str, float]
-    estimated: bool
-    overtaken: bool
-    maiden: bool
-    ahead: int
-
-    @property
-    def misclassifications(self) -> float:
-        """How many samples the model got wrong, a whole number, or is estimated to."""
-        wrong = self.samples * (1 - self.accuracy)
-        return wrong if self.estimated else round(wrong)
-
-    def avoidable(self, expected_accuracy: float | None, allow_reduction: bool) -> float:
-        """Return how many of them a model of this accuracy would have got right."""
-        if expected_accuracy is None or not np.isfinite(self.accuracy):
-            return 0.0
-        more = self.misclassifications - (1 - expected_accuracy) * self.samples
-        return more if allow_reduction else max(0.0, more)
 
 
 @dataclass(kw_only=True)
@@ -139,7 +85,7 @@ class JudgingTrigger(BatchedTrigger):
                 self.estimator.check(metric)
         self._sought = 0  # the trigger that was sought at the last look
         self._ended: int | None = None  # the clock at the end of the last interval
-        self._waiting: list[Waiting] = []
+        self._waiting = nobody_waits()
         self._judged_trigger: int | None = None  # whose model was the last to be judged
         self._fresh: list[float] = []  # accuracies of models on the first interval after them
         self._recent: list[float] = []  # accuracies since the last trigger
@@ -191,11 +137,13 @@ class JudgingTrigger(BatchedTrigger):
             self._sought, self._recent = context.trigger, []
             self._triggered = self._newest_in(interval.first, context.triggered_at, context)
             self.forget()
-        self._await(interval, context)
+        self._measure_density(interval, context)
+        if context.models:
+            self._calibrate(context)
         self._newest = self._newest_in(interval.first, interval.last, context)
         notes = []
-        for judged in self._judge(context):
-            notes.append({**_noted(judged), **self.weigh(judged, context)})
+        for judged in self._judge(self._due(interval, context), context):
+            notes.append({**noted(judged), **self.weigh(judged, context)})
             self._remember(judged)
         fires, more = self.conclude(context)
         fires = fires and not self.warming_up
@@ -207,7 +155,7 @@ class JudgingTrigger(BatchedTrigger):
                 **placed(interval, context),
                 "warmup": self.warming_up,
                 "samples_per_second": self.density(),
-                "waiting": len(self._waiting),
+                "waiting": len(self._line()),
                 "judged": notes,
                 **more,
                 "fires": fires,
@@ -222,8 +170,8 @@ class JudgingTrigger(BatchedTrigger):
         times = context.samples(first, last).timestamps.tolist()
         return max([*times, *([] if self._newest is None else [self._newest])], default=None)
 
-    def _await(self, interval: Interval, context: Context) -> None:
-        """Put the interval among those that wait to be judged."""
+    def _measure_density(self, interval: Interval, context: Context) -> None:
+        """Take note of how many samples came per second in the interval."""
         ended = context.clock
         first = max(interval.first, context.triggered_at)
         timestamps = context.samples(first, interval.last).timestamps
@@ -236,78 +184,97 @@ class JudgingTrigger(BatchedTrigger):
             density = len(timestamps) / passed
             self._densities = _with(self._densities, density, self.data_density_window_size)
         self._ended = ended
-        if context.models:
-            self._calibrate(context)
-            self._waiting.append(
-                {
-                    "index": interval.index,
-                    "first": first,
-                    "last": interval.last,
-                    "trigger": context.models[-1].trigger,
-                    "begun": begun,
-                    "ended": ended,
-                    "latest": int(timestamps.max()),
-                }
-            )
 
-    def _judge(self, context: Context) -> list[Judged]:
+    def _line(self) -> WaitingLine:
+        """Return the intervals that wait for their labels."""
+        if not hasattr(self, "_cached_line"):
+            self._cached_line = WaitingLine(self._waiting)
+        return self._cached_line
+
+    def _due(self, interval: Interval, context: Context) -> list[Waiting]:
         """Return all intervals that can be judged now, oldest first; the others go on waiting."""
-        due: list[Waiting] = []
-        waiting: list[Waiting] = []
-        for one in self._waiting:
-            (due if self.estimator is not None or _known(one, context) else waiting).append(one)
-        self._waiting = waiting
+        if not context.models:
+            return []
+        first = max(interval.first, context.triggered_at)
+        trigger, skipped = context.models[-1].trigger, first - interval.first
+        if self.estimator is not None or context.label_delay == 0:
+            whole = skipped == 0
+            return [Waiting(interval.index, first, interval.last, trigger, whole=whole)]
+
+        def latest(one: Waiting) -> int | None:
+            times = context.samples(one.first, one.last).timestamps
+            return int(times.max()) if len(times) else None
+
+        line = self._line()
+        line.append(interval, skipped, trigger)
+        newest = latest(Waiting(interval.index, first, interval.last, trigger, whole=True))
+        if newest is not None:
+            line.timed(newest)
+        return (
+            [] if context.clock is None else line.due(context.clock - context.label_delay, latest)
+        )
+
+    def _judge(self, due: list[Waiting], context: Context) -> list[Judged]:
+        """Return how well models did on intervals, oldest first."""
         judged: list[Judged] = []
         for one in due:
-            keys = context.samples(one["first"], one["last"]).keys
-            if len(keys) == 0:
+            samples = context.samples(one.first, one.last)
+            if len(samples) == 0:
                 continue  # all of them were erased while they waited
-            accuracy, scores, estimated = self.measure(keys, one["trigger"], context)
-            newest = one is due[-1]
-            maiden = one["trigger"] != self._judged_trigger
-            self._judged_trigger = one["trigger"]
+            accuracy, scores, estimated = self.measure(samples.keys, one.trigger, context)
+            maiden = one.trigger != self._judged_trigger
+            self._judged_trigger = one.trigger
             judged.append(
                 Judged(
-                    index=one["index"],
-                    first=one["first"],
-                    last=one["last"],
-                    trigger=one["trigger"],
-                    begun=one["begun"],
-                    ended=one["ended"],
-                    samples=len(keys),
+                    index=one.index,
+                    first=one.first,
+                    last=one.last,
+                    trigger=one.trigger,
+                    begun=_begun(one, int(samples.timestamps[0]), context),
+                    ended=int(samples.timestamps[-1]),
+                    samples=len(samples),
                     accuracy=accuracy,
                     scores=scores,
                     estimated=estimated,
-                    overtaken=one["trigger"] != context.models[-1].trigger,
+                    overtaken=one.trigger != context.models[-1].trigger,
                     maiden=maiden,
-                    ahead=self._ahead(one, context) if newest else 0,
+                    ahead=0,
                 )
             )
+        if judged:
+            judged[-1] = replace(judged[-1], ahead=self._ahead(judged[-1], context))
         return judged
 
-    def _ahead(self, one: Waiting, context: Context) -> int:
+    def _ahead(self, one: Judged, context: Context) -> int:
         """Return how many samples come between the end of an interval and the next judgement."""
-        return self.evaluation_interval_data_points + context.position - one["last"]
+        return self.evaluation_interval_data_points + context.position - one.last
 
     def measure(
         self, keys: npt.NDArray[np.uint64], trigger: int, context: Context
-    ) -> tuple[float, dict[str, float], bool]:
+    ) -> tuple[float, Mapping[str, float], bool]:
         """Return accuracy and metrics of a model on samples, and whether they are estimates."""
-        predictions = context.predictions(keys, trigger)
-        estimator = None if context.labelled(keys).all() else self.estimator
-        labels = context.labels(keys) if estimator is None else None
+        found = score(self.question(keys, trigger, context), context)
+        return found.accuracy, found.scores, found.estimated
 
-        def value(metric: Metric) -> float:
-            if labels is None:
-                assert estimator is not None  # noqa: S101
-                return estimator.estimate(metric, predictions, self._calibration["learned"])
-            found = metric.value(metric.join([metric.measure(predictions, labels)]))
-            return float("nan") if found is None else found
-
-        scores = {metric.name: value(metric) for metric in self.metrics}
-        best = Accuracy()
-        accuracy = scores[best.name] if best in self.metrics else value(best)
-        return accuracy, scores, estimator is not None
+    def question(self, keys: npt.NDArray[np.uint64], trigger: int, context: Context) -> Performance:
+        """Return the question how well a model does on samples; see `modyn.policies.scores`."""
+        estimator = self.estimator
+        if estimator is not None and (context.label_delay == 0 or context.labelled(keys).all()):
+            estimator = None
+        learned = self._calibration["learned"]
+        model = context.models[-1]
+        if model.trigger != trigger:
+            model = next(one for one in context.models if one.trigger == trigger)
+        return Performance(
+            model=model.model,
+            keys=keys.tobytes(),
+            metrics=tuple(self.metrics),
+            estimator=estimator,
+            calibration=None
+            if learned is None or estimator is None
+            else tuple(sorted(learned.items())),
+            trigger=trigger,
+        )
 
     def _calibrate(self, context: Context) -> None:
         """Let the estimator learn from samples that a model has not learned from, once it can.
@@ -327,8 +294,8 @@ class JudgingTrigger(BatchedTrigger):
         keys = context.samples(first, last).keys
         if len(keys) == 0 or not context.labelled(keys).all():
             return
-        predictions = context.predictions(keys, model.trigger)
-        learned = self.estimator.calibrate(predictions, context.labels(keys))
+        question = Calibration(model=model.model, keys=keys.tobytes(), estimator=self.estimator)
+        learned = dict(score(question, context))
         self._calibration = {"trigger": model.trigger, "learned": learned}
 
     def _remember(self, judged: Judged) -> None:
@@ -347,45 +314,12 @@ class JudgingTrigger(BatchedTrigger):
         return max(FORECASTS[self.forecasting_method](self._densities), 0.0)
 
 
-def _known(one: Waiting, context: Context) -> bool:
-    """Return whether the labels of all samples of an interval are known by now."""
-    if context.label_delay == 0:
-        return True
-    return context.clock is not None and one["latest"] + context.label_delay <= context.clock
+def _begun(one: Waiting, first_timestamp: int, context: Context) -> int:
+    """Return the clock at the beginning of an interval: at the end of the one before it."""
+    before = last_timestamp(context, one.first) if one.whole and one.index > 0 else None
+    return first_timestamp if before is None else before
 
 
 def _with(values: list[float], value: float, count: int) -> list[float]:
     """Return the last `count` of the values and one more."""
     return [*values, value][-count:]
-
-
-def _noted(judged: Judged) -> dict[str, Any]:
-    """Return what is noted of an interval that was judged."""
-    return {
-        "interval": judged.index,
-        "first": judged.first,
-        "last": judged.last,
-        "model_trigger": judged.trigger,
-        "samples": judged.samples,
-        "misclassifications": plain(judged.misclassifications),
-        "scores": {name: plain(score) for name, score in judged.scores.items()},
-        "estimated": judged.estimated,
-        "overtaken": judged.overtaken,
-    }
-
-
-def placed(interval: Interval, context: Context) -> dict[str, Any]:
-    """Return what a note says of the place of a decision."""
-    newest = context.models[-1] if context.models else None
-    return {
-        "interval": interval.index,
-        "first": interval.first,
-        "last": interval.last,
-        "model": None if newest is None else newest.model,
-        "model_trigger": None if newest is None else newest.trigger,
-    }
-
-
-def plain(value: float) -> float | None:
-    """Return a number as JSON has it: None for what is not finite."""
-    return value if np.isfinite(value) else None

@@ -6,15 +6,21 @@ from typing import Any
 
 from modyn.policies.checked import check_named
 from modyn.policies.context import Context
-from modyn.policies.judging import Judged, JudgingTrigger, plain
+from modyn.policies.judged import Judged, plain
+from modyn.policies.judging import JudgingTrigger
 from modyn.policies.performance_criteria import (
     PerformanceCriterion,
     StaticNumberAvoidableMisclassificationCriterion,
 )
 
-__all__ = ["PerformanceTrigger"]
+__all__ = ["PerformanceTrigger", "reached"]
 
 ROUNDING = 1e-9  # ten times 0.4 are 4, though not in float64
+
+
+def reached(number: Any, threshold: Any) -> Any:
+    """Return whether a number is at least a threshold, but for rounding; for arrays, of each."""
+    return number >= threshold * (1 - ROUNDING)
 
 
 @dataclass(kw_only=True)
@@ -141,7 +147,7 @@ class PerformanceTrigger(JudgingTrigger):
             "coming": coming,
             "expected_accuracy": expected,
             "threshold": float(threshold),
-            "fires": expected is not None and number + coming >= threshold * (1 - ROUNDING),
+            "fires": expected is not None and bool(reached(number + coming, threshold)),
         }
 
     def _coming(self, expected: float | None, judged: Judged) -> float:

@@ -1,4 +1,9 @@
-"""What is compared of the samples of a window: a few of them as rows of numbers."""
+"""What is compared of the samples of a window: a few of them as rows of numbers.
+
+Windows that end at one interval after the other overlap.  So a model is asked about whole
+intervals, which is what windows are made of, and each sample goes through it once as long as there
+is room for the answer.  Windows of which a few samples are drawn are asked about as they are.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +16,12 @@ from modyn.policies.base import Context
 from modyn.policies.drawing import Draw, position_seed
 from modyn.policies.windows import Window
 
-__all__ = ["LOOKS", "Look", "What", "WindowRows"]
+__all__ = ["LOOKS", "Kept", "Look", "What", "WindowRows"]
 
 What = Literal["embeddings", "predictions", "features", "labels"]
 LOOKS: tuple[What, ...] = ("embeddings", "predictions", "features", "labels")
 Floats = npt.NDArray[np.floating]
+Keys = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +53,7 @@ class Look:
 class _Rows(NamedTuple):
     """Samples of a window, and what those of them look like that are known."""
 
-    keys: npt.NDArray[np.uint64]
+    keys: Keys
     values: Floats
 
 
@@ -65,16 +71,20 @@ class WindowRows:
     sample_size : int or None
         How many samples are drawn of each window; all if None. The draw is uniform, and depends on
         the pipeline's seed, where the window ends and the keys in it.
+    interval : int
+        From how many samples to how many more windows end.
     kept : mapping
         What an earlier position kept: nothing is asked twice.
     """
 
     context: Context
     sample_size: int | None
+    interval: int
     kept: Kept = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._keys: dict[Window, npt.NDArray[np.uint64]] = {}
+        self._keys: dict[Window, Keys] = {}
+        self._drawn: set[Window] = set()  # windows with more samples than are looked at
         self._rows: dict[tuple[Window, Look, str], _Rows] = {}
 
     def of(self, window: Window, look: Look) -> Floats:
@@ -92,14 +102,56 @@ class WindowRows:
             if kept is not None and np.array_equal(kept.keys, keys):
                 self._rows[place] = kept
             else:
-                self._rows[place] = _Rows(keys, _finite(_values(self.context, keys, look)))
+                self._rows[place] = _Rows(keys, _finite(self._values(window, keys, look)))
         return self._rows[place].values
 
-    def keys(self, window: Window) -> npt.NDArray[np.uint64]:
+    def keys(self, window: Window) -> Keys:
         """Return which samples of a window are looked at, ascending."""
         if window not in self._keys:
-            self._keys[window] = _drawn(self.context, window, self.sample_size)
+            self._keys[window] = self._draw(window)
         return self._keys[window]
+
+    def _draw(self, window: Window) -> Keys:
+        if self.sample_size is None:
+            blocks = [block.keys for block in window.blocks(self.context)]
+            return np.sort(np.concatenate([np.empty(0, dtype=np.uint64), *blocks]))
+        draw, count = Draw(self.sample_size, seed=position_seed(self.context, window.last)), 0
+        for block in window.blocks(self.context):
+            draw.offer(block.keys)
+            count += len(block)
+        if count > self.sample_size:
+            self._drawn.add(window)
+        return draw.keys()
+
+    def _values(self, window: Window, keys: Keys, look: Look) -> Floats:
+        """Return what samples of a window look like, one row for each that is known by now."""
+        pieces = self._pieces(window) if look.asks_a_model and len(keys) > 0 else []
+        if not pieces:
+            return _values(self.context, keys, look)
+        seen = np.concatenate([_values(self.context, piece, look) for piece in pieces])
+        asked = np.concatenate(pieces)
+        order = np.argsort(asked)
+        rows: Floats = seen[order[np.searchsorted(asked, keys, sorter=order)]]
+        return rows
+
+    def _pieces(self, window: Window) -> list[Keys]:
+        """Return the intervals that hold a window, in stream order.
+
+        The first may begin before the window.  There are none where samples were drawn, and where
+        a window is shorter than an interval, so that the next one shares nothing with it.
+        """
+        if window in self._drawn:
+            return []
+        keys, most = self.context.samples(window.first, window.last).keys, self.sample_size
+        if len(keys) < self.interval or (most is not None and len(keys) > most):
+            return []  # more than looked at: those that are too old for a window of time
+        first = window.first
+        while len(keys) % self.interval and first > 0:
+            begin = max(0, first - -len(keys) % self.interval)
+            keys = np.concatenate([self.context.samples(begin, first).keys, keys])
+            first = begin
+        pieces = np.split(keys, range(len(keys) % self.interval, len(keys), self.interval))
+        return [piece for piece in pieces if len(piece) > 0]
 
     def to_keep(self, window: Window) -> Kept:
         """Return what stays as it is while a window does, for the next position."""
@@ -107,17 +159,7 @@ class WindowRows:
         return {place: rows for place, rows in found if place[0] == window and place[1].lasts}
 
 
-def _drawn(context: Context, window: Window, count: int | None) -> npt.NDArray[np.uint64]:
-    if count is None:
-        blocks = [block.keys for block in window.blocks(context)]
-        return np.sort(np.concatenate([np.empty(0, dtype=np.uint64), *blocks]))
-    draw = Draw(count, seed=position_seed(context, window.last))
-    for block in window.blocks(context):
-        draw.offer(block.keys)
-    return draw.keys()
-
-
-def _values(context: Context, keys: npt.NDArray[np.uint64], look: Look) -> Floats:
+def _values(context: Context, keys: Keys, look: Look) -> Floats:
     """Return what samples look like, one row for each that is known by now."""
     if look.of == "labels":
         known = keys[context.labelled(keys)] if len(keys) else keys

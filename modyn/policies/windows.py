@@ -23,6 +23,7 @@ __all__ = [
     "Window",
     "WindowingStrategy",
     "Windows",
+    "last_timestamp",
 ]
 
 BLOCK = 1 << 18  # samples that are looked at together
@@ -198,14 +199,14 @@ class TimeWindowingStrategy:
 
 def _newest(context: Context, begin: int, end: int, limit: str) -> Window:
     """Return the samples from `begin` to `end` that are at most so much older than the last."""
-    last = _last_timestamp(context, end)
+    last = last_timestamp(context, end)
     if last is None:
         return Window(end, end)
     since = max(OLDEST, last - units_of(limit, context.timestamp_unit))
     return Window(min(max(begin, context.first_at(since)), end), end, since)
 
 
-def _last_timestamp(context: Context, end: int) -> int | None:
+def last_timestamp(context: Context, end: int) -> int | None:
     """Return the timestamp of the last sample before a position that was not erased."""
     if end == context.position:
         return context.clock

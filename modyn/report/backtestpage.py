@@ -1,6 +1,7 @@
 """The page of a backtest: what each policy costs and scores, and which are best."""
 
 from collections.abc import Sequence
+from math import log10
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,9 @@ def picture(found: Backtest) -> Figure:
     ]
     costs = [entry.cost for entry in found if entry.cost > 0]
     wide = bool(costs) and max(costs) > 20 * min(costs)
-    kind: dict[str, Any] = {"type": "log"} if wide else {"rangemode": "tozero"}
+    kind: dict[str, Any] = {"rangemode": "tozero"}
+    if wide:  # the bound begins where nothing else is, and is left out there
+        kind = {"type": "log", "range": [log10(0.7 * min(costs)), log10(1.4 * max(costs))]}
     title = found.cost.name + (", logarithmic" if wide else "")
     low = min((entry.scores[0] for entry in front), default=0.0)
     high = max([*(entry.scores[1] for entry in found), *found.oracle.scores.tolist()])

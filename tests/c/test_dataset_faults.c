@@ -18,7 +18,7 @@ static const char *const SCHEMAS[] = {FIXED, RAGGED};
 #if defined(__SANITIZE_THREAD__)
 #define STRIDE 101
 #elif defined(__SANITIZE_ADDRESS__)
-#define STRIDE 3
+#define STRIDE 11
 #else
 #define STRIDE 1
 #endif

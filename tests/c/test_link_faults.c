@@ -20,7 +20,7 @@
 #if defined(__SANITIZE_THREAD__)
 #define STRIDE 41
 #elif defined(__SANITIZE_ADDRESS__)
-#define STRIDE 3
+#define STRIDE 11
 #else
 #define STRIDE 1
 #endif

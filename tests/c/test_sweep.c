@@ -327,7 +327,7 @@ play_without_memory(uint64_t seed, int length, tally *sum)
 int
 main(int argc, char **argv)
 {
-    campaign c = campaign_arguments(argc, argv, 5000);
+    campaign c = campaign_arguments(argc, argv, 3000);
     tally sum = {0};
 
     printf("test_sweep: seed %llu\n", (unsigned long long)c.seed);

@@ -28,6 +28,14 @@ PASSWORD = "s3cret-of-the-test"
 _numbers = itertools.count()
 
 
+def _fastest() -> str | None:
+    """Where making a database takes a third of the time: in memory, where there is plenty."""
+    memory = Path("/dev/shm")
+    if memory.is_dir() and shutil.disk_usage(memory).free > 4 << 30:
+        return str(memory)
+    return None
+
+
 @contextmanager
 def new_server(**settings: str) -> Iterator[LocalServer]:
     """A server in a temporary folder that the server's user can reach, gone afterwards."""
@@ -35,7 +43,7 @@ def new_server(**settings: str) -> Iterator[LocalServer]:
         programs.find()
     except ConfigError as error:
         pytest.skip(str(error))
-    folder = Path(tempfile.mkdtemp(prefix="modyn-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="modyn-pg-", dir=_fastest()))
     folder.chmod(0o755)
     server = LocalServer(folder / "server", settings={"fsync": "off", **settings})
     try:

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from postgres_server import sql
 
 from modyn.metadata.source import Part, Source
 from modyn.postgres import Connection, Copy, Statement
+from modyn.sampling import Candidates, balanced, uniform
 
 BLOCK = 1000  # samples in a row of blocks, here
+LAYOUTS = pytest.mark.parametrize("layout", ["rows", "blocks"])
 
 
 @dataclass
@@ -148,3 +151,26 @@ def backends_busy(url: str) -> int:
         "AND pid <> pg_backend_pid() AND state = 'active' AND query LIKE 'COPY%%'",
     )
     return int(found[0][0])
+
+
+def embedded(samples: Samples, first: int, last: int) -> Candidates:
+    at = samples.living(first, last)
+    labels = None if samples.labels is None else samples.labels[at]
+    return Candidates.from_arrays(samples.keys[at], samples.timestamps[at], labels)
+
+
+def assert_equal(got: Candidates, want: Candidates, seed: int = 5) -> None:
+    assert len(got) == len(want)
+    assert got.keys.tolist() == want.keys.tolist()
+    assert got.timestamps.tolist() == want.timestamps.tolist()
+    if want.labels is None:
+        assert got.labels is None
+    else:
+        assert got.labels is not None
+        assert got.labels.tolist() == want.labels.tolist()
+    for count in (0, 1, len(want) // 3, len(want)):
+        one, other = uniform(got, count, seed=seed), uniform(want, count, seed=seed)
+        assert one.tolist() == other.tolist()
+        if want.labels is not None:
+            one, other = balanced(got, count, seed=seed), balanced(want, count, seed=seed)
+            assert one.tolist() == other.tolist()

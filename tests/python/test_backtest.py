@@ -173,7 +173,7 @@ def test_where_history_matters_only_the_same_beginning_is_the_same(changes, tmp_
 @pytest.mark.parametrize(
     ("tail", "places", "done"),
     [
-        (1, [30, 100, 130], [False] * 3),
+        (1, [30, 100, 130], [False, True, False]),
         (None, [30, 100], [False, True]),
     ],
 )
@@ -221,13 +221,64 @@ def test_what_was_chosen_from_samples_that_are_gone_is_another_training(
     changes = {"selection": selection, "evaluation": streams.slices()}
     # What comes before the erased samples is there in both, so that something is recorded.
     dataset, _, run = recorded(tmp_path, trigger=AtPositions(positions=[5, *at]), **changes)
-    with modyn.Dataset.open(dataset.path, mode="w") as writer:
-        writer.erase(list(gone), reason="asked to")
+    erase(dataset, gone)
 
     policies = {"other": AtPositions(positions=[5, *policy])}
     found = backtest(run, policies, dataset=modyn.Dataset.open(dataset.path))
 
     assert found["other"].outcomes[0].done.tolist() == [True] + [False] * len(at)
+
+
+def test_a_model_whose_parent_learned_from_what_is_gone_is_another_one(tmp_path):
+    """Also where nothing at all is left of what the parent learned from."""
+    training = modyn.Training(batch_size=32, use_previous_model=True, optimizers=streams.sgd())
+    at = AtPositions(positions=[50, 100, 150])
+    dataset, _, run = recorded(tmp_path, tail=0, training=training, trigger=at)
+    erase(dataset, range(50, 100))
+    dataset = modyn.Dataset.open(dataset.path)
+    policies = {"other": AtPositions(positions=[50, 50, 100]), "one": AtPositions(positions=[50])}
+
+    found = backtest(run, policies, dataset=dataset)
+    _, _, real = recorded(
+        tmp_path,
+        tail=0,
+        training=training,
+        name="real",
+        dataset=dataset,
+        trigger=policies["other"],
+    )
+
+    models = [row.model for row in real.trainings if row.model is not None]
+    assert found["one"].exact
+    assert found["other"].outcomes[0].done.tolist() == [True, False]
+    assert models[0] == run.trainings[0].model
+    assert models[1] != run.trainings[2].model
+
+
+@pytest.mark.parametrize(("gone", "place"), [(99, 99), (64, 99), (98, 99)])
+def test_where_what_said_which_labels_were_known_is_gone_a_training_is_another_one(
+    gone, place, tmp_path
+):
+    """At sample 100 the labels of 65 samples were known; at the 99th that is left, of others."""
+    late = {"label_delay": 35, "evaluation": streams.slices()}
+    dataset, _, run = recorded(tmp_path, trigger=AtPositions(positions=[60, 100]), **late)
+    erase(dataset, [gone])
+    dataset = modyn.Dataset.open(dataset.path)
+    policies = {"other": AtPositions(positions=[60, place])}
+
+    found = backtest(run, policies, dataset=dataset)["other"]
+    _, _, real = recorded(tmp_path, name="real", dataset=dataset, trigger=policies["other"], **late)
+
+    outcome = found.outcomes[0]
+    same = [row.model for row in real.trainings] == [row.model for row in run.trainings]
+    ends = [row.trained_until for row in real.transitions]
+    assert real.transitions[1].position == (99 if gone == 99 else 100)
+    assert outcome.done.tolist() == [True, same and ends == [59 - 100, 99 - 100]]
+
+
+def erase(dataset, keys):
+    with modyn.Dataset.open(dataset.path, mode="w") as writer:
+        writer.erase(list(keys), reason="asked to")
 
 
 def test_runs_that_were_measured_on_other_data_are_refused(tmp_path):
@@ -323,8 +374,7 @@ def test_after_an_erasure_trainings_with_those_samples_are_not_the_same(tmp_path
     dataset, _, run = recorded(tmp_path, tail=0)
     policies = {"as recorded": AtPositions(positions=[EVERY, 2 * EVERY - 1])}
 
-    with modyn.Dataset.open(dataset.path, mode="w") as writer:
-        writer.erase([60], reason="gone")
+    erase(dataset, [60])
     found = backtest(run, policies, dataset=modyn.Dataset.open(dataset.path))
 
     assert found.entries[0].outcomes[0].done.tolist() == [True, False]

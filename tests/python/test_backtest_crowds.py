@@ -13,7 +13,6 @@ import modyn
 from modyn import drift
 from modyn.backtesting import backtest
 from modyn.backtesting.backtest import Bench, recordings
-from modyn.backtesting.columns import column_of
 from modyn.backtesting.cost import Cost
 from modyn.backtesting.crowds import kind, walked
 from modyn.metrics import Accuracy, F1Score
@@ -21,12 +20,16 @@ from modyn.pipelines import SlicingEvalStrategy
 from modyn.policies import (
     AmountWindowingStrategy,
     AtLeastN,
+    AvoidableMisclassificationCostTrigger,
     DataAmountTrigger,
     DataDriftTrigger,
+    DataIncorporationLatencyCostTrigger,
     DynamicQuantilePerformanceThresholdCriterion,
     DynamicQuantileThresholdCriterion,
     DynamicRollingAveragePerformanceThresholdCriterion,
     DynamicRollingAverageThresholdCriterion,
+    EnsembleTrigger,
+    MajorityVote,
     NewData,
     PerformanceTrigger,
     StaticNumberAvoidableMisclassificationCriterion,
@@ -35,6 +38,7 @@ from modyn.policies import (
     TimeTrigger,
     TimeWindowingStrategy,
 )
+from modyn.policies.columns import column_of
 from modyn.policies.drift import Metric
 from tests.python import streams
 
@@ -197,7 +201,83 @@ DRIFT = {
         for d in (0.0, 0.2)
     ],
 }
-CROWDS = [("performance", name) for name in PERFORMANCE] + [("drift", name) for name in DRIFT]
+
+
+def waiting(worth, *, intervals=0, **more):
+    return DataIncorporationLatencyCostTrigger(
+        evaluation_interval_data_points=25,
+        incorporation_delay_per_training_second=worth,
+        **warm(intervals),
+        **more,
+    )
+
+
+def regretting(worth, expected, *, intervals=0, **more):
+    return AvoidableMisclassificationCostTrigger(
+        evaluation_interval_data_points=25,
+        avoidable_misclassification_latency_per_training_second=worth,
+        expected_accuracy=expected,
+        **warm(intervals),
+        **more,
+    )
+
+
+RATE = {"training_samples_per_second": 40.0}
+COST = {
+    "waiting": [
+        *(waiting(worth, **RATE) for worth in (50.0, 120.0, 333.3, 1000.0)),
+        *(waiting(worth, cost_tracking_window_size=n) for worth in (1e3, 1e5) for n in (1, 3)),
+        waiting(0.01, conversion="multiply", **RATE),
+    ],
+    "waiting, warm": [waiting(worth, intervals=3, **RATE) for worth in (100.0, 500.0)],
+    "regrets": [
+        *(regretting(w, e, **RATE) for w in (10.0, 70.0, 200.0) for e in (0.7, 0.9)),
+        *(regretting(w, 0.8, allow_reduction=True, **RATE) for w in (5.0, 50.0)),
+        *(regretting(w, 0.95) for w in (100.0, 10000.0)),
+    ],
+    "regrets, warm": [regretting(w, 0.9, intervals=2, **RATE) for w in (20.0, 90.0)],
+}
+
+
+def together(rule, **members):
+    return EnsembleTrigger(subtriggers=members, ensemble_strategy=rule)
+
+
+def amount(intervals):
+    return DataAmountTrigger(num_samples=25 * intervals)
+
+
+def low(threshold):
+    return performance(below(threshold))
+
+
+def moved(threshold):
+    return DataDriftTrigger(
+        evaluation_interval_data_points=25, metrics={"ks": ks(over(threshold))}, sample_size=30
+    )
+
+
+ENSEMBLES = {
+    "amount": [
+        together(AtLeastN(n=n), a=amount(k), low=low(t))
+        for n in (1, 2)
+        for k, t in ((1, 0.7), (3, 0.8), (4, 0.9), (7, 0.95))
+    ],
+    "most": [
+        together(MajorityVote(), low=low(t), cost=waiting(w, **RATE), drift=moved(d))
+        for t, w, d in ((0.7, 100.0, 0.2), (0.85, 300.0, 0.3), (0.9, 1000.0, 0.25))
+    ],
+    "nested": [
+        together(
+            AtLeastN(n=n),
+            a=amount(k),
+            inner=together(AtLeastN(n=2), low=low(t), cost=regretting(w, 0.9, **RATE), a=amount(2)),
+        )
+        for n, k, t, w in ((1, 8, 0.8, 20.0), (2, 3, 0.9, 50.0), (2, 2, 0.7, 90.0))
+    ],
+}
+FAMILIES = {"performance": PERFORMANCE, "drift": DRIFT, "cost": COST, "ensembles": ENSEMBLES}
+CROWDS = [(family, name) for family, found in FAMILIES.items() for name in found]
 
 
 def bench_of(recorded, policies):
@@ -209,10 +289,11 @@ def bench_of(recorded, policies):
 
 @pytest.mark.parametrize(("family", "name"), CROWDS)
 def test_a_crowd_fires_where_each_policy_fires_alone(recorded, family, name):
-    policies = (PERFORMANCE if family == "performance" else DRIFT)[name]
+    policies = FAMILIES[family][name]
     player = bench_of(recorded, policies).players[0]
 
     together = walked(policies, player)
+    player.scores = None  # from here on every question is asked anew
 
     assert len({kind(policy, player) for policy in policies}) == 1
     for policy, found in zip(policies, together, strict=True):
@@ -248,7 +329,12 @@ def test_what_has_no_crowd_is_played_alone(recorded):
             intervals=1,
         ),
         drifting(ks(over(0.2)), reset_history_on_model=True),
+        regretting(50.0, None),
+        regretting(50.0, 0.9, mode="lookahead"),
+        together(AtLeastN(n=1), a=DataAmountTrigger(num_samples=30), low=low(0.8)),
+        together(AtLeastN(n=1), low=low(0.8), other=performance(below(0.7), every=50)),
+        together(AtLeastN(n=1), low=low(0.8), time=TimeTrigger(every="70s")),
     ]
     player = bench_of(recorded, policies).players[0]
 
-    assert [kind(policy, player) for policy in policies] == [None] * 4
+    assert [kind(policy, player) for policy in policies] == [None] * 9

@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from modyn.backtesting.space import parse
+from modyn.cli import app
+from modyn.pipelines import config
 from tests.python.test_policy_docs import run
 
 ROOT = Path(__file__).parents[2]
@@ -26,10 +29,27 @@ def test_the_code_of_the_page_runs(tmp_path):
     assert "at 5,000 samples: below" in printed
 
 
-def test_the_space_of_the_page_is_one():
+def test_the_space_of_the_page_is_that_of_the_example():
     (text,) = blocks("yaml")
+    example = (ROOT / "examples/weather/backtest/space.yaml").read_text(encoding="utf-8")
 
-    assert len(parse(text.encode()).triggers("s")) == 4 + 2 * 31
+    assert example.split("\n", 1)[1] == text
+    assert len(parse(text.encode()).triggers("s")) == 20 + 31 + 31 + 60
+
+
+def test_every_option_of_the_command_is_on_the_page():
+    shown = CliRunner().invoke(app, ["backtest", "--help"], env={"COLUMNS": "200"}).output
+    options = set(re.findall(r"--[a-z-]+", shown)) - {"--help", "--debug"}
+
+    assert "--budget" in options
+    assert not {option for option in options if f"`{option}" not in PAGE}
+
+
+def test_the_recording_of_the_page_measures_every_model_on_fixed_windows():
+    settings = config.read(ROOT / "examples/weather/backtest/record.yaml")
+
+    assert settings.dataset_id == "weather"
+    assert [handler.models for handler in settings.evaluation.handlers] == ["matrix"]
 
 
 def test_the_cells_of_the_notebook_run(tmp_path):

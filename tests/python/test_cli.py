@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -19,58 +18,8 @@ from typer.testing import CliRunner
 import modyn
 from modyn import cli, listing
 from modyn.pipelines import Run
-from modyn.progress import BarProgress, LineProgress, shown
+from tests.python.cli_bench import ROOT, Bench
 from tests.python.plausible import plausible_run
-from tests.python.streams import drifting
-
-ROOT = Path(__file__).parents[2]
-CONFIG = """\
-pipeline: {{name: {name}, seed: 3}}
-data: {{dataset_id: stream}}
-model: {{id: {model}, config: {{num_classes: 2, {config}}}}}
-trigger: {{id: DataAmountTrigger, num_samples: 150}}
-selection_strategy: {{name: NewDataStrategy, tail_triggers: null}}
-training:
-  batch_size: 32
-  epochs_per_trigger: {epochs}
-  use_previous_model: false
-  shuffle: true
-  optimizers:
-    - {{name: default, algorithm: SGD, source: PyTorch, param_groups: [{{module: model}}]}}
-  optimization_criterion: {{name: CrossEntropyLoss}}
-evaluation:
-  device: cpu
-  handlers:
-    - name: slices
-      execution_time: after_pipeline
-      models: matrix
-      strategy: {{type: SlicingEvalStrategy, eval_every: 100s}}
-      datasets: [stream]
-  datasets:
-    - {{dataset_id: stream, batch_size: 128, metrics: [{{name: Accuracy}}, {{name: RocAuc}}]}}
-"""
-
-
-class Bench:
-    """A folder with a dataset and pipeline files, and the command line in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.datasets = folder / "datasets"
-        self.out = folder / "runs"
-        drifting(self.datasets / "stream").close()
-
-    def file(self, name: str = "small", **changes: object) -> Path:
-        values = {"name": name, "model": "MLP", "config": "hidden: [8]", "epochs": 1} | changes
-        path = self.folder / f"{Path(str(name)).name}.yaml"
-        path.write_text(CONFIG.format(**values))
-        return path
-
-    def modyn(self, *words: object):
-        return CliRunner().invoke(cli.app, [str(word) for word in words], prog_name="modyn")
-
-    def run(self, *files: Path, more: tuple[object, ...] = ()):
-        return self.modyn("run", *files, "--out", self.out, "--datasets", self.datasets, *more)
 
 
 @pytest.fixture
@@ -89,7 +38,7 @@ def process(*words: object, **more):
     )
 
 
-# Help --------------------------------------------------------------------------------------------
+# Help ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("command", ["", "run", "validate", "report", "ls"])
@@ -128,7 +77,7 @@ def test_validate_imports_no_torch(bench):
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT, capture_output=True)
 
 
-# Running -----------------------------------------------------------------------------------------
+# Running ------------------------------------------------------------------------------------------
 
 
 def test_run_does_all_and_says_where_the_report_is(bench):
@@ -222,7 +171,7 @@ def test_without_plotly_a_run_ends_well_and_says_how_to_get_the_report(bench, mo
     assert "pip install 'modyn[report]'" in again.stderr
 
 
-# Bad input ---------------------------------------------------------------------------------------
+# Bad input ----------------------------------------------------------------------------------------
 
 
 def test_an_unknown_key_is_named_with_its_place_and_the_nearest_one(bench):
@@ -395,7 +344,7 @@ def test_validate_runs_no_code_of_a_file(bench):
     assert not (bench.folder / "sprung").exists()
 
 
-# Interruption ------------------------------------------------------------------------------------
+# Interruption -------------------------------------------------------------------------------------
 
 
 def test_an_interrupted_run_says_how_to_go_on_and_does(bench):
@@ -420,7 +369,7 @@ def test_an_interrupted_run_says_how_to_go_on_and_does(bench):
     assert "unfinished" in bench.modyn("ls", bench.out).output
 
 
-# Listing and reports -----------------------------------------------------------------------------
+# Listing and reports ------------------------------------------------------------------------------
 
 
 def test_ls_lists_datasets_and_runs(bench):
@@ -502,101 +451,3 @@ def test_the_summary_is_two_tables_where_one_has_no_room(tmp_path, monkeypatch):
         assert text.count("pipeline") == tables
         assert text.count("monthly-half") == tables
         assert f"{runs[0].score('Accuracy'):.4f}" in text
-
-
-# Progress ----------------------------------------------------------------------------------------
-
-
-def tell(progress: BarProgress | LineProgress) -> None:
-    """Tell it of a small run."""
-    progress.pipeline("[red]small[/red]", 200)
-    progress.position(0)
-    for trigger in range(2):
-        progress.position(100 * (trigger + 1))
-        progress.trigger(trigger, 100)
-        for epoch in range(2):
-            progress.epoch(epoch, 2)
-            for batch in range(5):
-                progress.batch(5 * epoch + batch + 1, 10)
-    progress.evaluate(200, 200)
-    progress.done()
-
-
-def test_a_terminal_shows_nested_bars():
-    console = Console(force_terminal=True, width=100, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    with console.file, shown(console, 1) as progress:
-        progress.pipeline("[red]small[/red]", 200)
-        progress.position(100)
-        progress.trigger(3, 80)
-        progress.epoch(1, 2)
-        progress.batch(10, 10)
-        lines = [line for line in bars_of(progress) if line]
-        assert "[red]small[/red] (1 of 1), samples" in lines[0]
-        assert "100/200" in lines[0]
-        assert "trigger 3 on 80 samples, batches" in lines[1]
-        assert "epoch 2 of 2, batches" in lines[2]
-        assert "5/5" in lines[2]
-
-        progress.done()
-        assert ["small" in line for line in bars_of(progress) if line] == [True]
-
-
-def bars_of(progress: BarProgress) -> list[str]:
-    console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    with console.file:
-        console.print(progress._bars.get_renderable())
-        return console.export_text().splitlines()
-
-
-def test_a_pipe_shows_few_plain_lines(tmp_path):
-    with open(tmp_path / "log", "w+") as file:
-        console = Console(file=file)
-        with shown(console, 1) as progress:
-            tell(progress)
-        file.seek(0)
-        lines = file.read().splitlines()
-
-    assert lines[0] == "[red]small[/red]: 200 samples"
-    assert re.fullmatch(r"\[red\]small\[/red\]: done after 2 trainings, [0-9.]+ s", lines[1])
-    assert len(lines) == 2
-
-
-def test_a_long_run_shows_a_line_now_and_then(tmp_path, monkeypatch):
-    monkeypatch.setattr("modyn.progress.LINES_EVERY_SECONDS", 0.0)
-    with open(tmp_path / "log", "w+") as file:
-        with shown(Console(file=file), 1) as progress:
-            tell(progress)
-        file.seek(0)
-        text = file.read()
-
-    assert "100 of 200 samples followed; trigger 0 on 100 samples" in text
-    assert "batch 10 of 10" in text
-    assert "evaluation, 200 of 200 samples" in text
-
-
-def test_run_draws_bars_on_a_real_terminal(bench):
-    ours, theirs = pty.openpty()
-    words = ["run", bench.file(), "--out", bench.out, "--datasets", bench.datasets]
-    with subprocess.Popen(
-        [sys.executable, "-m", "modyn.cli", *map(str, words)],
-        stdout=theirs,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100"},
-    ) as child:
-        os.close(theirs)
-        seen = b""
-        while True:
-            try:
-                part = os.read(ours, 65_536)
-            except OSError:  # the other end is closed
-                break
-            if not part:
-                break
-            seen += part
-        stderr = child.stderr.read()
-    os.close(ours)
-
-    assert child.returncode == 0, stderr
-    plain = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", seen).decode()
-    assert "small (1 of 1), samples" in plain
-    assert "report: " in plain

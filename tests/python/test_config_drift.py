@@ -24,8 +24,8 @@ from modyn.policies.criteria import (
     ThresholdDecisionCriterion,
 )
 from modyn.policies.drift import Metric
+from tests.python.config_texts import FULL
 from tests.python.streams import drifting, pipeline
-from tests.python.test_config import FULL
 
 STATIC = "decision_criterion: {id: ThresholdDecisionCriterion, threshold: 0.5}"
 HALF = ThresholdDecisionCriterion(threshold=0.5)
@@ -206,6 +206,10 @@ def test_names_that_users_know_stand_for_our_metrics(
         (f"id: MMD, fields: [dense], {STATIC}", "fields are of features, not of embeddings"),
         (f"id: KS, score: p_value, {STATIC}", "score is p_value, but KS gives none: ask it"),
         (
+            f"id: GTest, of: labels, num_pca_component: 2, {STATIC}",
+            "trigger.metrics.a: GTest compares categories, which principal components are not",
+        ),
+        (
             f"id: AlibiDetectMmdDriftMetric, preprocessor: {{max_len: 9}}, {STATIC}",
             "metrics.a.preprocessor: ('max_len': 9) is not supported yet; available: None",
         ),
@@ -234,9 +238,86 @@ def test_functions_do_not_come_from_files() -> None:
         )
 
 
+WARM = """
+id: DataDriftTrigger
+evaluation_interval_data_points: 250
+metrics: {a: {id: KS, of: features, decision_criterion: {id: DynamicQuantileThresholdCriterion}}}
+warmup_intervals: 8
+"""
+
+
+def test_any_trigger_may_decide_in_the_warm_up() -> None:
+    found = read(
+        WARM
+        + """
+warmup_policy:
+  id: EnsembleTrigger
+  ensemble_strategy: {id: MajorityVote}
+  subtriggers:
+    often:
+      id: DetectorTrigger
+      evaluation_interval_data_points: 100
+      warmup_intervals: 3
+      warmup_policy: {id: DataIncorporationLatencyCostTrigger, evaluation_interval_data_points: 50,
+                      incorporation_delay_per_training_second: 9.0}
+"""
+    )
+
+    assert isinstance(found, DataDriftTrigger)
+    assert isinstance(found.warmup_policy, policies.EnsembleTrigger)
+    inner = found.warmup_policy.subtriggers["often"]
+    assert isinstance(inner, policies.DetectorTrigger)
+    assert inner.warmup_policy == policies.DataIncorporationLatencyCostTrigger(
+        evaluation_interval_data_points=50, incorporation_delay_per_training_second=9.0
+    )
+
+
+DETECTOR = "warmup_policy: {id: DetectorTrigger, evaluation_interval_data_points"
+
+
+@pytest.mark.parametrize(
+    ("warmup", "message"),
+    [
+        ("warmup_policy: {id: TimeTriger, every: 1d}", "trigger.warmup_policy: id 'TimeTriger' is"),
+        (f"{DETECTOR}: 0}}", "trigger.warmup_policy.evaluation_interval_data_points: "),
+        (
+            f"{DETECTOR}: 2001}}",
+            "trigger: warmup_policy: DetectorTrigger looks every 2001 samples, and never does in a "
+            "warm-up of 2000",
+        ),
+        (
+            f"{DETECTOR}: 500, warmup_intervals: 4, "
+            "warmup_policy: {id: DataAmountTrigger, num_samples: 9}}",
+            "trigger: warmup_policy: DetectorTrigger warms up itself as long as it is asked, for "
+            "2000 samples: name its warmup_policy instead",
+        ),
+        (
+            f"{DETECTOR}: 5, warmup_policy: {{id: DetectorTrigger}}}}",
+            "trigger.warmup_policy.warmup_policy.evaluation_interval_data_points: this key is",
+        ),
+    ],
+)
+def test_a_warm_up_that_makes_no_sense_is_refused_by_its_place(warmup: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        read(WARM + warmup)
+
+    assert message in str(raised.value)
+
+
 @pytest.mark.parametrize(
     "trigger",
     [
+        DataDriftTrigger(
+            evaluation_interval_data_points=9,
+            warmup_intervals=2,
+            warmup_policy=policies.PerformanceTrigger(
+                evaluation_interval_data_points=5,
+                decision_criteria={
+                    "low": policies.StaticPerformanceThresholdCriterion(metric="Accuracy")
+                },
+            ),
+            metrics={"a": Metric(metric=drift.KS(), decision_criterion=HALF)},
+        ),
         DataDriftTrigger(
             evaluation_interval_data_points=9,
             metrics={

@@ -213,6 +213,13 @@ subtriggers:
         (performance(f"metrics: [{{name: RocAuc}}]\n{EVALUATION}"), "say the same: name one"),
         (performance(EVALUATION.replace("weather", "other")), "a trigger measures the stream"),
         (
+            performance(
+                "warmup_policy: {id: PerformanceTrigger, evaluation_interval_data_points: 9, "
+                f"decision_criteria: {{a: {STATIC}}}, {EVALUATION.replace('weather', 'other')}}}"
+            ),
+            "a trigger measures the stream",
+        ),
+        (
             performance("estimator: {id: ATC}\nmetrics: [{name: RocAuc}]"),
             "ATC estimates Accuracy alone",
         ),

@@ -23,7 +23,7 @@ from modyn.policies import (
 )
 from modyn.policies.checks import check_trigger
 from modyn.policies.checks.common import example_stream
-from modyn.policies.cost import predicted_samples
+from modyn.policies.price import predicted_samples
 from tests.python.test_performance_trigger import Forgetful, fired, steady, stream_of
 from tests.reference import triggers_performance as twin
 

@@ -139,12 +139,20 @@ def test_exchangeable_scores_fire_as_often_as_the_documentation_says():
     assert abs(exact - 0.05) < 4 * math.sqrt(0.05 * 0.95 / 40_000)  # p > 1e-4
 
 
-def test_a_level_beyond_the_reach_of_the_ranks_never_fires():
-    criterion = DynamicQuantileThresholdCriterion(window_size=5, quantile=0.1, conformal=True)
+def test_scores_too_few_for_the_level_of_the_ranks_never_fire():
+    criterion = DynamicQuantileThresholdCriterion(window_size=9, quantile=0.1, conformal=True)
 
     assert criterion.verdict(99.0, [0.0, 1.0, 2.0]) == Verdict(
         fires=False, threshold=None, keep=True
     )
+
+
+@pytest.mark.parametrize(("quantile", "least"), [(0.1, 9), (0.05, 19), (0.29, 3), (0.0, "inf")])
+def test_a_level_beyond_the_reach_of_the_ranks_is_refused(quantile, least):
+    with pytest.raises(ValueError, match=f"never fire: it needs a window_size of at least {least}"):
+        DynamicQuantileThresholdCriterion(window_size=2, quantile=quantile, conformal=True)
+    if quantile:
+        DynamicQuantileThresholdCriterion(window_size=least, quantile=quantile, conformal=True)
 
 
 @pytest.mark.parametrize(

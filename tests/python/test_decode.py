@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import gc
-import itertools
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import zlib
@@ -23,22 +16,20 @@ import torch
 
 import modyn
 from modyn.errors import BatchError, ClosedError
-from modyn.loader import Batch, Loader, RaggedTensor
+from modyn.loader import Batch, RaggedTensor
 from tests.python import decoders
+from tests.python.decoding import (
+    COUNT,
+    SCHEMA,
+    joined,
+    key_list,
+    loader,
+    text_of,
+    zipped_of,
+)
+from tests.python.waiting import DEADLINE, eventually, threads_now
 
-ROOT = Path(__file__).parents[2]
-COUNT = 100
-DEADLINE = 60  # seconds, for what would otherwise hang
-SCHEMA = {"text": "bytes", "zipped": "bytes", "n": "int64", "x": "float32[3]"}
 WAYS = [(1, False), (3, False), (2, True)]  # workers, processes
-
-
-def text_of(key: int) -> bytes:
-    return b"%d" % key * (key % 5)
-
-
-def zipped_of(key: int) -> bytes:
-    return bytes([key % 251]) * 40
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +55,7 @@ def dataset(path: Path) -> Iterator[modyn.Dataset]:
     opened.close()
 
 
-def loader(dataset: modyn.Dataset, **options: Any) -> Loader:
-    good: dict[str, Any] = {"samples": np.arange(COUNT), "batch_size": 16, "shuffle": "global"}
-    return Loader(dataset, **(good | options))
-
-
-def key_list(batches: Any) -> list[list[int]]:
-    return [batch.numpy("keys").tolist() for batch in batches]
-
-
-def joined(lists: list[list[int]]) -> list[int]:
-    return list(itertools.chain.from_iterable(lists))
-
-
-# Values ------------------------------------------------------------------------------------------
+# Values -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("workers", "processes"), WAYS)
@@ -218,7 +196,7 @@ def test_replaced_values_behave_like_fields(dataset):
         more["y"]
 
 
-# Bounds ------------------------------------------------------------------------------------------
+# Bounds -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -286,7 +264,7 @@ def test_waits_say_that_the_loop_waited_for_decode(dataset):
     assert some.waits == waits
 
 
-# Errors ------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("workers", "processes"), WAYS)
@@ -422,37 +400,7 @@ def test_changing_the_mapping_later_changes_nothing(dataset):
     assert next(iter(some))["n"].tolist() == [6]
 
 
-# Closing -----------------------------------------------------------------------------------------
-
-
-def threads_now() -> int:
-    return len(os.listdir("/proc/self/task"))
-
-
-def children_now() -> set[int]:
-    """Processes started by this one that decode."""
-    found = set()
-    for folder in Path("/proc").iterdir():
-        if not folder.name.isdigit():
-            continue
-        try:
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            command = (folder / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if fields[1] == str(os.getpid()) and fields[0] != "Z" and b"spawn_main" in command:
-            found.add(int(folder.name))
-    return found
-
-
-def eventually(is_so: Callable[[], bool]) -> bool:
-    """Whether something becomes true before the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if is_so():
-            return True
-        time.sleep(0.01)
-    return False
+# Closing ------------------------------------------------------------------------------------------
 
 
 def test_exhausted_closed_and_abandoned_iterators_leave_no_thread(dataset):
@@ -471,7 +419,7 @@ def test_exhausted_closed_and_abandoned_iterators_leave_no_thread(dataset):
                 next(iterator)
     del iterator
 
-    assert threads_now() <= before
+    assert eventually(lambda: threads_now() <= before)
     list(some)
     assert eventually(lambda: threads_now() <= before)
 
@@ -571,290 +519,7 @@ def test_garbage_may_be_collected_on_any_thread(dataset):
     assert eventually(lambda: threads_now() <= before)
 
 
-# Processes ---------------------------------------------------------------------------------------
-
-
-def test_processes_outlast_an_iteration_and_end_with_the_loader(dataset):
-    before = children_now()
-    some = loader(
-        dataset, decode={"n": decoders.process_of}, decode_workers=2, decode_processes=True
-    )
-
-    children = [some._process.decoding.children]
-
-    first = {int(pid) for batch in some for pid in batch["n"]}
-    assert eventually(lambda: len(children[0].idle()) == len(first))
-    second = {int(pid) for batch in some for pid in batch["n"]}
-
-    assert os.getpid() not in first
-    assert first & second
-    assert first | second <= children_now()
-    children.clear()
-    del some
-    gc.collect()
-    assert eventually(lambda: children_now() <= before)
-
-
-def test_a_killed_process_is_an_error_and_no_hang(dataset):
-    iterator = iter(
-        loader(
-            dataset,
-            shuffle=False,
-            batch_size=10,
-            decode={"n": decoders.die_at_50},
-            decode_processes=True,
-        )
-    )
-
-    good = [next(iterator) for _ in range(5)]
-
-    with pytest.raises(BatchError, match=r"batch 5: decode failed: .*killed by signal 9"):
-        next(iterator)
-    assert joined(key_list(good)) == list(range(50))
-
-
-@pytest.mark.parametrize(
-    ("function", "cause", "message"),
-    [
-        (decoders.odd, RuntimeError, "OddError: odd 1 2"),
-        (decoders.not_portable, Exception, "batch 0: decode failed"),
-    ],
-)
-def test_what_cannot_cross_to_this_process_is_an_error(dataset, function, cause, message):
-    with pytest.raises(BatchError, match=message) as caught:
-        list(loader(dataset, decode={"n": function}, decode_processes=True))
-
-    assert isinstance(caught.value.__cause__, cause)
-    assert caught.value.__cause__.__notes__
-
-
-def test_a_daemonic_process_is_told_to_use_threads(dataset, monkeypatch):
-    some = loader(dataset, decode={"n": decoders.doubled}, decode_processes=True)
-    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
-
-    with pytest.raises(RuntimeError, match=r"a daemonic process .* decode with threads there"):
-        next(iter(some))
-
-
-def test_a_pickled_loader_decodes_with_processes_of_its_own(dataset):
-    some = loader(
-        dataset,
-        samples=[3, 9],
-        shuffle=False,
-        decode={"n": decoders.doubled},
-        decode_processes=True,
-    )
-    assert next(iter(some))["n"].tolist() == [6, 18]
-
-    context = multiprocessing.get_context("spawn")
-    pipe, theirs = context.Pipe()
-    process = context.Process(target=decoders.send_first, args=(some, "n", theirs))
-    process.start()
-    try:
-        assert pipe.poll(DEADLINE)
-        assert pipe.recv() == [6, 18]
-        process.join(DEADLINE)
-        assert process.exitcode == 0
-    finally:
-        process.kill()
-
-
-def test_closing_ends_a_process_that_does_not_answer(dataset, capfd):
-    before = children_now()
-    iterator = iter(
-        loader(dataset, decode={"n": decoders.sleep_long}, decode_workers=1, decode_processes=True)
-    )
-    assert eventually(lambda: "sleeping" in capfd.readouterr().out)
-
-    iterator.close()
-
-    assert eventually(lambda: children_now() <= before)
-
-
-IMPORTS = """
-import os, signal, sys, threading, time
-import modyn, numpy as np
-from modyn.errors import BatchError, ClosedError
-from tests.python import decoders
-
-dataset = modyn.Dataset.open(sys.argv[1])
-"""
-
-
-def start(script: str, *arguments: Any) -> subprocess.Popen[str]:
-    """Start a Python process with this script."""
-    text = IMPORTS + textwrap.dedent(script)
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text, *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def end_of(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What it prints until its end, which must come before the deadline."""
-    try:
-        return process.communicate(timeout=DEADLINE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-
-
-def is_gone(pid: int) -> bool:
-    try:
-        return " Z " in Path(f"/proc/{pid}/stat").read_text().replace(")", " ")
-    except OSError:
-        return True
-
-
-def shared_memory() -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if "modyn" in name or "psm_" in name}
-
-
-def test_a_killed_parent_leaves_no_process_and_no_shared_memory(path):
-    before = shared_memory()
-    script = """
-    loader = modyn.Loader(
-        dataset, range(8), batch_size=4, decode={"n": decoders.sleep_long},
-        decode_workers=2, decode_processes=True,
-    )
-    next(iter(loader))
-    """
-    with start(script, path) as process:
-        assert process.stdout is not None
-        try:
-            sleeping = [int(process.stdout.readline().split()[1]) for _ in range(2)]
-        finally:
-            process.kill()
-            process.stdout.close()
-
-        assert process.stderr is not None
-        process.stderr.close()
-    assert len(set(sleeping)) == 2
-    for pid in sleeping:
-        assert eventually(lambda pid=pid: is_gone(pid)), pid
-    assert shared_memory() == before
-
-
-@pytest.mark.parametrize("processes", [False, True])
-def test_ctrl_c_ends_a_wait(path, processes):
-    script = """
-    loader = modyn.Loader(
-        dataset, range(8), batch_size=4, decode={"n": decoders.sleep_long},
-        decode_workers=1, decode_processes=sys.argv[2] == "True",
-    )
-    iterator = None
-    try:
-        iterator = iter(loader)  # its workers may be asleep before this thread is back
-        next(iterator)
-    except KeyboardInterrupt:
-        print("interrupted", flush=True)
-        if sys.argv[2] == "True" and iterator is not None:
-            iterator.close()
-    """
-    with start(script, path, processes) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("sleeping")
-        process.send_signal(signal.SIGINT)
-        out, err = end_of(process)
-
-    assert out == "interrupted\n"
-    assert err == ""
-    assert process.returncode == 0
-
-
-@pytest.mark.parametrize("processes", [False, True])
-def test_the_interpreter_ends_with_an_iterator_under_way(path, processes):
-    script = """
-    loader = modyn.Loader(
-        dataset, range(100), batch_size=4, decode={"n": decoders.doubled},
-        decode_workers=2, decode_processes=sys.argv[2] == "True",
-    )
-    iterator = iter(loader)
-    print(next(iterator)["n"].tolist())
-    sys.modules["kept"] = [iterator, loader]
-    """
-    with start(script, path, processes) as process:
-        out, err = end_of(process)
-
-    assert (out, err, process.returncode) == ("[0, 2, 4, 6]\n", "", 0)
-
-
-def test_a_forked_child_is_refused_and_ends(path):
-    script = """
-    loader = modyn.Loader(
-        dataset, range(100), batch_size=4, decode={"n": decoders.doubled}, decode_processes=True
-    )
-    iterator = iter(loader)
-    next(iterator)
-    child = os.fork()
-    if child == 0:
-        signal.alarm(30)
-        try:
-            next(iterator)
-            os._exit(1)
-        except ClosedError as error:
-            if "fork" not in str(error):
-                os._exit(2)
-        iterator.close()
-        del iterator, loader
-        sys.exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(list(iterator)))
-    """
-    with start(script, path) as process:
-        out, err = end_of(process)
-
-    assert (out, err, process.returncode) == ("0 24\n", "", 0)
-
-
-def test_a_script_without_a_guard_is_told(path, tmp_path):
-    (tmp_path / "script.py").write_text(
-        textwrap.dedent(
-            """
-            import sys, modyn
-            from tests.python import decoders
-            dataset = modyn.Dataset.open(sys.argv[1])
-            loader = modyn.Loader(
-                dataset, range(8), batch_size=4, decode={"n": decoders.doubled},
-                decode_workers=1, decode_processes=True,
-            )
-            next(iter(loader))
-            """
-        )
-    )
-
-    done = subprocess.run(
-        [sys.executable, tmp_path / "script.py", path],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-    )
-
-    assert done.returncode == 1
-    assert 'if __name__ == "__main__":' in done.stderr
-
-
-def test_decode_needs_no_torch(path):
-    script = """
-    sys.modules["torch"] = None
-    for processes in (False, True):
-        (batch,) = modyn.Loader(
-            dataset, [7, 3], batch_size=2, decode={"n": decoders.doubled, "zipped": decoders.unzip},
-            decode_processes=processes,
-        )
-        print(batch.numpy("n").tolist(), batch.numpy("zipped").shape)
-    """
-    with start(script, path) as process:
-        out, err = end_of(process)
-
-    assert (out, err) == ("[14, 6] (2, 40)\n" * 2, "")
-
-
-# Ragged ------------------------------------------------------------------------------------------
+# Ragged -------------------------------------------------------------------------------------------
 
 
 def test_ragged_tensors_pad_cut_and_nest(dataset, rand):

@@ -138,6 +138,34 @@ def test_intervals_that_wait_for_a_model_of_the_past_are_left_out():
     assert min(after) == fired[0]
 
 
+@pytest.mark.parametrize("delay", [0, 350])
+def test_a_note_says_what_was_decided_in_the_warm_up_too(delay):
+    trigger = DetectorTrigger(
+        evaluation_interval_data_points=100,
+        detector=EAGER,
+        warmup_intervals=5,
+        warmup_policy=DataAmountTrigger(num_samples=200),
+    )
+
+    fired, notes = played(trigger, delay=delay)
+
+    assert fired[:2] == [200, 400]
+    noted = {note.position for note in notes if note.values["fires"]}
+    assert noted == set(fired)
+    warm = [note.values["fires"] for note in notes if note.values["warmup"] and not delay]
+    assert warm == ([] if delay else [False, True, False, True, False])
+
+
+def test_the_first_interval_of_all_is_noted_without_a_model():
+    notes: list[Note] = []
+    context = PlainContext(informed=10, history=HeldHistory(stream()), notes=notes.append)
+
+    due = DetectorTrigger(evaluation_interval_data_points=10).inform(stream()[:10], context)
+
+    assert due == 10
+    assert [(note.values["model"], note.values["fires"]) for note in notes] == [(None, True)]
+
+
 def test_uncertainty_waits_for_no_labels():
     detector = PageHinkley(threshold=2.0)
     trigger = DetectorTrigger(

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from modyn.errors import BatchError, ClosedError
 from modyn.loader import Batch, Loader, RaggedTensor, pinned, plan, process
 from modyn.loader.device import AHEAD, check_device
 from tests.python.late_device import LateDevice
+from tests.python.waiting import DEADLINE, eventually
 
 ROOT = Path(__file__).parents[2]
 COUNT = 400
-DEADLINE = 60
 SCHEMA = {"text": "bytes", "x": "float32[16]", "n": "int64"}
 NO_GPU = not torch.cuda.is_available()
 
@@ -71,16 +71,6 @@ def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[LateDevice]:
 def loader(dataset: modyn.Dataset, **options: Any) -> Loader:
     good: dict[str, Any] = {"samples": np.arange(COUNT), "batch_size": 20, "device": "cuda"}
     return Loader(dataset, **(good | options))
-
-
-def eventually(is_so: Callable[[], bool]) -> bool:
-    """Whether something becomes true before the deadline."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        if is_so():
-            return True
-        time.sleep(0.005)
-    return False
 
 
 def assert_right(batch: Batch) -> None:

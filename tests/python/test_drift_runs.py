@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 import modyn
-from modyn.pipelines import Run, Training
+from modyn.pipelines import Run, Training, rundir
+from modyn.pipelines.answer_cache import AnswerCache
+from modyn.pipelines.asking import RunAnswers
 from modyn.pipelines.progress import Silent
 from modyn.pipelines.replay import Replay
 from modyn.pipelines.schema_drift_metrics import METRICS
@@ -19,7 +22,11 @@ from modyn.policies import (
     AmountWindowingStrategy,
     DataAmountTrigger,
     DataDriftTrigger,
+    EnsembleTrigger,
+    PerformanceTrigger,
+    StaticPerformanceThresholdCriterion,
     TimeWindowingStrategy,
+    Trigger,
 )
 from modyn.policies.aggregation import AtLeastN
 from modyn.policies.criteria import DynamicQuantileThresholdCriterion, ThresholdDecisionCriterion
@@ -162,6 +169,99 @@ def test_a_reference_goes_through_its_model_once(tmp_path: Path) -> None:
         passed = running._answers.passed
 
     assert passed == 20 + 20 * (COUNT // 40 - 1)
+
+
+def passes(dataset: modyn.Dataset, out: Path, trigger: Trigger, **changes: Any) -> Counter[Any]:
+    """How often each sample went through each model in a run, and how many models there were."""
+    found: Counter[Any] = Counter()
+    training = Training(batch_size=32, optimizers=sgd())
+    followed = pipeline(dataset, trigger=trigger, training=training, evaluation=None, **changes)
+    with pytest.MonkeyPatch.context() as patched, rundir.locked(out):
+        one_pass = RunAnswers._pass
+
+        def counted(self: RunAnswers, module: Any, keys: Any, **more: Any) -> Any:
+            found.update((id(module), key) for key in keys.tolist())
+            kept.append(module)
+            return one_pass(self, module, keys, **more)
+
+        kept: list[Any] = []  # so that no other module gets its id
+        patched.setattr(RunAnswers, "_pass", counted)
+        with Replay(followed, out, Silent()) as running:
+            running.run()
+    return found
+
+
+ABOVE = ThresholdDecisionCriterion(threshold=1e9)
+FIRES = ThresholdDecisionCriterion(threshold=0.3)
+OF_TWO = {
+    "classes": Metric(metric=METRICS["KS"](), decision_criterion=FIRES, of="predictions"),
+    "mmd": Metric(metric=METRICS["MMD"](), decision_criterion=ABOVE),
+}
+
+
+@pytest.mark.parametrize("erased", [False, True])
+@pytest.mark.parametrize(
+    "windows",
+    [
+        AmountWindowingStrategy(amount_ref=90, amount_cur=200),
+        AmountWindowingStrategy(amount_ref=160, amount_cur=170, allow_overlap=True),
+        TimeWindowingStrategy(limit_ref="1500s", limit_cur="1700s", allow_overlap=True),
+    ],
+    ids=["amount", "overlap", "time"],
+)
+def test_each_sample_goes_through_each_model_once_however_windows_overlap(
+    tmp_path: Path, windows: Any, erased: bool
+) -> None:
+    drifts = watching(
+        metrics=OF_TWO, aggregation_strategy=AtLeastN(n=1), windowing_strategy=windows
+    )
+    judges = PerformanceTrigger(
+        evaluation_interval_data_points=40,
+        decision_criteria={"never": StaticPerformanceThresholdCriterion(metric="Accuracy")},
+    )
+    both = EnsembleTrigger(
+        subtriggers={"drifts": drifts, "judges": judges}, ensemble_strategy=AtLeastN(n=1)
+    )
+
+    found = passes(moving(tmp_path / "stream", erased=erased), tmp_path / "run", both)
+
+    assert max(found.values()) == 1
+    assert len({module for module, _ in found}) >= 2  # there was a second model
+    assert len(found) >= COUNT / 2
+
+
+def test_windows_of_late_samples_share_what_went_through_the_model(tmp_path: Path) -> None:
+    windows = AmountWindowingStrategy(amount_ref=90, amount_cur=200)
+    dataset = moving(tmp_path / "stream", order="late")
+
+    found = passes(
+        dataset,
+        tmp_path / "run",
+        watching(metrics=OF_TWO, windowing_strategy=windows),
+        order="arrival",
+    )
+
+    assert max(found.values()) == 1
+
+
+def test_without_room_for_answers_they_are_made_again_and_decisions_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = AmountWindowingStrategy(amount_ref=90, amount_cur=200)
+    trigger = watching(
+        metrics=OF_TWO, aggregation_strategy=AtLeastN(n=1), windowing_strategy=windows
+    )
+    dataset = moving(tmp_path / "stream")
+    once = passes(dataset, tmp_path / "once", trigger)
+    for limit in ("memory_bytes", "disk_bytes"):
+        monkeypatch.setitem(AnswerCache.__init__.__kwdefaults__, limit, 0)
+    often = passes(dataset, tmp_path / "often", trigger)
+
+    runs = [Run.open(tmp_path / name) for name in ("once", "often")]
+    assert max(once.values()) == 1 < max(often.values())
+    assert runs[0].digest() == runs[1].digest()
+    notes = [json.dumps(run.decisions["values"]) for run in runs]
+    assert notes[0] == notes[1]
 
 
 class DiedError(Exception):

@@ -464,11 +464,11 @@ def kept_rows(label_delay: int, of: str, erased: set[int]) -> list[int]:
         label_delay=label_delay,
     )
     window, look = windows.Window(30, 40), Look(of=of)  # type: ignore[arg-type]
-    before = WindowRows(context, None)
+    before = WindowRows(context, None, 10)
     counts = [len(before.of(window, look))]
     gone |= erased
     later = dataclasses.replace(context, clock=790, position=80)
-    counts.append(len(WindowRows(later, None, before.to_keep(window)).of(window, look)))
+    counts.append(len(WindowRows(later, None, 10, before.to_keep(window)).of(window, look)))
     return counts
 
 
@@ -577,7 +577,7 @@ def test_fields_are_chosen_by_name_and_hold_numbers() -> None:
 
     def shape(*fields: str) -> tuple[int, ...]:
         look = Look(of="features", fields=fields or None)
-        return WindowRows(context, None).of(windows.Window(0, 10), look).shape
+        return WindowRows(context, None, 10).of(windows.Window(0, 10), look).shape
 
     assert (shape(), shape("b"), shape("b", "a")) == ((10, 5), (10, 1), (10, 5))
     with pytest.raises(ValueError, match="there is no field 'c'; there are a, b, text"):

@@ -11,7 +11,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,12 +29,13 @@ from modyn.pipelines import (
     SlicingEvalStrategy,
     Training,
 )
+from modyn.pipelines.follow import Followed, follow
+from modyn.pipelines.progress import Silent
 from modyn.pipelines.settings import Evaluation, Metadata
-from modyn.pipelines.stream import Stream, keep, kept
 from modyn.policies import NewData, TimeTrigger
+from tests.python.cli_bench import CONFIG, Bench
 from tests.python.crash_driver import asking
 from tests.python.streams import drifting, pipeline, sgd, slices
-from tests.python.test_cli import Bench
 
 ROOT = Path(__file__).parents[2]
 DEADLINE = 60  # seconds after which a test has failed
@@ -305,18 +308,6 @@ def test_a_label_that_does_not_fit_is_named_when_it_comes(tmp_path):
     assert "sample 201 has the label 2; model.config.num_classes is 2" in str(error)
 
 
-@pytest.mark.parametrize(("place", "byte"), [(0, 0), (8, 40), (21, 44), (128, 0)])
-def test_a_damaged_order_is_named(tmp_path, place, byte):
-    path = tmp_path / "stream.npy"
-    keep(Stream(count=3, order=np.array([2, 0, 1], np.uint64), ascending=True), path)
-    content = bytearray(path.read_bytes())
-    content[place] = byte
-    for damaged in (content, content[:place]):
-        path.write_bytes(damaged)
-        with pytest.raises(ConfigError, match=r"stream\.npy: damaged"):
-            kept(path)
-
-
 def test_a_run_that_does_not_follow_stays_one(tmp_path):
     feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole"))
     feed.give(200)
@@ -396,17 +387,83 @@ def test_a_signal_ends_it_and_its_training_stops_no_ingest(tmp_path, number):
     said, _ = child.communicate(timeout=DEADLINE)
 
     assert child.returncode == 0
-    assert "small: stopped after 150 samples and 1 triggers; to go on: modyn run" in said
+    assert "small: stopped after 150 samples and 1 triggers\nto go on: modyn run" in said
     assert "Traceback" not in said
 
 
-def test_one_pipeline_is_followed_at_a_time(tmp_path):
+def test_one_command_follows_several_pipelines(tmp_path):
     bench = Bench(tmp_path)
+    twice = CONFIG.replace("seed: 3", "seed: 3, maximum_triggers: 2")
+    for name, epochs in (("one", 1), ("two", 1), ("three", 2)):
+        text = twice.format(name=name, model="MLP", config="hidden: [8]", epochs=epochs)
+        (tmp_path / f"{name}.yaml").write_text(text)
+    files = [tmp_path / f"{name}.yaml" for name in ("one", "two", "three")]
 
-    result = bench.run(bench.file("one"), bench.file("two"), more=("--follow",))
+    result = bench.run(*files, more=("--follow",))
 
-    assert result.exit_code == 2
-    assert "--follow follows one pipeline, got 2" in result.stderr
+    assert result.exit_code == 0, result.output
+    assert "two: nothing more can come after 300 samples and 2 triggers" in result.stdout
+    found = [Run.open(bench.out / name).totals["found"] for name in ("one", "two", "three")]
+    assert found == [0, 2, 0]
+
+
+def test_several_that_follow_end_as_their_replays(tmp_path, rand):
+    feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole"))
+    twice = Training(batch_size=32, epochs_per_trigger=2, optimizers=sgd(), use_previous_model=True)
+    variants = {
+        "one": {"evaluation": several()},
+        "two": {"training": twice},
+        "three": {"order": "arrival"},
+    }
+
+    def make(name: str) -> Any:
+        return pipeline(modyn.Dataset.open(feed.reader.path), **variants[name])
+
+    def all_of_them(**more: Any) -> None:
+        members = [
+            Followed(pipeline=make(name), directory=tmp_path / name, progress=Silent())
+            for name in variants
+        ]
+        follow(members, more["stop"], tmp_path / "models")
+
+    with Following(
+        SimpleNamespace(follow=lambda out, stop: all_of_them(stop=stop)), tmp_path
+    ) as one:
+        for cut in (*sorted(rand.integers(1, 600, 2).tolist()), 600):
+            feed.give(max(cut, len(feed.dataset)))
+            for name in variants:
+                wait_for(tmp_path / name, lambda run, cut=cut: position(run) >= cut)
+
+    assert one.error is None
+    for name in variants:
+        finished = make(name).replay(tmp_path / name)
+        assert finished.digest() == make(name).replay(tmp_path / f"{name}-again").digest()
+
+
+def test_a_late_sample_waits_for_the_end_to_be_measured_in_arrival_order(tmp_path):
+    feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole"))
+    feed.give(500)
+    feed.reader.refresh()
+    beside = replace(
+        slices().datasets[0], dataset=modyn.Dataset.open(tmp_path / "whole"), dataset_id="beside"
+    )
+    measured = replace(several(), datasets=(*several().datasets, beside))
+    measured = replace(
+        measured, handlers=tuple(replace(h, datasets=()) for h in measured.handlers[:1])
+    )
+    one = pipeline(feed.reader, order="arrival", evaluation=measured)
+
+    with Following(one, tmp_path / "run") as following:
+        run = following.until(lambda run: len(run.evaluations) > 0)
+        feed.dataset.append(
+            {"dense": np.zeros((7, 4), np.float32)}, labels=[0] * 7, timestamps=[-90] * 7
+        )
+        run = following.until(lambda run: position(run) == 507)
+
+    assert set(run.windows["dataset"]) == {"beside"}
+    finished = one.replay(tmp_path / "run")
+    first = next(row for row in finished.windows.rows() if row["dataset"] == "stream")
+    assert (first["start"], first["count"]) == (-100, 77)
 
 
 @pytest.mark.parametrize("publish", [True, pytest.param(False, marks=pytest.mark.long)])

@@ -1,10 +1,8 @@
-"""The ledger, the model store and the lock: whole or not there, and never another run's."""
+"""The ledger: whole, and never another run's."""
 
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -13,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from modyn.errors import BusyError, ConfigError, CorruptError, DatabaseError
-from modyn.pipelines import ledger_sqlite, rundir
+from modyn.errors import ConfigError, CorruptError, DatabaseError
+from modyn.pipelines import ledger_sqlite
 from modyn.pipelines.ledger import (
     Content,
     DecisionRow,
@@ -30,7 +27,6 @@ from modyn.pipelines.ledger import (
     content_of,
 )
 from modyn.pipelines.ledger_sqlite import SqliteLedger, read
-from modyn.pipelines.models import Facts, ModelStore, Recipe, StoredModel
 
 IDENTITY = {"name": "a", "config": {"training": {"batch_size": 1, "sizes": [1, 2]}}}
 START = Progress(position=0, trigger_state="{}", selection_state="{}")
@@ -423,7 +419,7 @@ def test_a_ledger_of_the_future_is_refused(in_file, tmp_path):
     in_file._db.execute("PRAGMA user_version = 99")
     in_file.close()
 
-    with pytest.raises(CorruptError, match="ledger of version 99; this modyn reads 1"):
+    with pytest.raises(CorruptError, match="ledger of version 99; this modyn reads those up to 2"):
         SqliteLedger(tmp_path)
 
 
@@ -461,175 +457,3 @@ def test_a_process_that_dies_in_a_transaction_leaves_the_one_before(tmp_path):
 
     assert done.returncode == 9
     assert [row.trigger for row in read(tmp_path).transitions] == [0]
-
-
-# The lock -------------------------------------------------------------------------------------
-
-
-def test_a_second_process_is_refused_and_told_who_runs(tmp_path):
-    code = (
-        "import pathlib\nfrom modyn.pipelines import rundir\n"
-        f"with rundir.locked(pathlib.Path({str(tmp_path)!r})): pass"
-    )
-
-    with rundir.locked(tmp_path):
-        done = subprocess.run(
-            [sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=60
-        )
-
-    assert done.returncode == 1
-    assert f"pid {os.getpid()} on " in done.stderr
-    assert "BusyError" in done.stderr
-
-
-def test_the_lock_is_free_when_its_holder_is_gone(tmp_path):
-    busy = pytest.raises(BusyError, match=f"pid {os.getpid()} on .* is running this pipeline")
-    with rundir.locked(tmp_path), busy:
-        rundir.locked(tmp_path).__enter__()
-
-    with rundir.locked(tmp_path):
-        pass
-
-
-def test_a_directory_with_something_else_is_left_alone(tmp_path):
-    (tmp_path / "thesis.tex").touch()
-
-    with pytest.raises(ConfigError, match=r"is no run and not empty: it holds 'thesis\.tex'"):
-        rundir.locked(tmp_path).__enter__()
-
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
-
-
-# The model store ------------------------------------------------------------------------------
-
-RECIPE = Recipe(
-    parent=None, training_set="ab", training={"a": 1}, model={"id": "m"}, seed=3, dataset="d"
-)
-
-
-def stored(seed: int = 0) -> StoredModel:
-    generator = torch.Generator().manual_seed(seed)
-    weights = {
-        "w": torch.randn(3, 2, generator=generator),
-        "half": torch.randn(4, generator=generator).half(),
-        "steps": torch.tensor(7),
-        "turned": torch.randn(2, 3, generator=generator).T,
-    }
-    facts = Facts(epochs=1, batches=2, samples=3, final_loss=0.1, losses=[(0, 0.5), (2, None)])
-    return StoredModel(weights=weights, optimizer={"0/0/step": torch.tensor(2.0)}, facts=facts)
-
-
-@pytest.fixture
-def store(tmp_path):
-    return ModelStore(tmp_path / "models")
-
-
-def test_a_model_is_read_back_bit_for_bit(store):
-    key = store.put(RECIPE, stored())
-
-    found = store.load(key)
-
-    assert key == RECIPE.key()
-    assert key in store
-    assert found.facts == stored().facts == store.facts(key)
-    for mine, other in ((stored().weights, found.weights), (stored().optimizer, found.optimizer)):
-        assert mine.keys() == other.keys()
-        assert all(torch.equal(mine[name], other[name]) for name in mine)
-        assert all(mine[name].dtype == other[name].dtype for name in mine)
-
-
-def test_storing_again_and_loading_change_nothing(store):
-    key = store.put(RECIPE, stored())
-    files = {path: path.read_bytes() for path in store.directory.rglob("*") if path.is_file()}
-
-    store.put(RECIPE, stored(seed=1))
-    store.load(key)
-
-    assert {p: p.read_bytes() for p in store.directory.rglob("*") if p.is_file()} == files
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"parent": "x"},
-        {"training_set": "ac"},
-        {"training": {"a": 2}},
-        {"model": {"id": "n"}},
-        {"seed": 4},
-        {"dataset": "e"},
-    ],
-)
-def test_the_key_covers_all_that_decides_a_training(change):
-    other = replace(RECIPE, **change)
-
-    assert other.key() != RECIPE.key()
-
-
-@pytest.mark.parametrize(
-    ("change", "choice", "same"),
-    [
-        ({"training": {"a": 2}}, "c", False),
-        ({"model": {"id": "n"}}, "c", False),
-        ({"seed": 4}, "c", False),
-        ({}, "d", False),
-        # A copy of the dataset has another uuid, and so have its training sets and models.
-        ({"dataset": "e", "training_set": "ac", "parent": "x"}, "c", True),
-        # Trainings with and without downsampling begin alike.
-        ({"training": {"a": 1, "downsampling": {"strategy": "Loss"}}}, "c", True),
-    ],
-)
-def test_the_seed_of_a_training_is_that_of_its_choice_in_any_copy(change, choice, same):
-    seed = replace(RECIPE, **change).draw(choice)
-
-    assert (seed == RECIPE.draw("c")) == same
-    assert 0 <= seed < 2**63
-
-
-def test_a_damaged_model_is_a_named_error_and_stays(store):
-    key = store.put(RECIPE, stored())
-    for name in ("weights.safetensors", "optimizer.safetensors", "model.json"):
-        path = store.directory / key / name
-        whole = path.read_bytes()
-        places = range(0, len(whole), max(len(whole) // 40, 1))
-        for damaged in [*(flipped(whole, at) for at in places), whole[:-1], b"", b"[" * 10_000]:
-            path.write_bytes(damaged)
-            with pytest.raises(CorruptError, match=name):
-                store.load(key)
-            assert path.read_bytes() == damaged
-        path.unlink()
-        with pytest.raises(CorruptError, match=f"{name}: the file is missing"):
-            store.load(key)
-        path.write_bytes(whole)
-
-    assert store.load(key).facts == stored().facts
-
-
-def flipped(content: bytes, at: int) -> bytes:
-    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
-
-
-def test_a_model_that_is_not_there_is_a_key_error(store):
-    with pytest.raises(KeyError, match="no model"):
-        store.load(RECIPE.key())
-
-
-def test_a_model_under_a_wrong_key_is_refused(store):
-    key = store.put(RECIPE, stored())
-    shutil.copytree(store.directory / key, store.directory / ("0" * 64))
-
-    with pytest.raises(CorruptError, match=f"describes the model {key}, not 0000"):
-        store.load("0" * 64)
-
-
-def test_what_a_killed_process_was_writing_is_cleaned_and_never_read(store):
-    store.directory.mkdir()
-    left = store.directory / f".tmp-{RECIPE.key()}"
-    left.mkdir()
-    (left / "weights.safetensors").write_bytes(b"half")
-
-    assert RECIPE.key() not in store
-    store.put(RECIPE, stored())
-    left.mkdir()
-    store.clean()
-
-    assert [path.name for path in store.directory.iterdir()] == [RECIPE.key()]

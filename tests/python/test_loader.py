@@ -1,17 +1,11 @@
-"""Loaders: which sample comes when, and what happens when something goes wrong."""
+"""Loaders: which sample comes when, in how much memory, on how many threads."""
 
 from __future__ import annotations
 
 import gc
 import hashlib
-import itertools
-import os
 import queue
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,35 +16,18 @@ import pytest
 import torch
 
 import modyn
-from modyn.errors import ClosedError, CorruptError
-from modyn.loader import Batch, Loader, RaggedTensor
+from modyn.errors import ClosedError
+from modyn.loader import Batch, Loader
 from modyn.trainset import TrainingSet
-
-ROOT = Path(__file__).parents[2]
-COUNT = 1000
-SCHEMA = {"x": "float32[3]", "text": "bytes", "n": "int64", "b": "bool", "more": "bytes"}
-DEADLINE = 60  # seconds, for what would otherwise hang
-
-
-def contents(keys: Any) -> dict[str, Any]:
-    """What the samples of these keys hold."""
-    keys = np.asarray(keys, dtype=np.int64)
-    return {
-        "x": (keys[:, None] * 3 + np.arange(3)).astype(np.float32),
-        "text": [b"%d" % key * (key % 5) for key in keys],
-        "n": keys * keys - 500,
-        "b": keys % 3 == 0,
-        "more": [bytes(int(key) % 50) for key in keys],
-    }
-
-
-def fill(path: Path, count: int = COUNT, **options: Any) -> Path:
-    dataset = modyn.Dataset.create(path, schema=SCHEMA, **options)
-    keys = np.arange(count)
-    labels = keys % 7 if options.get("labels", True) else None
-    dataset.append(contents(keys), labels=labels, timestamps=keys)
-    dataset.close()
-    return path
+from tests.python.loading import (
+    COUNT,
+    assert_right,
+    contents,
+    fill,
+    joined,
+    key_list,
+)
+from tests.python.waiting import DEADLINE, eventually, threads_now
 
 
 @pytest.fixture(scope="module")
@@ -65,32 +42,7 @@ def dataset(path: Path) -> Iterator[modyn.Dataset]:
     opened.close()
 
 
-def key_list(batches: Any) -> list[list[int]]:
-    return [batch.numpy("keys").tolist() for batch in batches]
-
-
-def joined(lists: list[list[int]]) -> list[int]:
-    return list(itertools.chain.from_iterable(lists))
-
-
-def assert_right(batch: Batch) -> None:
-    """All that a batch holds belongs to its keys, read in two ways."""
-    keys = batch.numpy("keys")
-    expected = contents(keys)
-    assert len(batch) == len(keys)
-    for name in ("x", "n", "b"):
-        assert np.array_equal(batch.numpy(name), expected[name]), name
-        assert np.array_equal(batch[name].numpy(), expected[name]), name
-    for name in ("text", "more"):
-        ragged = batch[name]
-        assert isinstance(ragged, RaggedTensor)
-        assert list(batch.numpy(name)) == expected[name]
-        assert [bytes(payload.numpy()) for payload in ragged] == expected[name]
-    assert np.array_equal(batch.labels.numpy(), keys.astype(np.int64) % 7)
-    assert np.array_equal(batch.keys.numpy(), keys)
-
-
-# The order ---------------------------------------------------------------------------------------
+# The order ----------------------------------------------------------------------------------------
 
 
 def test_batches_are_the_samples_in_the_order_given(dataset, rand):
@@ -270,144 +222,7 @@ def test_a_loader_reads_the_dataset_as_it_was(tmp_path):
     writer.close()
 
 
-# Errors ------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("threads", [1, 4])
-def test_a_bad_key_is_an_error_after_exactly_the_batches_before_it(dataset, threads):
-    for at in (0, 1, 25, 79):
-        keys = np.arange(80)
-        keys[at] = COUNT + 5
-        iterator = iter(Loader(dataset, keys, batch_size=10, threads=threads))
-
-        good = [next(iterator) for _ in range(at // 10)]
-
-        message = rf"batch {at // 10}: .*key {COUNT + 5}.* {COUNT - 1}"
-        for _ in range(2):  # the error stays
-            with pytest.raises(KeyError, match=message):
-                next(iterator)
-        assert joined(key_list(good)) == keys[: at // 10 * 10].tolist()
-
-
-def test_damaged_bytes_are_an_error_in_their_batch(tmp_path):
-    path = tmp_path / "data"
-    writer = modyn.Dataset.create(path, schema={"n": "int64[512]"}, labels=False)
-    writer.append({"n": np.arange(100 * 512).reshape(100, 512)}, timestamps=np.arange(100))
-    writer.close()
-    with (path / "000000.seg").open("r+b") as file:
-        file.seek(60 * 4096 + 17)
-        file.write(b"\xff")
-    opened = modyn.Dataset.open(path)
-    iterator = iter(Loader(opened, np.arange(100), batch_size=16))
-
-    assert len(next(iterator)) == 16
-    with pytest.raises(CorruptError, match=r"batch \d: .*000000\.seg"):
-        list(iterator)
-
-
-Bad = tuple[dict[str, Any], type[Exception], str]
-BAD: list[Bad] = [
-    ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
-    ({"batch_size": -3}, ValueError, "batch_size must be at least 1, got -3"),
-    ({"batch_size": 2.5}, TypeError, "batch_size must be an integer, got 2.5"),
-    ({"batch_size": 2**63}, ValueError, "batch_size must be at most"),
-    ({"threads": 0}, ValueError, "threads must be at least 1, got 0"),
-    ({"threads": 1025}, ValueError, "threads must be at most 1024, got 1025"),
-    ({"prefetch": 0}, ValueError, "prefetch must be at least 1, got 0"),
-    ({"prefetch": "4"}, TypeError, "prefetch must be an integer, got '4'"),
-    ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
-    ({"seed": 2**64}, ValueError, "seed must be at most"),
-    ({"epoch": -1}, ValueError, "epoch must be at least 0, got -1"),
-    ({"shuffle": True}, ValueError, 'shuffle must be "global", "partition" or False, got'),
-    ({"shuffle": "local"}, ValueError, "shuffle must be .* got 'local'"),
-    ({"fields": ["x", "y"]}, ValueError, "no field 'y' in the dataset; it has x, text, n, b"),
-    ({"fields": "x"}, TypeError, "sequence of names, got the string 'x'"),
-    ({"fields": ["x", "x"]}, ValueError, "names a field twice"),
-    ({"samples": [[1, 2]]}, ValueError, r"shape \(n,\), got shape \(1, 2\)"),
-    ({"samples": 5}, ValueError, r"shape \(n,\), got shape \(\)"),
-    ({"samples": [1.0, 2.0]}, TypeError, "integers, got float64"),
-    ({"samples": [True, False]}, TypeError, "integers, got bool"),
-    ({"samples": ["a"]}, TypeError, "integers, got <U1"),
-    ({"samples": [3, -2, -1]}, ValueError, "not negative, got -2 at 1"),
-    ({"weights": [1.0]}, ValueError, r"weights must have shape \(3,\) as the keys, got \(1,\)"),
-    ({"weights": [1.0, np.nan, 1.0]}, ValueError, "weights must be finite, got nan at 1"),
-    ({"weights": ["a", "b", "c"]}, TypeError, "weights must be real numbers"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "error", "message"), BAD)
-def test_a_bad_argument_is_named(dataset, arguments, error, message):
-    good: dict[str, Any] = {"samples": [1, 2, 3], "batch_size": 2}
-
-    with pytest.raises(error, match=message):
-        Loader(dataset, **(good | arguments))
-
-
-def test_a_batch_beyond_the_last_is_no_place_to_start(dataset):
-    loader = Loader(dataset, np.arange(10), batch_size=5)
-
-    assert list(loader.batches(2)) == []
-    with pytest.raises(ValueError, match="first must be at most 2, got 3"):
-        loader.batches(3)
-
-
-def test_the_core_refuses_what_the_face_lets_no_one_pass(dataset):
-    keys = np.arange(4, dtype=np.uint64)
-    core = modyn._core.Loader
-    good: dict[str, Any] = {
-        "fields": (0,),
-        "batch_size": 2,
-        "drop_last": False,
-        "shuffle": "",
-        "seed": 0,
-        "pass_rows": 0,
-        "partition_size": 0,
-        "bucket_batches": 0,
-        "bucket_field": 0,
-        "rank": 0,
-        "world_size": 1,
-        "ascending": False,
-    }
-    begin: dict[str, Any] = {
-        "epoch": 0,
-        "first": 0,
-        "threads": 1,
-        "depth": 1,
-        "stride": 1,
-        "memory": 0,
-    }
-    loader = core(dataset.view, keys, None, **good)
-
-    with pytest.raises(TypeError, match="View"):
-        core(object(), keys, None, **good)
-    with pytest.raises(TypeError, match="keys"):
-        core(dataset.view, keys.astype(np.float64), None, **good)
-    with pytest.raises(TypeError, match="weights"):
-        core(dataset.view, keys, keys, **good)
-    with pytest.raises(ValueError, match="3 weights for 4 keys"):
-        core(dataset.view, keys, np.ones(3), **good)
-    with pytest.raises(ValueError, match="field 9 was asked for, the schema has 5"):
-        core(dataset.view, keys, None, **(good | {"fields": (9,)}))
-    with pytest.raises(OverflowError):
-        core(dataset.view, keys, None, **(good | {"fields": (2**40,)}))
-    with pytest.raises(ValueError, match="at most 256 fields"):
-        core(dataset.view, keys, None, **(good | {"fields": (0,) * 257}))
-    with pytest.raises(ValueError, match="batch_size"):
-        core(dataset.view, keys, None, **(good | {"batch_size": 0}))
-    for bad in ({"threads": 0}, {"depth": 0}, {"first": 3}, {"threads": 1025}, {"depth": 10**6}):
-        with pytest.raises(ValueError, match=r"must be|was asked for"):
-            loader.begin(**(begin | bad))
-    with pytest.raises(ValueError, match=r"a batch takes \d+ bytes, and there are 1 for all"):
-        loader.begin(**(begin | {"memory": 1}))
-    with pytest.raises(TypeError):
-        modyn._core.Batch()
-    with pytest.raises(TypeError):
-        modyn._core.Epoch()
-    with pytest.raises(IndexError, match="part 99 of 3"):
-        next(loader.begin(**begin)).part(99)
-
-
-# Memory and threads ------------------------------------------------------------------------------
+# Memory and threads -------------------------------------------------------------------------------
 
 
 def digest(batch: Batch) -> str:
@@ -455,10 +270,6 @@ def test_writing_to_a_batch_changes_no_other(dataset):
     assert dataset.fetch([5])["x"].tolist() == contents([5])["x"].tolist()
 
 
-def threads_now() -> int:
-    return len(os.listdir("/proc/self/task"))
-
-
 def resident_kib() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 
@@ -480,7 +291,7 @@ def test_abandoned_iterators_release_threads_and_memory(tmp_path):
     threads, memory = threads_now(), resident_kib()
     abandon(200)
 
-    assert threads_now() == threads
+    assert eventually(lambda: threads_now() == threads)
     assert resident_kib() - memory < 20 * 1024
     writer.close()
 
@@ -492,7 +303,7 @@ def test_a_closed_iterator_says_so(dataset):
         next(batches)
     batches.close()
 
-    assert threads_now() == before
+    assert eventually(lambda: threads_now() == before)
     with pytest.raises(ClosedError):
         next(batches)
 
@@ -574,176 +385,3 @@ def test_a_tensor_lives_on_in_another_thread(dataset):
     thread.join(DEADLINE)
 
     assert right == [True] * 100
-
-
-# Processes ---------------------------------------------------------------------------------------
-
-
-IMPORTS = """
-import os, signal, sys, threading, time
-import modyn, numpy as np
-from modyn.errors import ClosedError
-"""
-
-
-def start(script: str, *arguments: Any) -> subprocess.Popen[str]:
-    """Start a Python process with this script."""
-    text = IMPORTS + textwrap.dedent(script)
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text, *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def end_of(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What it prints until its end, which must come before the deadline."""
-    try:
-        return process.communicate(timeout=DEADLINE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-
-
-def run(script: str, *arguments: Any) -> str:
-    """Run it to its end, which must be a good one, and return what it printed."""
-    with start(script, *arguments) as process:
-        out, err = end_of(process)
-    assert process.returncode == 0, (process.returncode, out, err)
-    assert err == ""
-    return out
-
-
-def test_tensors_may_live_until_the_interpreter_ends(path):
-    out = run(
-        """
-        dataset = modyn.Dataset.open(sys.argv[1])
-        loader = modyn.Loader(dataset, np.arange(1000), batch_size=10)
-        iterator = iter(loader)
-        batch = next(iterator)
-        x, n = batch["x"], batch.numpy("n")
-        threading.Thread(target=lambda _: time.sleep(99), args=(batch["n"],), daemon=True).start()
-        sys.modules["kept"] = [x, n, iterator, loader, dataset]
-        print(float(x.sum()))
-        """,
-        path,
-    )
-
-    assert float(out) == contents(range(10))["x"].sum()
-
-
-def test_ctrl_c_ends_a_wait(tmp_path):
-    """The worker is starved, so that without an answer the wait would go on for long."""
-    path = tmp_path / "data"
-    writer = modyn.Dataset.create(path, schema={"n": "uint8"}, labels=False)
-    writer.append({"n": np.zeros(10, np.uint8)}, timestamps=np.zeros(10, np.int64))
-    writer.close()
-    script = """
-    dataset = modyn.Dataset.open(sys.argv[1])
-    cpu = min(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cpu})
-    keys = np.zeros(20_000_000, np.uint64)
-    loader = modyn.Loader(dataset, keys, batch_size=len(keys), shuffle="global", threads=1)
-    parent = os.getpid()
-    hog = os.fork()
-    if hog == 0:
-        while os.getppid() == parent:
-            pass
-        os._exit(0)
-    before = set(os.listdir("/proc/self/task"))
-    iterator = iter(loader)
-    for worker in set(os.listdir("/proc/self/task")) - before:
-        os.sched_setscheduler(int(worker), os.SCHED_IDLE, os.sched_param(0))
-    print("waiting", flush=True)
-    started = time.monotonic()
-    try:
-        next(iterator)
-        print("no interrupt")
-    except KeyboardInterrupt:
-        print("interrupted", time.monotonic() - started)
-    finally:
-        os.kill(hog, signal.SIGKILL)
-        os.waitpid(hog, 0)
-    """
-    with start(script, path) as process:
-        assert process.stdout.readline() == "waiting\n"
-        process.send_signal(signal.SIGINT)
-        out, err = end_of(process)
-
-    assert out.startswith("interrupted"), (out, err)
-    assert float(out.split()[1]) < 2
-    assert process.returncode == 0, err
-
-
-def test_a_forked_child_begins_anew_and_ends(path):
-    out = run(
-        """
-        dataset = modyn.Dataset.open(sys.argv[1])
-        loader = modyn.Loader(dataset, np.arange(1000), batch_size=10)
-        iterator = iter(loader)
-        batch = next(iterator)
-        sum_before = int(batch.numpy("n").sum())
-
-        child = os.fork()
-        if child == 0:
-            signal.alarm(30)
-            try:
-                next(iterator)
-                os._exit(1)
-            except ClosedError as error:
-                if "fork" not in str(error):
-                    os._exit(2)
-            if [len(batch) for batch in loader] != [10] * 100:
-                os._exit(5)
-            iterator.close()
-            if int(batch.numpy("n").sum()) != sum_before:
-                os._exit(3)
-            own = modyn.Loader(modyn.Dataset.open(sys.argv[1]), [1, 2, 3], batch_size=2)
-            if [b.numpy("keys").tolist() for b in own] != [[1, 2], [3]]:
-                os._exit(4)
-            del iterator, loader, batch
-            sys.exit(0)  # the interpreter ends as always
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(list(iterator)))
-        """,
-        path,
-    )
-
-    assert out == "0 99\n"
-
-
-def test_a_killed_consumer_leaves_nothing_behind(path, dataset):
-    script = """
-    loader = modyn.Loader(modyn.Dataset.open(sys.argv[1]), np.arange(1000), batch_size=10)
-    while True:
-        for number, batch in enumerate(loader):
-            if number == 3:
-                print("running", flush=True)
-    """
-    for _ in range(3):
-        with start(script, path) as process:
-            assert process.stdout.readline() == "running\n"
-            process.kill()
-
-    for batch in Loader(dataset, np.arange(COUNT), batch_size=100):
-        assert_right(batch)
-
-
-def test_arrays_need_no_torch(path):
-    out = run(
-        """
-        sys.modules["torch"] = None
-        dataset = modyn.Dataset.open(sys.argv[1])
-        (batch,) = modyn.Loader(dataset, [7, 3], batch_size=2)
-        print(batch.numpy("n").tolist(), batch.numpy("labels").tolist(), list(batch.numpy("text")))
-        try:
-            batch["x"]
-        except ModuleNotFoundError as error:
-            print(error)
-        """,
-        path,
-    )
-
-    assert out.splitlines()[0] == "[-451, -491] [0, 3] [b'77', b'333']"
-    assert "pip install 'modyn[torch]'" in out

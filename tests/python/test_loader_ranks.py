@@ -149,7 +149,7 @@ def test_a_training_goes_on_in_a_world_of_another_size(path):
     whole = alone(path, options)
     got: list[list[int]] = []
     state = None
-    for size, steps in ((4, 3), (2, 4), (1, 2), (4, 10**9)):
+    for size, steps in ((2, 3), (4, 4), (1, 10**9)):
         ranks = world(path, size, [{**options, "state": state, "steps": steps}])
         got += joined(ranks, 0)
         state = ranks[-1][0][1]

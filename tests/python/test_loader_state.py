@@ -133,8 +133,7 @@ ORDERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("threads", [1, 2, 4])
-@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize(("threads", "world"), [(1, 1), (1, 4), (2, 2), (4, 1), (4, 4)])
 def test_three_resumes_at_every_batch_give_the_same_stream(dataset, order, threads, world):
     """Resumed at a, at b and at c, for every a and some steps; each time in another world."""
 

@@ -8,8 +8,8 @@ import pytest
 
 from modyn.errors import ConfigError
 from modyn.pipelines import Metadata, Pipeline, rundir, strict_yaml
+from tests.python.config_texts import MINIMAL, parsed
 from tests.python.streams import drifting, pipeline
-from tests.python.test_config import MINIMAL, parsed
 
 URL = "postgresql://reader@db.example/metadata"
 SECRET = "s3cret-of-the-test"

@@ -80,10 +80,12 @@ class Forgetful:
         return np.array(found, dtype=np.float32).reshape(-1, 2)
 
 
-def stream_of(count: int, seed: int, *, gap: int = 10) -> Arrivals:
-    """Samples in time order; keys are positions."""
+def stream_of(count: int, seed: int, *, gap: int = 10, late: int = 0) -> Arrivals:
+    """Samples in time order, or up to so late; keys are positions."""
     rng = np.random.default_rng(seed)
     times = np.cumsum(rng.integers(0, gap, count)).astype(np.int64)
+    if late:
+        times -= rng.integers(0, late, count)
     return Arrivals(np.arange(count, dtype=np.uint64), times, rng.integers(0, 2, count))
 
 
@@ -143,9 +145,10 @@ def both(
     warm: int = 0,
     mode: str = "hindsight",
     count: int = 400,
+    late: int = 0,
 ) -> tuple[list[int], list[int]]:
     """What the policy does, and what its twin does."""
-    stream = stream_of(count, seed)
+    stream = stream_of(count, seed, late=late)
     models = Forgetful(stream, np.random.default_rng(seed + 1).random(997))
     world = twin.World(
         stream.timestamps.tolist(), stream.labels.tolist(), lambda trigger, position: 0, delay
@@ -221,6 +224,7 @@ RULES = st.one_of(
     delay=st.sampled_from([0, 0, 1, 77, 300]),
     warm=st.integers(0, 3),
     mode=st.sampled_from(["hindsight", "lookahead"]),
+    late=st.sampled_from([0, 60, 900]),
 )
 def test_it_fires_where_its_twin_does(
     seed: int,
@@ -230,8 +234,9 @@ def test_it_fires_where_its_twin_does(
     delay: int,
     warm: int,
     mode: str,
+    late: int,
 ) -> None:
-    found, expected = both(seed, size, rules, cuts, delay=delay, warm=warm, mode=mode)
+    found, expected = both(seed, size, rules, cuts, delay=delay, warm=warm, mode=mode, late=late)
 
     assert found == expected
 
@@ -388,6 +393,21 @@ def test_scores_of_the_warm_up_are_what_later_ones_are_held_against() -> None:
     assert fired(trigger, stream, models, [400]) == [10, 20, 40, 80]
 
 
+def test_a_policy_that_decides_in_the_warm_up_is_asked_and_noted_as_such() -> None:
+    stream, models = steady(lambda interval: 0.4 if interval in (3, 9) else 0.9)
+    low = PerformanceTrigger(evaluation_interval_data_points=10, decision_criteria={"bad": STATIC})
+    notes: list[Note] = []
+
+    found = fired(replace(low, warmup_intervals=6, warmup_policy=low), stream, models, [33], notes)
+
+    assert found == [10, 40, 100]
+    inner = [note for note in notes if note.name == "warmup_policy.PerformanceTrigger"]
+    assert [note.position for note in inner if note.values["fires"]] == [10, 40]
+    assert max(note.position for note in inner) == 60
+    outer = [note for note in notes if note.name == "PerformanceTrigger"]
+    assert [note.position for note in outer if note.values["fires"]] == found
+
+
 def test_undefined_metrics_never_fire_and_are_not_kept() -> None:
     """ROC-AUC of samples of one class."""
     stream, models = steady(lambda interval: 0.5)
@@ -521,6 +541,16 @@ POLICIES = {
         "decision_criteria": {"worse": ROLLING},
         "warmup_intervals": 5,
         "warmup_policy": TimeTrigger(every="2d"),
+    },
+    "warmed by another": {
+        "decision_criteria": {"worse": ROLLING},
+        "warmup_intervals": 6,
+        "warmup_policy": PerformanceTrigger(
+            evaluation_interval_data_points=7,
+            decision_criteria={"bad": replace(STATIC, metric_threshold=0.2)},
+            warmup_intervals=2,
+            warmup_policy=DataAmountTrigger(num_samples=5),
+        ),
     },
     "CBPE": {
         "decision_criteria": {"low": QUANTILE},

@@ -17,12 +17,7 @@ from modyn.pipelines import (
     EvalDataset,
     EvalHandler,
     Evaluation,
-    F1Score,
-    LrScheduler,
-    Model,
     OffsetEvalStrategy,
-    Pipeline,
-    RocAuc,
     Run,
     SlicingEvalStrategy,
     StaticEvalStrategy,
@@ -34,10 +29,7 @@ from modyn.pipelines.warmup import Warmup
 from modyn.policies import (
     DataAmountTrigger,
     LabelBalanced,
-    NewData,
     Random,
-    Selected,
-    Selection,
     TimeTrigger,
     Trigger,
 )
@@ -241,119 +233,6 @@ def test_a_finished_run_is_left_as_it_is(stream, tmp_path):
     assert {p: p.read_bytes() for p in files} == files
 
 
-def test_time_order_follows_timestamps_and_arrival_order_keys(late, tmp_path):
-    by_time = pipeline(late).replay(tmp_path / "time")
-    by_key = pipeline(late, order="arrival").replay(tmp_path / "arrival")
-
-    order = np.lexsort((np.arange(600), late.timestamps))
-    assert keys_of(by_time, 0) == sorted(order[:150].tolist())
-    assert keys_of(by_key, 0) == list(range(150))
-    assert by_time.triggers["last_timestamp"][0] == late.timestamps[order[149]]
-
-
-def test_no_active_model_saw_anything_of_its_window(late, tmp_path):
-    run = pipeline(late, order="arrival", evaluation=slices(models="active")).replay(
-        tmp_path / "run"
-    )
-
-    used = [row for row in run.composite("accuracy") if row["trigger"] is not None]
-    assert used
-    for row in used:
-        assert late.timestamps[keys_of(run, row["trigger"])].max() < row["start"]
-
-
-def test_a_range_of_time_is_half_open(late, tmp_path):
-    run = pipeline(
-        late,
-        start_replay_at=0,
-        stop_replay_at=300,
-        trigger=DataAmountTrigger(num_samples=1),
-        selection=NewData(tail_triggers=None),
-        evaluation=None,
-        training=Training(batch_size=1024, optimizers=sgd()),
-        maximum_triggers=3,
-    ).replay(tmp_path / "run")
-    inside = (late.timestamps >= 0) & (late.timestamps < 300)
-
-    with pytest.raises(ConfigError, match="no samples to follow"):
-        pipeline(late, start_replay_at="2300-01-01").replay(tmp_path / "none")
-
-    assert late.timestamps[keys_of(run, 2)].min() == late.timestamps[inside].min() >= 0
-    whole = pipeline(
-        late,
-        start_replay_at=0,
-        stop_replay_at=300,
-        trigger=DataAmountTrigger(num_samples=int(inside.sum())),
-        evaluation=None,
-    ).replay(tmp_path / "whole")
-    assert keys_of(whole, 0) == np.flatnonzero(inside).tolist()
-
-
-def test_a_run_ends_after_so_many_triggers(stream, tmp_path):
-    run = pipeline(stream, maximum_triggers=1).replay(tmp_path / "run")
-
-    assert run.finished
-    assert run.totals["triggers"] == 1
-    assert run.totals["position"] == 150
-    assert run.composite("accuracy")["trigger"] == [None, None, 0, 0, 0, 0]
-
-
-def test_a_run_without_any_trigger_ends_cleanly(stream, tmp_path):
-    run = pipeline(stream, trigger=DataAmountTrigger(num_samples=10_000)).replay(tmp_path / "run")
-
-    assert run.finished
-    assert len(run.triggers) == len(run.evaluations) == 0
-    assert run.totals["position"] == 600
-    assert len(run.windows) == 6
-
-
-def test_a_trigger_with_nothing_selected_trains_nothing(stream, tmp_path):
-    class OddTriggers(Selection):
-        tail_triggers = 0
-
-        def select(self, candidates, context):
-            return Selected(candidates.keys[: 150 * (context.trigger % 2)])
-
-    run = pipeline(stream, selection=OddTriggers()).replay(tmp_path / "run")
-
-    assert [model is None for model in run.triggers["model"]] == [True, False, True, False]
-    assert run.composite("accuracy")["trigger"] == [None, None, None, 1, 1, 1]
-
-
-def test_a_set_smaller_than_a_batch_is_trained_all_the_same(stream, tmp_path):
-    training = Training(batch_size=1024, optimizers=sgd())
-
-    run = pipeline(stream, training=training).replay(tmp_path / "run")
-
-    assert run.triggers["batches"] == [1] * 4
-
-
-def test_the_previous_model_is_gone_on_from(stream, tmp_path):
-    training = Training(batch_size=32, optimizers=sgd(), use_previous_model=True)
-
-    run = pipeline(stream, training=training, maximum_triggers=2).replay(tmp_path / "run")
-
-    folder = run.path / "models"
-    recipe = ModelStore(folder)._description(run.triggers["model"][1])["recipe"]
-    assert recipe["parent"] == run.triggers["model"][0]
-    assert (folder / run.triggers["model"][1] / "optimizer.safetensors").exists()
-
-
-def test_weights_of_a_selection_reach_the_loss(stream, tmp_path):
-    class Weighted(Selection):
-        tail_triggers = 0
-
-        def select(self, candidates, context):
-            weights = (candidates.labels == 1).astype(np.float64)
-            return Selected(candidates.keys, weights)
-
-    run = pipeline(stream, selection=Weighted()).replay(tmp_path / "run")
-
-    f = [r["value"] for r in run.evaluations if r["metric"] == "Accuracy"]
-    share = (stream.labels == 1).mean()
-    assert np.mean(f) == pytest.approx(share, abs=0.1)  # it has learned to say 1 always
-
-
 def test_a_users_own_policies_and_model_work(stream, tmp_path):
     class Doubling(Trigger):
         def __init__(self, *, first: int) -> None:
@@ -497,149 +376,6 @@ def test_another_dataset_can_be_measured_on(stream, late, tmp_path):
     assert run.windows["dataset"] == ["stream", "late"]
     assert run.windows["count"] == [600, 600]
     assert len(run.composite("accuracy", dataset="late")) == 1
-
-
-def test_what_is_missing_is_told_before_anything_begins(stream, tmp_path):
-    empty = modyn.Dataset.create(tmp_path / "empty", schema={"dense": "float32[4]"})
-    bare = modyn.Dataset.create(tmp_path / "bare", schema={"dense": "float32[4]"}, labels=False)
-    bare.append({"dense": np.zeros((3, 4), dtype=np.float32)}, timestamps=[1, 2, 3])
-    other = modyn.Dataset.create(tmp_path / "other", schema={"x": "float32[4]"})
-
-    with pytest.raises(ConfigError, match="the dataset is empty"):
-        pipeline(empty).replay(tmp_path / "run")
-    with pytest.raises(ConfigError, match="the dataset has no labels to train on"):
-        pipeline(bare).replay(tmp_path / "run")
-    foreign = EvalDataset(metrics=(Accuracy(),), dataset=other)
-    evaluation = Evaluation(handlers=slices().handlers, datasets=(foreign,))
-    with pytest.raises(ConfigError, match="evaluation dataset 'other' has the fields"):
-        pipeline(stream, evaluation=evaluation)
-    missing = Training(batch_size=1, device="cuda:99", optimizers=sgd())
-    with pytest.raises(ConfigError, match="PyTorch sees"):
-        pipeline(stream, training=missing).replay(tmp_path / "run")
-    assert not (tmp_path / "run" / "pipeline.yaml").exists()
-
-
-YAML = """\
-pipeline: {{name: from a file, order: {order}}}
-model: {{id: MLP, config: {{num_classes: 2, hidden: [8]}}}}
-training:
-  batch_size: 32
-  epochs_per_trigger: 2
-  use_previous_model: false
-  shuffle: true
-  seed: 3
-  optimizers:
-    - name: default
-      algorithm: SGD
-      source: PyTorch
-      param_groups: [{{module: model, config: {{lr: 0.1, momentum: 0.9}}}}]
-  optimization_criterion: {{name: CrossEntropyLoss}}
-data: {{dataset_id: {dataset}}}
-trigger: {{id: DataAmountTrigger, num_samples: 150}}
-selection_strategy: {{name: NewDataStrategy, tail_triggers: 0}}
-evaluation:
-  handlers:
-    - execution_time: after_pipeline
-      models: matrix
-      strategy: {{type: SlicingEvalStrategy, eval_every: 100s}}
-      datasets: [{dataset}]
-  device: cpu
-  datasets:
-    - {{dataset_id: {dataset}, batch_size: 128, metrics: [{{name: Accuracy}}, {{name: RocAuc}}]}}
-"""
-
-
-def test_a_file_and_python_make_the_same_pipeline(stream, tmp_path):
-    file = tmp_path / "file.yaml"
-    file.write_text("# a comment\n" + YAML.format(dataset="stream", order="time"))
-
-    from_file = Pipeline.from_yaml(file, datasets=tmp_path)
-    run = from_file.replay(tmp_path / "run")
-    other = pipeline(stream, name="from a file").replay(tmp_path / "other")
-
-    assert from_file.describe() == pipeline(stream, name="from a file").describe()
-    assert run.digest() == other.digest()
-    assert (run.path / "pipeline.yaml").read_bytes() == file.read_bytes()
-    assert run.config["pipeline"]["name"] == "from a file"
-
-
-@pytest.mark.parametrize(
-    "selection",
-    [
-        NewData(tail_triggers=None, limit=70, limit_reset="sampleUAR"),
-        NewData(tail_triggers=0),
-        Random(ratio=30, ratio_max=60, tail_triggers=1),
-        LabelBalanced(ratio=50, tail_triggers=None, limit=20, force_column_balancing=True),
-        Warmup(warmup_triggers=2, selection=Random(ratio=50, tail_triggers=0)),
-        Warmup(warmup_triggers=1, selection=NewData(tail_triggers=3)),
-    ],
-)
-@pytest.mark.parametrize(
-    "trigger", [DataAmountTrigger(num_samples=7), TimeTrigger(every="1d", start_timestamp=-5)]
-)
-def test_what_is_made_in_python_can_be_run_as_a_file(stream, tmp_path, selection, trigger):
-    handlers = (
-        EvalHandler(strategy=SlicingEvalStrategy(eval_every="100s"), models="matrix"),
-        EvalHandler(strategy=StaticEvalStrategy(intervals=((0, 5), ("1970-01-02", None)))),
-        EvalHandler(strategy=BetweenTwoTriggersEvalStrategy(), models="training"),
-        EvalHandler(
-            strategy=OffsetEvalStrategy(offsets=("-inf",)),
-            models="matrix",
-            execution_time="after_training",
-        ),
-    )
-    metrics = (Accuracy(topn=2), F1Score(num_classes=2, average="binary"), RocAuc())
-    evaluation = Evaluation(handlers=handlers, datasets=(EvalDataset(metrics=metrics),))
-    scheduler = LrScheduler(name="StepLR", step_every="epoch", config={"step_size": 1})
-    training = Training(
-        batch_size=5,
-        optimizers=sgd(),
-        seed=9,
-        lr_scheduler=scheduler,
-        num_samples_to_pass=(70, 3),
-        shuffle="partition",
-        partition_size=11,
-    )
-    one = pipeline(
-        stream,
-        selection=selection,
-        trigger=trigger,
-        evaluation=evaluation,
-        training=training,
-        stop_replay_at="2000-01-01",
-    )
-    file = tmp_path / "file.yaml"
-    file.write_bytes(one.config_text())
-
-    assert Pipeline.from_yaml(file, datasets=tmp_path).describe() == one.describe()
-
-
-def test_labels_that_fit_neither_model_nor_metric_are_told_at_once(stream, tmp_path):
-    data = modyn.Dataset.create(tmp_path / "three", schema={"dense": "float32[4]"})
-    x = np.zeros((3, 4), dtype=np.float32)
-    data.append({"dense": x}, labels=[0, 1, 2], timestamps=[1, 2, 3])
-    model = Model(id="MLP", config={"num_classes": 3})
-
-    with pytest.raises(ConfigError, match=r"sample 2 has the label 2; model.config.num_classes is"):
-        pipeline(data).replay(tmp_path / "run")
-    with pytest.raises(ConfigError, match="sample 2 has the label 2; ROC-AUC has 2 classes"):
-        pipeline(data, model=model).replay(tmp_path / "run")
-    accuracy = Evaluation(
-        handlers=slices().handlers, datasets=(EvalDataset(metrics=(Accuracy(),)),)
-    )
-    assert pipeline(data, model=model, evaluation=accuracy).replay(tmp_path / "run").finished
-
-
-def test_a_file_that_names_a_missing_dataset_is_told_so(tmp_path):
-    file = tmp_path / "file.yaml"
-    file.write_text(YAML.format(dataset="nowhere", order="time"))
-
-    with pytest.raises(ConfigError) as caught:
-        Pipeline.from_yaml(file, datasets=tmp_path)
-
-    assert str(caught.value) == (
-        f"{file}: data.dataset_id: there is no dataset 'nowhere' in {tmp_path}"
-    )
 
 
 def test_progress_hears_of_everything(stream, tmp_path):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +41,12 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-def run(base: Path, name: str, every: int = 150, **changes: Any) -> Run:
+def run(
+    base: Path, name: str, every: int = 150, models: str | Path = "models", **changes: Any
+) -> Run:
     dataset = modyn.Dataset.open(base / "stream")
     settings = {"trigger": DataAmountTrigger(num_samples=every), "evaluation": None, **changes}
-    return pipeline(dataset, name=name, **settings).replay(base / name, models=base / "models")
+    return pipeline(dataset, name=name, **settings).replay(base / name, models=base / models)
 
 
 def test_a_recipe_is_trained_once_whoever_asks_for_it(tmp_path: Path, trained: list[int]) -> None:
@@ -163,6 +168,58 @@ def test_a_model_of_a_callable_is_not_shared(tmp_path: Path, trained: list[int])
 
     assert trained == [150, 150]
     assert not (tmp_path / "models").exists()
+
+
+@contextmanager
+def obeying_modes() -> Iterator[None]:
+    """Have the modes of files bind this thread although it may be root's."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # of the version with 64 bits; this thread
+    data = (ctypes.c_uint32 * 6)()  # effective, permitted and inheritable, lower and upper words
+    assert libc.capget(header, data) == 0
+    effective = data[0]
+    data[0] &= ~0b1110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
+    assert libc.capset(header, data) == 0
+    try:
+        yield
+    finally:
+        data[0] = effective
+        assert libc.capset(header, data) == 0
+
+
+@pytest.mark.parametrize("what", ["all of it", "the folder alone", "before it is made"])
+def test_a_store_that_may_be_read_only_is_read(
+    tmp_path: Path, trained: list[int], caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    drifting(tmp_path / "stream").close()
+    models = tmp_path / "shared" / "models"
+    models.parent.mkdir()
+    made = what != "before it is made"
+    if made:
+        run(tmp_path, "one", maximum_triggers=2, models=models)
+    damaged = next(models.glob("*/weights.safetensors"), None)
+    if damaged is not None:
+        damaged.unlink()
+    trained.clear()
+    closed = [models.parent, *(models.rglob("*") if what == "all of it" else ()), models]
+    modes = {path: path.stat().st_mode for path in closed if path.exists()}
+    for path, mode in modes.items():
+        path.chmod(mode & ~0o222)
+
+    with obeying_modes():
+        two = run(tmp_path, "two", models=models)
+
+    for path, mode in modes.items():
+        path.chmod(mode)
+    assert trained == [150] * (3 if made else 4)
+    assert two.totals["found"] == (1 if made else 0)
+    assert len(list(models.glob("[!.]*"))) == (2 if made else 0)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "ermission denied" in caplog.text
+    assert "trained and kept for this run alone" in caplog.text
+    store = ModelStore(tmp_path / "two" / "models")
+    for key in two.triggers["model"]:
+        store.check(key)
 
 
 def test_a_link_across_file_systems_is_a_copy(

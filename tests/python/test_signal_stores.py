@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,84 +14,18 @@ import numpy as np
 import pytest
 
 import modyn
-from modyn.errors import CorruptError, DatabaseError, FencedError
+from modyn.errors import CorruptError, FencedError
 from modyn.metadata import signals as in_postgres
-from modyn.metadata.database import Database
 from modyn.metadata.fence import Fence
 from modyn.metadata.signals import PostgresSignals
 from modyn.pipelines import Training, backend, forget, replay, signals
 from modyn.pipelines.signal_files import SignalFiles
-from modyn.pipelines.signals import HandOff
 from modyn.policies import Selected, Selection
-from modyn.postgres import Connection
-from modyn.signals import SIGNALS, Recording, Rows, Signals, SignalStore
-from tests.python.postgres_server import kill_server, new_database, sql, terminate_backends
+from modyn.signals import SIGNALS, Recording, Rows, SignalStore
+from tests.python.signal_rows import ONE, UUID, Place, expected_of, made, record, rows_of, shown
 from tests.python.streams import drifting, pipeline, sgd
 
 ROOT = Path(__file__).parents[2]
-UUID = "0123456789abcdef0123456789abcdef"
-ONE = Recording(trigger=3, model="ab", names=SIGNALS, classes=True)
-
-
-def rows_of(rng: Any, count: int, *, epochs: int = 2, below: int = 10_000) -> list[Rows]:
-    """Presentations of some samples, an epoch per chunk, each in another order."""
-    keys = rng.choice(below, count, replace=False).astype(np.uint64)
-    chunks = []
-    for epoch in range(epochs):
-        columns = {
-            "loss": rng.exponential(size=count).astype(np.float32),
-            "gradient_norm": rng.exponential(size=count).astype(np.float32),
-            "prediction": rng.integers(0, 5, count).astype(np.int32),
-            "forgetting": rng.integers(0, 2**31, count).astype(np.int32),
-        }
-        columns["loss"][0] = np.nan
-        columns["gradient_norm"][0] = np.inf
-        chunks.append(Rows(rng.permutation(keys), np.full(count, epoch, np.int32), columns))
-    return chunks
-
-
-def expected_of(chunks: list[Rows], names: tuple[str, ...] = SIGNALS) -> str:
-    """The rows as text, ascending by key and epoch."""
-    found = []
-    for rows in chunks:
-        columns = [rows.columns[name].tolist() for name in names]
-        found += list(zip(rows.keys.tolist(), rows.epoch.tolist(), *columns, strict=True))
-    return repr(sorted(found, key=lambda row: row[:2]))
-
-
-def shown(found: Signals) -> str:
-    columns = [column.tolist() for column in found.columns.values()]
-    return repr(list(zip(found.keys.tolist(), found.epoch.tolist(), *columns, strict=True)))
-
-
-def record(store: SignalStore, recording: Recording, chunks: list[Rows]) -> None:
-    writer = store.begin(recording)
-    for rows in chunks:
-        writer.put(rows)
-    writer.commit()
-
-
-@dataclass
-class Place:
-    """A database with two pipelines, and the store of the first."""
-
-    url: str
-    database: Database
-
-    def store(self, token: int = 7, pipeline: int = 1, **settings: Any) -> PostgresSignals:
-        given = {"hash_partition_modulus": 3, "retry_seconds": 30.0, **settings}
-        return PostgresSignals(self.database, Fence(pipeline, token), UUID, **given)
-
-    def sql(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
-        return sql(self.url, statement, *parameters)
-
-
-@contextmanager
-def made(url: str) -> Iterator[Place]:
-    with Database(url) as database:
-        database.check()
-        sql(url, "INSERT INTO modyn.pipelines (name, token) VALUES ('a', 7), ('b', 1)")
-        yield Place(url, database)
 
 
 @pytest.fixture
@@ -110,7 +42,7 @@ def store(request: Any, tmp_path: Path) -> SignalStore:
     return found.store()
 
 
-# What both promise ------------------------------------------------------------------------------
+# What both promise --------------------------------------------------------------------------------
 
 
 def test_chunks_come_back_as_columns(store, rand):
@@ -243,7 +175,7 @@ def without(rows: Rows, erased: Any) -> Rows:
     return Rows(rows.keys[keep], rows.epoch[keep], columns)
 
 
-# In Postgres ------------------------------------------------------------------------------------
+# In Postgres --------------------------------------------------------------------------------------
 
 
 def test_rows_lie_in_partitions_of_pipeline_trigger_and_hash(place, rand):
@@ -405,129 +337,7 @@ def test_a_modulus_below_one_is_refused(place):
         place.store(hash_partition_modulus=0)
 
 
-# Faults -----------------------------------------------------------------------------------------
-
-
-def large(rng: Any, chunks: int, count: int = 20_000) -> list[Rows]:
-    return rows_of(rng, count, epochs=chunks, below=2**31)
-
-
-def disturbed(store: SignalStore, chunks: list[Rows], disturb: Callable[[], bool]) -> None:
-    """Record while something happens again and again, until it says that it is enough."""
-    over = threading.Event()
-
-    def again() -> None:
-        while not over.wait(0.01) and disturb():
-            pass
-
-    thread = HandOff(writer := store.begin(ONE))
-    other = threading.Thread(target=again)
-    other.start()
-    try:
-        for rows in chunks:
-            thread.put(rows)
-        thread.finish()
-        over.set()
-        other.join(30)
-        writer.commit()
-    finally:
-        over.set()
-        other.join(30)
-        thread.stop()
-
-
-def test_backends_that_are_ended_during_copies_lose_and_double_nothing(place, rand):
-    chunks = large(rand.numpy, 12)
-    ended = 0
-
-    def end() -> bool:
-        nonlocal ended
-        ended += terminate_backends(place.url, "COPY modyn.signals%")
-        return ended < 4
-
-    disturbed(place.store(), chunks, end)
-
-    assert ended > 0
-    assert shown(place.store().read(3)) == expected_of(chunks)
-
-
-def test_a_server_that_is_killed_and_comes_back_loses_nothing(own_server, rand):
-    chunks = large(rand.numpy, 12)
-
-    with new_database(own_server) as url, made(url) as place:
-        thread = HandOff(writer := place.store().begin(ONE))
-        for i, rows in enumerate(chunks):
-            thread.put(rows)
-            if i == 5:  # and DEPTH of them are not written yet
-                kill_server(own_server)
-                own_server.start(child=True)
-        thread.finish()
-        writer.commit()
-
-        assert shown(place.store().read(3)) == expected_of(chunks)
-
-
-def test_reading_goes_on_after_its_backend_was_ended(place, rand, monkeypatch):
-    chunks = rows_of(rand.numpy, 3000)
-    record(place.store(), ONE, chunks)
-    read, ended = Connection.read, []
-
-    def ending(self: Connection, statement: str, types: str) -> Any:
-        yield from read(self, statement, types, block_rows=100)
-        if len(ended) < 3:
-            ended.append(terminate_backends(place.url, "COPY modyn.signals_p1_t3_h%"))
-
-    monkeypatch.setattr(Connection, "read", ending)
-
-    assert shown(place.store().read(3)) == expected_of(chunks)
-    assert ended == [1, 1, 1]
-
-
-def test_a_server_that_stays_away_ends_the_training(own_server, rand):
-    chunks = large(rand.numpy, 3)
-    with new_database(own_server) as url, made(url) as place:
-        store = place.store(retry_seconds=0.5)
-        thread = HandOff(writer := store.begin(ONE))
-        own_server.stop(seconds=10)
-
-        with pytest.raises(DatabaseError):  # noqa: PT012 - at whichever of them
-            for rows in chunks:
-                thread.put(rows)
-            thread.finish()
-
-        thread.stop()
-        writer.abort()
-        own_server.start(child=True)
-        record(store, ONE, chunks)
-        assert shown(store.read(3)) == expected_of(chunks)
-
-
-def test_a_copy_that_waits_is_ended_with_the_training(place, rand):
-    """As Ctrl-C does it, while another session holds a lock."""
-    thread = HandOff(writer := place.store(retry_seconds=60).begin(ONE))
-    with place.database.connect() as other:
-        other.execute("BEGIN")
-        other.execute("LOCK TABLE modyn.signals_p1_t3")
-        thread.put(rows_of(rand.numpy, 10)[0])
-        waiting(place)
-
-        thread.stop()
-
-        writer.abort()
-        other.execute("ROLLBACK")
-    assert not any(thread.name == "modyn-signals" for thread in threading.enumerate())
-
-
-def waiting(place: Place) -> None:
-    """Return when a session waits for a lock."""
-    for _ in range(600):
-        if place.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'"):
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError("nobody waits")
-
-
-# Whole runs -------------------------------------------------------------------------------------
+# Whole runs ---------------------------------------------------------------------------------------
 
 
 def training(**changes: Any) -> Training:

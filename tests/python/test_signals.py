@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +13,23 @@ from torch import nn
 
 import modyn
 from modyn.errors import ConfigError, CorruptError
-from modyn.pipelines import Criterion, Run, Training, config, signals
+from modyn.pipelines import Criterion, Run, Training
+from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.pipelines.models import ModelStore
 from modyn.pipelines.replay import Replay
 from modyn.pipelines.signal_files import SignalFiles
-from modyn.pipelines.signals import Counting, Forgetting, HandOff, Recorder, measured
-from modyn.pipelines.trainer import Trainer
+from modyn.pipelines.signals import Counting, Forgetting, measured
 from modyn.policies import (
-    DataAmountTrigger,
     NewData,
-    PlainContext,
-    Random,
     Selected,
     Selection,
-    Trigger,
 )
-from modyn.policies.checks import check_selection, check_trigger
 from modyn.signals import (
     NEVER_LEARNED,
     SIGNALS,
-    Kept,
     Recording,
     Rows,
     Signals,
-    example_signals,
-    sorted_signals,
 )
 from modyn.trainset import TrainingSet
 from tests.python.streams import drifting, pipeline, sgd
@@ -82,7 +72,7 @@ def tuples(found: Signals) -> list[tuple[Any, ...]]:
     return list(zip(found.keys.tolist(), found.epoch.tolist(), *columns, strict=True))
 
 
-# What is measured -------------------------------------------------------------------------------
+# What is measured ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [2, 7])
@@ -188,7 +178,7 @@ def test_a_sample_that_comes_twice_in_a_chunk_is_counted_in_order():
     assert keep.found == [0, NEVER_LEARNED, 1, NEVER_LEARNED, 1, 0]
 
 
-# Nothing is learned otherwise -------------------------------------------------------------------
+# Nothing is learned otherwise ---------------------------------------------------------------------
 
 
 class WithDropout(nn.Module):
@@ -254,7 +244,7 @@ def test_the_key_of_a_model_does_not_say_what_was_recorded(tmp_path):
         pipeline(stream, training=training(signals=())).replay(tmp_path / "recorded")
 
 
-# What is kept -----------------------------------------------------------------------------------
+# What is kept -------------------------------------------------------------------------------------
 
 
 def test_each_presentation_is_one_row(tmp_path):
@@ -406,12 +396,10 @@ def _dies(*_: object) -> None:
 
 def _forget_training(directory: Path, trigger: int) -> None:
     """Take a training out of the ledger, as if the process had died before that commit."""
-    import sqlite3
-
-    db = sqlite3.connect(directory / "ledger.sqlite")
-    with db:
-        db.execute("DELETE FROM trainings WHERE trigger = ?", (trigger,))
-    db.close()
+    ledger = SqliteLedger(directory)
+    with ledger._transaction(), ledger._seals.changing("trainings"):
+        ledger._db.execute("DELETE FROM trainings WHERE trigger = ?", (trigger,))
+    ledger.close()
 
 
 def keys_of(run: Run, trigger: int) -> list[int]:
@@ -419,7 +407,7 @@ def keys_of(run: Run, trigger: int) -> list[int]:
     return TrainingSet.open(run.path / "trainsets" / f"{digest}.set").keys.tolist()
 
 
-# Erased samples ---------------------------------------------------------------------------------
+# Erased samples -----------------------------------------------------------------------------------
 
 
 def erase(dataset: modyn.Dataset, keys: list[int]) -> None:
@@ -465,348 +453,3 @@ def test_policies_see_no_row_of_a_sample_that_is_erased_between_triggers(tmp_pat
     assert 7 in seen[1]
     assert 7 not in seen[2]
     assert sorted({*seen[1]} - {7}) == sorted({*seen[2]})
-
-
-# What policies read -----------------------------------------------------------------------------
-
-
-class Hardest(Selection):
-    """The candidates with the highest last loss; those without one come first."""
-
-    tail_triggers = None
-
-    def __init__(self, *, count: int = 100) -> None:
-        self.count = count
-
-    def select(self, candidates: Any, context: Any) -> Selected:
-        keys = np.sort(candidates.keys)
-        loss = np.nan_to_num(context.signals(names=["loss"]).of(keys).loss, nan=np.inf)
-        return Selected(keys[np.argsort(-loss, kind="stable")[: self.count]])
-
-
-class WhenForgotten(Trigger):
-    """Every 50 samples, and every 100 once something was forgotten."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def inform(self, arrivals: Any, context: Any) -> int | None:
-        signals = context.signals()
-        every = 100 if len(signals) and signals.prediction.max() > 0 else 50
-        due = max(every - self._count, 0)
-        if due > len(arrivals):
-            self._count += len(arrivals)
-            return None
-        self._count = 0
-        return due
-
-
-def test_a_policy_trains_on_what_was_hard(tmp_path):
-    stream = drifting(tmp_path / "stream")
-
-    run = pipeline(stream, training=training(), selection=Hardest()).replay(tmp_path / "run")
-
-    new = list(range(100, 200))  # whose loss nobody knows comes first
-    assert keys_of(run, 1) == new
-    known = run.signals(1).of(np.arange(100, 200))
-    assert np.isnan(run.signals(1).of([0]).loss[0])
-    assert (known.epoch >= 0).sum() == len(run.signals(1).last()) >= 96
-
-
-def test_a_policy_sees_trainings_that_are_over_only(tmp_path):
-    stream = drifting(tmp_path / "stream")
-    seen: list[Any] = []
-
-    class Looks(Selection):
-        def select(self, candidates: Any, context: Any) -> Any:
-            found = context.signals()
-            assert len(found) == 0 or found is context.signals()  # read once
-            seen.append((context.trigger, found.trigger, len(found), found.loss.sum()))
-            with pytest.raises(ValueError, match=f"no signals of trigger {context.trigger} at"):
-                context.signals(context.trigger)
-            if context.trigger == 3:
-                assert context.signals(0, ["loss"]).names == ("loss",)
-            return candidates.keys
-
-    run = pipeline(stream, training=training(), selection=Looks()).replay(tmp_path / "run")
-
-    assert [one[:3] for one in seen] == [(0, None, 0), (1, 0, 256), (2, 1, 256), (3, 2, 256)]
-    assert [one[3] for one in seen[1:]] == [run.signals(i).loss.sum() for i in range(3)]
-    assert run.signals().trigger == 3
-
-
-def test_a_resumed_policy_sees_what_it_would_have_seen(tmp_path):
-    stream = drifting(tmp_path / "stream")
-    given = {"training": training(), "selection": Hardest(), "trigger": WhenForgotten()}
-    whole = pipeline(stream, **given).replay(tmp_path / "whole")
-    train, died = Trainer.train, []
-
-    def dying(self: Trainer, row: Any) -> Any:
-        if row.trigger not in died:
-            died.append(row.trigger)
-            raise DiedError
-        return train(self, row)
-
-    deaths = 0
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Trainer, "train", dying)
-        while True:
-            try:
-                run = pipeline(stream, **given).replay(tmp_path / "run")
-            except DiedError:
-                deaths += 1
-                continue
-            break
-
-    assert deaths == len(run.triggers) > 4
-    assert run.digest() == whole.digest()
-    for trigger in range(len(run.triggers)):
-        assert tuples(run.signals(trigger)) == tuples(whole.signals(trigger))
-
-
-def test_what_is_not_recorded_is_refused_by_name(tmp_path):
-    stream = drifting(tmp_path / "stream")
-
-    with pytest.raises(
-        ValueError, match=r"no signals are recorded: name them in training\.signals"
-    ):
-        pipeline(stream, selection=Hardest()).replay(tmp_path / "none")
-    with pytest.raises(ValueError, match=r"loss is not recorded; training\.signals has prediction"):
-        pipeline(stream, selection=Hardest(), training=training(signals=("prediction",))).replay(
-            tmp_path / "other"
-        )
-    run = pipeline(stream).replay(tmp_path / "run")
-    with pytest.raises(ValueError, match="no signals"):
-        run.signals(0)
-
-
-@pytest.mark.parametrize(
-    ("names", "criterion", "message"),
-    [
-        (("loss", "lose"), "CrossEntropyLoss", "signals must be one of loss, .* got 'lose'"),
-        (("loss", "loss"), "CrossEntropyLoss", "signals names one twice: loss, loss"),
-        (("forgetting",), "MSELoss", "no right and wrong to forget with MSELoss"),
-    ],
-)
-def test_signals_that_do_not_exist_are_refused(names, criterion, message):
-    with pytest.raises(ValueError, match=message):
-        training(signals=names, optimization_criterion=Criterion(name=criterion))
-
-
-def test_the_order_of_names_does_not_matter():
-    assert training(signals=("forgetting", "loss")) == training(signals=("loss", "forgetting"))
-
-
-def test_policies_that_read_signals_pass_the_checks():
-    check_selection(Hardest(count=5))
-    check_trigger(WhenForgotten)
-
-
-def test_signals_are_looked_up_by_key(rand):
-    keys = rand.keys(20)
-    found = example_signals(keys, trigger=1, epochs=3)
-    wanted = rand.numpy.permutation(np.append(keys[::2], [1 << 41, 1 << 42]).astype(np.uint64))
-
-    aligned = found.of(wanted)
-
-    assert aligned.keys.tolist() == wanted.tolist()
-    last = {row[0]: row for row in tuples(found.last())}
-    for i, key in enumerate(wanted.tolist()):
-        if key in last:
-            assert tuples(aligned)[i] == last[key]
-            assert aligned.epoch[i] == 2
-        else:
-            assert np.isnan([aligned.loss[i], aligned.gradient_norm[i]]).all()
-            assert aligned.epoch[i] == aligned.prediction[i] == aligned.forgetting[i] == -1
-    assert len(Kept({}).nothing().of(wanted)) == len(wanted)
-    assert len(Kept({}).nothing().last()) == 0
-
-
-@pytest.mark.parametrize("below", [60, 10**6])
-@pytest.mark.parametrize("epochs", [1, 2, 70_000])
-def test_rows_in_any_order_are_sorted(rand, below, epochs):
-    pairs = {
-        (int(rand.numpy.integers(below)), int(rand.numpy.integers(epochs))) for _ in range(300)
-    }
-    mixed = rand.numpy.permutation(sorted(pairs))
-    keys, epoch = mixed[:, 0].astype(np.uint64), mixed[:, 1].astype(np.int32)
-
-    found = sorted_signals(Rows(keys, epoch, {"loss": keys.astype(np.float32)}), 0)
-
-    assert list(zip(found.keys.tolist(), found.epoch.tolist(), strict=True)) == sorted(pairs)
-    assert found.loss.tolist() == found.keys.tolist()
-
-
-def test_keys_too_large_for_one_number_are_sorted_too(rand):
-    keys = rand.keys(50, below=2**63) | np.uint64(2**63)
-    twice = np.tile(rand.numpy.permutation(keys), 2)
-    epochs = np.repeat(np.array([0, 1], dtype=np.int32), 50)
-
-    found = sorted_signals(Rows(twice, epochs, {"loss": np.zeros(100, np.float32)}), 0)
-
-    pairs = list(zip(found.keys.tolist(), found.epoch.tolist(), strict=True))
-    assert pairs == sorted(pairs)
-
-
-def test_a_context_without_signals_says_so():
-    with pytest.raises(ValueError, match="no signals are recorded"):
-        PlainContext().signals()
-
-
-def test_the_file_names_signals(tmp_path):
-    stream = drifting(tmp_path / "stream")
-    text = pipeline(stream, training=training()).config_text()
-
-    assert config.parse(text).training.signals == SIGNALS
-    with pytest.raises(ConfigError, match=r"training\.signals\[3\]: .*did you mean 'forgetting'"):
-        config.parse(text.replace(b"- forgetting", b"- forgeting"))
-
-
-# The thread -------------------------------------------------------------------------------------
-
-
-@dataclass
-class Sink:
-    """A writer that fails, or waits, at its n-th chunk."""
-
-    fail_at: int = -1
-    wait: threading.Event | None = None
-    count: int = 0
-
-    def put(self, rows: Rows) -> None:
-        if self.wait is not None:
-            self.wait.wait(30)
-        if self.count == self.fail_at:
-            raise OSError("the disk is full")
-        self.count += 1
-
-    def commit(self) -> None: ...
-    def abort(self) -> None: ...
-    def cancel(self) -> None: ...
-
-
-def some_rows() -> Rows:
-    return Rows(np.zeros(1, np.uint64), np.zeros(1, np.int32), {})
-
-
-def threads() -> int:
-    return sum(thread.name == "modyn-signals" for thread in threading.enumerate())
-
-
-def test_what_the_writer_raises_reaches_the_training():
-    thread = HandOff(Sink(fail_at=2))
-
-    with pytest.raises(OSError, match="the disk is full"):  # noqa: PT012 - at whichever of them
-        for _ in range(100):
-            thread.put(some_rows())
-        thread.finish()
-
-    thread.stop()
-    assert threads() == 0
-
-
-def test_a_training_waits_for_a_slow_writer():
-    wait = threading.Event()
-    sink = Sink(wait=wait)
-    thread = HandOff(sink)
-    done = threading.Event()
-
-    def train() -> None:
-        for _ in range(signals.DEPTH + 3):
-            thread.put(some_rows())
-        done.set()
-
-    other = threading.Thread(target=train)
-    other.start()
-    assert not done.wait(0.5)  # one is being written, DEPTH wait, and the training with the next
-    wait.set()
-    assert done.wait(30)
-    other.join(30)
-    thread.finish()
-    assert sink.count == signals.DEPTH + 3
-    assert threads() == 0
-
-
-def test_a_writer_that_fails_leaves_nothing_and_the_next_run_goes_on(tmp_path, monkeypatch):
-    from modyn.pipelines import signal_files
-
-    stream = drifting(tmp_path / "stream")
-    whole = pipeline(stream, training=training()).replay(tmp_path / "whole")
-    put, seen = signal_files.SignalFile.put, []
-
-    def full(self: Any, rows: Rows) -> None:
-        seen.append(1)
-        if len(seen) == 3:
-            raise OSError(28, "No space left on device")
-        put(self, rows)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(signal_files.SignalFile, "put", full)
-        with pytest.raises(OSError, match="No space left"):
-            pipeline(stream, training=training()).replay(tmp_path / "run")
-    left = sorted(path.name for path in (tmp_path / "run" / "signals").iterdir())
-    run = pipeline(stream, training=training()).replay(tmp_path / "run")
-
-    assert left == ["0.sig", "1.sig"]
-    assert run.digest() == whole.digest()
-    assert tuples(run.signals(2)) == tuples(whole.signals(2))
-    assert threads() == 0
-
-
-def test_a_training_that_fails_leaves_no_thread_and_no_file(tmp_path):
-    class Fails(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(4, 2)
-            self.calls = 0
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.calls += 1
-            if self.calls == 5:
-                raise KeyboardInterrupt
-            return self.layer(x)
-
-    stream = drifting(tmp_path / "stream")
-
-    with pytest.raises(KeyboardInterrupt):
-        pipeline(stream, model=Fails, training=training(), evaluation=None).replay(tmp_path / "run")
-
-    assert list((tmp_path / "run" / "signals").iterdir()) == []
-    assert threads() == 0
-
-
-def test_chunks_are_bounded(monkeypatch):
-    monkeypatch.setattr(signals, "CHUNK", 100)
-    found: list[int] = []
-    recorder = Recorder(("loss",), lambda rows: found.append(len(rows)))
-
-    @dataclass
-    class Batch:
-        keys: Any
-
-        def __len__(self) -> int:
-            return len(self.keys)
-
-    def batches() -> Iterator[int]:
-        yield from (30, 30, 30, 30, 250, 7)
-
-    each = nn.CrossEntropyLoss(reduction="none")
-    for count in batches():
-        batch: Any = Batch(torch.arange(count).to(torch.uint64))
-        recorder.batch(batch, torch.zeros(count, 2), torch.zeros(count, dtype=torch.int64), each)
-    recorder.flush()
-    recorder.flush()
-
-    assert found == [120, 250, 7]
-
-
-def test_random_policies_do_not_care(tmp_path):
-    """A selection that reads no signals chooses as without them."""
-    stream = drifting(tmp_path / "stream")
-    given = {"selection": Random(ratio=50), "trigger": DataAmountTrigger(num_samples=200)}
-
-    plain = pipeline(stream, training=training(signals=()), **given).replay(tmp_path / "a")
-    recorded = pipeline(stream, training=training(), **given).replay(tmp_path / "b")
-
-    assert plain.triggers["digest"] == recorded.triggers["digest"]
-    assert plain.triggers["model"] == recorded.triggers["model"]

@@ -14,11 +14,11 @@ pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
 
 from postgres_server import terminate_backends
 from source_tables import Samples, publish
-from test_orchestrator import CrashError, Ledger, finish, start
 
 from modyn.dataset import Dataset
 from modyn.metadata.source import Source
 from modyn.policies import DataAmountTrigger, LabelBalanced, Random, TimeTrigger
+from tests.python.loops import CrashError, Ledger, finish, start
 
 COUNT = 6000
 LAYOUTS = pytest.mark.parametrize("layout", ["rows", "blocks"])

@@ -13,7 +13,6 @@ import pytest
 from modyn.dataset import Dataset
 from modyn.formats import Arrow, Parquet
 from modyn.ingest.driver import Intake
-from modyn.ingest.tables import append_from
 
 pa = pytest.importorskip("pyarrow")
 pytest.importorskip("pyarrow.parquet")
@@ -171,14 +170,17 @@ def test_a_missing_file_and_a_missing_column(dataset: Dataset, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("batch_bytes", [1, 1000, 1 << 30])
-def test_tables_of_all_kinds(dataset: Dataset, batch_bytes: int) -> None:
-    more: Any = {"label": "label", "timestamp": "at", "batch_bytes": batch_bytes}
+def test_tables_of_all_kinds(
+    dataset: Dataset, batch_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modyn.ingest.tables.BATCH_BYTES", batch_bytes)
+    more: Any = {"label": "label", "timestamp": "at"}
     whole = table(0, 50)
 
-    append_from(dataset, whole, **more)
-    append_from(dataset, table(50, 60).to_batches()[0], **more)
-    append_from(dataset, table(60, 90).to_reader(max_chunksize=7), **more)
-    append_from(dataset, pd.DataFrame(columns(90, 10_000)), **more)
+    dataset.append_from(whole, **more)
+    dataset.append_from(table(50, 60).to_batches()[0], **more)
+    dataset.append_from(table(60, 90).to_reader(max_chunksize=7), **more)
+    dataset.append_from(pd.DataFrame(columns(90, 10_000)), **more)
 
     check(dataset, 0, 10_000)
 

@@ -31,8 +31,8 @@ from modyn.pipelines.history import History
 from modyn.pipelines.scoring import Scorer
 from modyn.pipelines.train import train
 from modyn.signals import NEVER_LEARNED
+from tests.python.downsample_jobs import COUNT, ArraySamples, job_of, made, part_of, same
 from tests.python.streams import drifting, pipeline, sgd
-from tests.python.test_downsample import COUNT, ArraySamples, job_of, made, part_of, same
 
 WHOLE = {"ratio": 50, "sample_then_batch": True}
 SAMPLERS = [

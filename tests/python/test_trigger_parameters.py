@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+import modyn
 from modyn import drift
 from modyn.arrivals import example_arrivals
+from modyn.errors import ConfigError
+from modyn.metrics import F1Score, RocAuc
+from modyn.pipelines import Model
 from modyn.policies import (
     AmountWindowingStrategy,
     AtLeastN,
@@ -16,6 +23,7 @@ from modyn.policies import (
     DataAmountTrigger,
     DataDriftTrigger,
     DataIncorporationLatencyCostTrigger,
+    DetectorTrigger,
     EnsembleTrigger,
     HeldHistory,
     MajorityVote,
@@ -29,6 +37,8 @@ from modyn.policies import (
 )
 from modyn.policies.criteria import ThresholdDecisionCriterion
 from modyn.policies.drift import Metric
+from tests.python.streams import drifting as drifting_stream
+from tests.python.streams import pipeline
 
 HALF = ThresholdDecisionCriterion(threshold=0.5)
 MOVED = Metric(metric=drift.KS(), decision_criterion=HALF)
@@ -110,6 +120,119 @@ def test_what_is_of_another_kind_is_named(make: Any, given: dict[str, Any], mess
 def test_parts_of_policies_name_it_too(make: Any, given: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=re.escape(message)):
         make(**given)
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "message"),
+    [
+        (drift.ChiSquared, {"num_pca_component": 2}, "ChiSquared compares categories, which"),
+        (drift.GTest, {"num_pca_component": 1}, "leave num_pca_component out, got 1"),
+        (
+            Metric,
+            {"metric": drift.KS(num_pca_component=2), "decision_criterion": HALF, "of": "labels"},
+            "num_pca_component is 2, but labels are one number each",
+        ),
+        (
+            Metric,
+            {
+                "metric": drift.KS(num_permutations=9),
+                "decision_criterion": ThresholdDecisionCriterion(threshold=0.05),
+                "score": "p_value",
+            },
+            "a p-value of 9 permutations is at least 0.1, so that a threshold of 0.05 would never",
+        ),
+        (
+            drifting,
+            {
+                "metrics": {"a": Metric(metric=drift.MMD(), decision_criterion=HALF)},
+                "windowing_strategy": AmountWindowingStrategy(amount_cur=1),
+            },
+            "metrics.a: MMD needs 2 samples in each window, but amount_cur is 1",
+        ),
+        (
+            drifting,
+            {
+                "metrics": {"a": Metric(metric=drift.ClassifierAUC(), decision_criterion=HALF)},
+                "windowing_strategy": AmountWindowingStrategy(amount_ref=1),
+            },
+            "metrics.a: ClassifierAUC needs 2 samples in each window, but amount_ref is 1",
+        ),
+    ],
+)
+def test_what_would_fail_or_sleep_for_ever_is_refused(
+    make: Any, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        make(**given)
+
+
+def test_a_metric_needs_no_more_rows_than_it_says() -> None:
+    one, two = np.zeros((1, 3)), np.ones((2, 3))
+    for name in drift.__all__:
+        kind = getattr(drift, name)
+        if not hasattr(kind, "least_rows"):
+            continue
+        for metric in (kind(), drift.MMD(unbiased=False)):
+            smallest = (one, one) if metric.least_rows == 1 else (two, two)
+            assert not np.isnan(metric.distance(*smallest).value) or name == "MeanDistance"
+            assert np.isnan(metric.distance(one, two).value) == (metric.least_rows == 2)
+
+
+def in_a_run(tmp_path: Path, trigger: Trigger, **more: Any) -> None:
+    """Say what is to be done, and do none of it."""
+    if not (tmp_path / "stream").exists():
+        schema = {"dense": "float32[4]", "name": "bytes", "day": "int32"}
+        modyn.Dataset.create(tmp_path / "stream", schema=schema, labels=False).close()
+    pipeline(modyn.Dataset.open(tmp_path / "stream"), trigger=trigger, evaluation=None, **more)
+
+
+def looks(of: str, metric: Any = None, **more: Any) -> DataDriftTrigger:
+    return drifting(
+        metrics={"a": Metric(metric=metric or drift.KS(), decision_criterion=HALF, of=of, **more)}
+    )
+
+
+@pytest.mark.parametrize(
+    ("trigger", "message"),
+    [
+        (looks("features", fields=("dens",)), "trigger.metrics.a.fields: 'dens': there is no such"),
+        (looks("features", fields=("name",)), "metrics.a.fields: 'name': bytes are no numbers"),
+        (
+            looks("features", drift.KS(num_pca_component=6)),
+            "trigger.metrics.a.num_pca_component is 6, but features are 5 numbers",
+        ),
+        (
+            looks("predictions", drift.KS(num_pca_component=3)),
+            "trigger.metrics.a.num_pca_component is 3, but predictions are 2 numbers",
+        ),
+        (looks("labels"), "trigger.metrics.a.of: labels need labels, and the dataset"),
+        (DetectorTrigger(evaluation_interval_data_points=5), "trigger.of: errors need labels"),
+        (
+            drifting(warmup_intervals=1, warmup_policy=performing()),
+            "trigger.warmup_policy: its metrics need labels",
+        ),
+        (together(subtriggers={"b": misclassified()}), "trigger.subtriggers.b: its metrics need"),
+    ],
+)
+def test_what_the_dataset_does_not_have_is_named_before_a_run(
+    tmp_path: Path, trigger: Trigger, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        in_a_run(tmp_path, trigger)
+    in_a_run(tmp_path, looks("features", drift.KS(num_pca_component=5)))
+
+
+def test_a_metric_of_fewer_classes_than_the_model_has_is_named_before_a_run(tmp_path: Path) -> None:
+    dataset, model = (
+        drifting_stream(tmp_path / "stream", count=9),
+        Model(id="MLP", config={"num_classes": 3, "hidden": [2]}),
+    )
+    for metric in (RocAuc(), F1Score(num_classes=2)):
+        trigger = performing(
+            metrics=(metric,), decision_criteria={"a": replace(BAD, metric=metric.name)}
+        )
+        with pytest.raises(ConfigError, match=r"has 2 classes, the model gives 3"):
+            pipeline(dataset, model=model, trigger=trigger)
 
 
 @pytest.mark.parametrize("name", ["", "$a"])

@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclass
 class World:
-    """A stream in time order, what models say of it, and what they cost."""
+    """A stream, what models say of it, and what they cost."""
 
     timestamps: list[int]
     labels: list[int]
@@ -32,9 +32,10 @@ class World:
         """The position at which a trigger's model came."""
         return self.fired[trigger]
 
-    def known(self, last: int, now: int) -> bool:
-        """Whether all labels before a position are known when so many samples were seen."""
-        return self.delay == 0 or self.timestamps[last - 1] + self.delay <= self.timestamps[now - 1]
+    def known(self, first: int, last: int, now: int) -> bool:
+        """Whether all labels of an interval are known when so many samples were seen."""
+        latest = max(self.timestamps[first:last])
+        return self.delay == 0 or latest + self.delay <= self.timestamps[now - 1]
 
     def accuracy(self, trigger: int, first: int, last: int) -> float:
         hits = [self.guess(trigger, p) == self.labels[p] for p in range(first, last)]
@@ -78,7 +79,7 @@ def performance_positions(
         if now_at == first:
             sums, recent = [0.0 for _ in rules], []
         waiting.append((first, end, len(world.fired) - 1))
-        due = [one for one in waiting if world.known(one[1], end)]
+        due = [one for one in waiting if world.known(one[0], one[1], end)]
         waiting = [one for one in waiting if one not in due]
         fires = False
         for one in due:
