@@ -214,5 +214,5 @@ def _table(found: Backtest, entries: Sequence[Entry]) -> Table:
         numbers.append(f"{found.oracle.at(entry.cost):.4f}" if entry.exact else "")
         state = "exact" if entry.exact else f"estimated, {entry.missing} trainings missing"
         cells = [Cell(value, number=True) for value in numbers]
-        rows.append([Cell(entry.name), *cells, Cell(state)])
+        rows.append([Cell(entry.name), *cells, Cell(state, name=True)])
     return Table(head, rows)

@@ -271,7 +271,7 @@ def _table(found: DryRun) -> Table:
     rows = []
     for look in found.looks:
         times = [
-            Cell("-" if at is None else moment(at, found.timestamp_unit))
+            Cell("-" if at is None else moment(at, found.timestamp_unit), name=True)
             for at in (look.first_timestamp, look.last_timestamp)
         ]
         cells = [f"{look.new:,}", f"{look.total.candidates:,}", f"{look.total.chosen:,}"]

@@ -59,7 +59,7 @@ def write_comparison(runs: Sequence[Run], path: str | Path) -> Path:
 def _by_dataset(runs: Sequence[Run]) -> dict[str, list[Entry]]:
     """Return the runs by the dataset that they were measured on; the first handler of each."""
     found: dict[str, list[Entry]] = {}
-    colours = cycle(figures.COLOURS)
+    colours = cycle(figures.COLOURS + figures.MORE_COLOURS)
     for run in runs:
         colour, seen = next(colours), set()
         for series in facts.series_of(run):
@@ -76,7 +76,7 @@ def _runs_table(runs: Sequence[Run], folder: Path) -> Table:
             Cell(run.name, name=True, link=_link(run, folder)),
             Cell(facts.policy(run, "trigger")),
             Cell(facts.policy(run, "selection_strategy")),
-            Cell("finished" if run.finished else "unfinished"),
+            Cell("finished" if run.finished else "unfinished", name=True),
         ]
         for run in runs
     ]

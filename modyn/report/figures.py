@@ -14,6 +14,7 @@ from modyn.report.page import Figure, label
 
 # Okabe and Ito: told apart with any kind of colour vision, and in print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+MORE_COLOURS = ("#882255", "#117733", "#332288", "#999933", "#aa4499", "#661100", "#888888")
 STAGE_COLOURS = (
     "#000000",
     "#cc79a7",

@@ -60,6 +60,10 @@ pre { background: var(--back); border: 1px solid var(--line); border-radius: 6px
   overflow-x: auto; font-size: .8rem; }
 summary { cursor: pointer; margin-top: 1.5rem; color: var(--accent); }
 footer { margin-top: 3rem; font-size: .8rem; color: var(--soft); overflow-wrap: anywhere; }
+/* Buttons that nobody asks for would lie on the names of lines. */
+.modebar { opacity: 0; } .plot:hover .modebar { opacity: 1; background: #fff; }
+@media (min-width: 44rem) {
+  .wide td:not(.name, .number) { overflow-wrap: anywhere; min-width: 12rem; } }
 @media (max-width: 44rem) { .modebar { display: none; } body { padding: 1rem .75rem 3rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; } .modebar { display: none; }
   .wide { overflow: visible; } details > summary { display: none; } table { font-size: 8pt; } }
