@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -65,15 +65,35 @@ class Following:
     def __init__(self, one: Any, out: Path) -> None:
         self.pipeline, self.out = one, out
         self.stop = threading.Event()
+        self._asked, self._waits, self._may_look = (threading.Event() for _ in range(3))
         self.run: Run | None = None
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._follow, daemon=True)
 
     def _follow(self) -> None:
         try:
-            self.run = self.pipeline.follow(self.out, stop=self.stop.is_set)
+            self.run = self.pipeline.follow(self.out, stop=self._is_over)
         except BaseException as error:
             self.error = error
+
+    def _is_over(self) -> bool:
+        if self._asked.is_set():
+            self._waits.set()
+            self._may_look.wait(DEADLINE)
+        return self.stop.is_set()
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold it before its next look: what is done to the stream meanwhile it sees at once."""
+        for event in (self._waits, self._may_look):
+            event.clear()
+        self._asked.set()
+        assert self._waits.wait(DEADLINE)
+        try:
+            yield
+        finally:
+            self._asked.clear()
+            self._may_look.set()
 
     def __enter__(self) -> Following:
         self._thread.start()
@@ -345,9 +365,10 @@ def test_samples_that_are_erased_are_passed_over(tmp_path):
     with Following(pipeline(feed.reader), tmp_path / "run") as following:
         following.until(lambda run: position(run) == 300)
         feed.dataset.erase(range(290, 300), reason="gone")
-        feed.give(330)
-        feed.dataset.erase(range(310, 330), reason="gone")
-        feed.dataset.compact()
+        with following.held():
+            feed.give(330)
+            feed.dataset.erase(range(310, 330), reason="gone")
+            feed.dataset.compact()
         feed.give(480)
         following.until(lambda run: position(run) == 480)
     assert following.error is None
