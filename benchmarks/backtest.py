@@ -84,7 +84,7 @@ from modyn.policies.drift import Metric
 # Families, and how many of 10,000 policies are theirs.
 MIX = {
     "time": 1300,
-    "amount": 1300,
+    "amount": 1326,
     "threshold": 1000,
     "quantile": 900,
     "rolling": 900,
@@ -93,9 +93,9 @@ MIX = {
     "waiting": 900,
     "regrets": 900,
     "ensembles": 500,
-    "forecast": 40,
-    "detectors": 20,
-    "mixed": 20,
+    "forecast": 30,
+    "detectors": 12,
+    "mixed": 12,
     "late": 10,
     "estimated": 10,
 }
@@ -189,14 +189,14 @@ class Makers:
     def waiting(self, share: float, number: int) -> Trigger:
         return DataIncorporationLatencyCostTrigger(
             evaluation_interval_data_points=self.interval,
-            incorporation_delay_per_training_second=10.0 ** (5 + 5 * share),
+            incorporation_delay_per_training_second=10.0 ** (6 + 4 * share),
             training_samples_per_second=1e4,
         )
 
     def regrets(self, share: float, number: int) -> Trigger:
         return AvoidableMisclassificationCostTrigger(
             evaluation_interval_data_points=self.interval,
-            avoidable_misclassification_latency_per_training_second=10.0 ** (4 + 5 * share),
+            avoidable_misclassification_latency_per_training_second=10.0 ** (5 + 4 * share),
             expected_accuracy=0.9,
             training_samples_per_second=1e4,
         )

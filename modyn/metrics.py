@@ -229,6 +229,19 @@ def _half_pairs(scores: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_]
     return int((ups * (2 * below + downs)).sum())
 
 
+def misclassified(scores: Scores, labels: Labels) -> npt.NDArray[np.bool_]:
+    """Return which samples `Accuracy` counts as wrong.
+
+    Examples
+    --------
+    >>> scores = np.array([[2, 1], [0, 3], [np.nan, 1]], dtype=np.float32)
+    >>> misclassified(scores, np.array([0, 0, 0]))
+    array([False,  True,  True])
+    """
+    wrong: npt.NDArray[np.bool_] = _rank(scores, labels) > 0
+    return wrong
+
+
 def _rank(scores: Scores, labels: Labels) -> npt.NDArray[np.int64]:
     """Return how many classes come before each sample's label, best score first."""
     if scores.shape[1] == 1:  # a single logit: class 1 where it is above 0

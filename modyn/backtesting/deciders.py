@@ -21,7 +21,6 @@ from modyn.policies import (
     EnsembleTrigger,
     PerformanceTrigger,
 )
-from modyn.policies.context import PastModel
 from modyn.policies.scores import score
 from modyn.policies.side_by_side import (
     ACCURACY,
@@ -153,22 +152,6 @@ class Drift:
         return [metric.score_of(distance) for metric, distance in pairs]
 
 
-class _Models:
-    """The models that each policy of a crowd has got so far."""
-
-    def __init__(self, count: int) -> None:
-        self._of: list[list[PastModel]] = [[] for _ in range(count)]
-
-    def after(self, fired: Bools, at: Walk) -> list[tuple[int, Sequence[PastModel]]]:
-        """Return the models of the policies that have one more."""
-        found: list[tuple[int, Sequence[PastModel]]] = []
-        for which in np.flatnonzero(fired).tolist():
-            models = self._of[which]
-            models.append(at.model_of(which, len(models)))
-            found.append((which, models))
-        return found
-
-
 class Waiting:
     """What triggers decide that weigh how long samples wait."""
 
@@ -177,7 +160,7 @@ class Waiting:
     ) -> None:
         self._tape = player.matrix.tape
         self._samples = policies[0].evaluation_interval_data_points
-        self._rules, self._models = WaitingRules(policies, self._tape.unit), _Models(len(policies))
+        self._rules = WaitingRules(policies, self._tape.unit)
 
     def decide(self, interval: int, at: Walk) -> Bools:
         """Return which policies fire."""
@@ -193,8 +176,7 @@ class Waiting:
     def forget(self, fired: Bools, at: Walk) -> None:
         """Let nothing wait any more, and take note of what trainings took."""
         self._rules.forget(fired)
-        for which, models in self._models.after(fired, at):
-            self._rules.trained(which, models)
+        self._rules.trained(fired, self._tape.position(at.place), at.samples, at.seconds)
 
 
 class Regrets:
@@ -206,7 +188,7 @@ class Regrets:
         self._tape = player.matrix.tape
         self._samples = policies[0].evaluation_interval_data_points
         self._judged = _Judged(policies[0], [ACCURACY], player)
-        self._rules, self._models = RegretRules(policies, self._tape.unit), _Models(len(policies))
+        self._rules = RegretRules(policies, self._tape.unit)
 
     def decide(self, interval: int, at: Walk) -> Bools:
         """Return which policies fire."""
@@ -223,8 +205,7 @@ class Regrets:
     def forget(self, fired: Bools, at: Walk) -> None:
         """Let nothing wait any more, and take note of what trainings took."""
         self._rules.forget(fired)
-        for which, models in self._models.after(fired, at):
-            self._rules.trained(which, models)
+        self._rules.trained(fired, self._tape.position(at.place), at.samples, at.seconds)
 
 
 class Amounts:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from modyn.backtesting.matrix import Matrix
 from modyn.backtesting.scoring import Schedule
-from modyn.policies.context import PastModel
 
 __all__ = ["NEVER", "Decider", "Walk", "walk"]
 
@@ -49,14 +48,20 @@ class Walk:
         Which recorded training their newest model is, or is stood in for by.
     last : int64, shape (p,)
         The place of their last trigger.
+    place : int
+        The last place at which any of them fired.
+    samples, seconds : int64 and float64, shape (p,)
+        What their last trainings had and took.
     """
 
     def __init__(self, matrix: Matrix, count: int) -> None:
         self._matrix = matrix
         self.row = np.full(count, NEVER)
         self.last = np.zeros(count, dtype=np.int64)
+        self.place = 0
+        self.samples = np.zeros(count, dtype=np.int64)
+        self.seconds = np.zeros(count)
         self.stand_in = np.zeros(count, dtype=np.bool_)
-        self._facts = np.zeros((2, count))
         self._starts = np.zeros((count, (matrix.recipes.tail or 0) + 1), dtype=np.int64)
         self._nodes = np.zeros(count, dtype=np.int64)
 
@@ -75,22 +80,10 @@ class Walk:
         if missing.any():
             rows = np.where(missing, table.nearest(firsts, lasts), rows)
         self.row[fired], self.stand_in[fired], self.last[fired] = rows, missing, place
-        self._facts[:, fired] = table.facts(rows, ~missing, lasts - firsts)
+        self.samples[fired], self.seconds[fired] = table.facts(rows, ~missing, lasts - firsts)
+        self.place = place
         self._starts[fired, :-1] = self._starts[fired, 1:]
         self._starts[fired, -1] = place
-
-    def model_of(self, which: int, number: int) -> PastModel:
-        """Return the newest model of a policy, which is its model of this number."""
-        tape, place = self._matrix.tape, int(self.last[which])
-        samples, seconds = self._facts[:, which].tolist()
-        return PastModel(
-            trigger=number,
-            model=self._matrix.table.rows[int(self.row[which])].model,
-            position=tape.position(place),
-            last_timestamp=int(tape.arrivals.timestamps[place - 1]),
-            samples=int(samples),
-            seconds=seconds,
-        )
 
 
 def walk(

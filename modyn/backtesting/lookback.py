@@ -65,7 +65,15 @@ class TapeHistory:
     def _sorted(self) -> Keys:
         return self._tape.arrivals.keys[self._order]
 
+    @cached_property
+    def _dense(self) -> bool:
+        """Whether keys are places: in arrival order, or where that is the order of time."""
+        keys = self._tape.arrivals.keys
+        return bool(np.array_equal(keys, np.arange(len(keys), dtype=np.uint64)))
+
     def _places(self, keys: Keys) -> npt.NDArray[np.int64]:
+        if self._dense and len(keys) and keys.max() < len(self._tape):
+            return keys.astype(np.int64)
         places = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
         there = self._sorted[places] == keys
         if not there.all():

@@ -54,6 +54,8 @@ class WindowMetric(ABC):
     ) -> Distance:
         """Return the distance of the current window from the reference.
 
+        It is nan where what it is made of is not a number, as sums beyond float64.
+
         Parameters
         ----------
         reference, current : float32 or float64, shapes (n, d) and (m, d)
@@ -67,10 +69,17 @@ class WindowMetric(ABC):
             For windows without rows, of different width, or with values that are not finite.
         """
         one, two = checked(reference, current)
-        value, details = self._between(*self._components(one, two), seed)
+        with np.errstate(over="ignore", invalid="ignore"):
+            try:
+                return self._distance(one, two, seed)
+            except np.linalg.LinAlgError:  # as of covariances beyond float64
+                return Distance(value=float("nan"))
+
+    def _distance(self, reference: Window, current: Window, seed: int) -> Distance:
+        value, details = self._between(*self._components(reference, current), seed)
         p_value = None
         if self.num_permutations is not None and not np.isnan(value):
-            values = self._permuted(one, two, self.num_permutations, seed)
+            values = self._permuted(reference, current, self.num_permutations, seed)
             p_value = share_at_least(value, values)
         return Distance(value=value, p_value=p_value, details=details)
 

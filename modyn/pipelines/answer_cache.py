@@ -69,6 +69,8 @@ class AnswerCache:
         if found is not None:
             self._held.move_to_end((model, name))
             return found
+        if self._disk_bytes == 0:
+            return None
         found = _read(self._directory / model / f"{name}.npy", len(keys))
         if found is not None:
             self._hold(model, name, found)

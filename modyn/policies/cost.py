@@ -51,7 +51,9 @@ class _Weighing:
         if not context.models:
             return False, {}
         price = self.price
-        training = NextTraining.after(context.models, self.cost_tracking_window_size)
+        measured = self.training_samples_per_second is None
+        window = self.cost_tracking_window_size if measured else None
+        training = NextTraining.after(context.models, window)
         samples = training.samples(context.position)
         seconds, accepted = price.seconds(training, samples), price.converted(latency)
         return bool(accepted >= seconds), {

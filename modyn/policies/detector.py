@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from modyn.arrivals import Arrivals
 from modyn.drift.detectors import ADWIN, Detector
+from modyn.metrics import misclassified
 from modyn.policies.batched import BatchedTrigger, Interval
 from modyn.policies.context import Context
 from modyn.policies.judged import placed
@@ -216,9 +217,8 @@ class Numbers:
         """Return the number of each sample that has one."""
         keys = np.frombuffer(self.keys, dtype=np.uint64)
         if self.of == "errors":
-            classes = context.predictions(keys).argmax(axis=1)
-            wrong: npt.NDArray[np.float64] = (classes != context.labels(keys)).astype(np.float64)
-            return wrong
+            wrong = misclassified(context.predictions(keys), context.labels(keys))
+            return wrong.astype(np.float64)
         if self.of == "losses":
             return _finite(context.losses(keys).astype(np.float64))
         return _finite(1.0 - context.predictions(keys).max(axis=1).astype(np.float64))

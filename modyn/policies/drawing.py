@@ -1,5 +1,6 @@
 """Draws over blocks of keys, and draws that stay the same from trigger to trigger."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -91,8 +92,12 @@ def position_seed(context: Context, position: int) -> int:
     >>> position_seed(one, 5) == position_seed(other, 5)
     True
     """
-    index = np.array([position], dtype=np.uint64)
-    return int(_words(context.seed, STREAM_POSITION, index)[0])
+    return _at_position(context.seed, position)
+
+
+@lru_cache(maxsize=4096)
+def _at_position(seed: int, position: int) -> int:
+    return int(_words(seed, STREAM_POSITION, np.array([position], dtype=np.uint64))[0])
 
 
 def fractions(seed: int, stream: int, keys: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:

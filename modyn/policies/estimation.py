@@ -20,7 +20,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from modyn.metrics import Accuracy, F1Score, Metric, RocAuc
+from modyn.metrics import Accuracy, F1Score, Metric, RocAuc, misclassified
 from modyn.policies.checked import check_integer
 
 __all__ = ["ATC", "CBPE", "Estimator"]
@@ -120,7 +120,7 @@ class CBPE:
         sure of everything.  Samples of classes that the model does not know are left out: no
         temperature helps there.
         """
-        known = (labels >= 0) & (labels < predictions.shape[1])
+        known = (labels >= 0) & (labels < predictions.shape[1]) & _are_numbers(predictions)
         if not self.calibrated or not known.any():
             return {"inverse_temperature": 1.0}
         logs = _logs(predictions[known])
@@ -140,7 +140,9 @@ class CBPE:
         if len(predictions) == 0:
             return float("nan")
         inverse = 1.0 if calibration is None else calibration["inverse_temperature"]
-        shares = _tempered(_logs(predictions), inverse)
+        numbers = _are_numbers(predictions)  # no other is ever right
+        shares = np.zeros(predictions.shape)
+        shares[numbers] = _tempered(_logs(predictions[numbers]), inverse)
         if isinstance(metric, Accuracy):
             best = np.sort(shares, axis=1)[:, -metric.topn :]
             return float(best.sum(axis=1).mean())
@@ -196,7 +198,7 @@ class ATC:
         """Return the threshold."""
         if len(labels) == 0:
             raise ValueError("there are no labelled samples to calibrate with")
-        wrong = int(np.count_nonzero(predictions.argmax(axis=1) != labels))
+        wrong = int(np.count_nonzero(misclassified(predictions, labels)))
         scores = np.sort(self._scores(predictions))
         return {"threshold": float(scores[wrong]) if wrong < len(scores) else float("inf")}
 
@@ -210,11 +212,17 @@ class ATC:
 
     def _scores(self, predictions: Probabilities) -> npt.NDArray[np.float64]:
         if self.score == "confidence":
-            best: npt.NDArray[np.float64] = predictions.max(axis=1).astype(np.float64)
-            return best
-        logs = _logs(predictions)
-        negative: npt.NDArray[np.float64] = (predictions.astype(np.float64) * logs).sum(axis=1)
-        return negative
+            sure = predictions.max(axis=1).astype(np.float64)
+        else:
+            sure = (predictions.astype(np.float64) * _logs(predictions)).sum(axis=1)
+        scores: npt.NDArray[np.float64] = np.where(_are_numbers(predictions), sure, -np.inf)
+        return scores
+
+
+def _are_numbers(predictions: Probabilities) -> npt.NDArray[np.bool_]:
+    """Return which samples have predictions: a model that went astray gives none."""
+    numbers: npt.NDArray[np.bool_] = np.isfinite(predictions.sum(axis=1))
+    return numbers
 
 
 def _logs(predictions: Probabilities) -> npt.NDArray[np.float64]:

@@ -27,7 +27,7 @@ from modyn.policies.performance_scores import Calibration, Performance
 from modyn.policies.scores import score
 from modyn.policies.time import PER_SECOND
 from modyn.policies.waiting import Waiting, WaitingLine, nobody_waits
-from modyn.policies.windows import last_timestamp
+from modyn.policies.windows import OLDEST, last_timestamp
 
 __all__ = ["JudgingTrigger", "Mode"]
 
@@ -201,18 +201,14 @@ class JudgingTrigger(BatchedTrigger):
             whole = skipped == 0
             return [Waiting(interval.index, first, interval.last, trigger, whole=whole)]
 
-        def latest(one: Waiting) -> int | None:
-            times = context.samples(one.first, one.last).timestamps
-            return int(times.max()) if len(times) else None
+        def latest(one: Waiting) -> int:
+            return int(context.samples(one.first, one.last).timestamps.max(initial=OLDEST))
 
         line = self._line()
         line.append(interval, skipped, trigger)
-        newest = latest(Waiting(interval.index, first, interval.last, trigger, whole=True))
-        if newest is not None:
-            line.timed(newest)
-        return (
-            [] if context.clock is None else line.due(context.clock - context.label_delay, latest)
-        )
+        line.timed(latest(Waiting(interval.index, first, interval.last, trigger, whole=True)))
+        known = OLDEST if context.clock is None else context.clock - context.label_delay
+        return line.due(known, latest)
 
     def _judge(self, due: list[Waiting], context: Context) -> list[Judged]:
         """Return how well models did on intervals, oldest first."""

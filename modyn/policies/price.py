@@ -5,19 +5,22 @@ All numbers here may be arrays with an entry per policy: what holds for one hold
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from modyn.policies.context import PastModel
 from modyn.policies.forecast import TrainingTime
 
-__all__ = ["Conversion", "NextTraining", "Price", "predicted_samples"]
+__all__ = ["RECENT", "UNKNOWN", "Conversion", "NextTraining", "Price", "predicted_samples", "sized"]
 
 Conversion = Literal["divide", "multiply"]
 Number = Any  # a float, or float64 of shape (p,)
+Integers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 RECENT = 20  # trainings from whose sizes the next is predicted
+UNKNOWN = TrainingTime(slope=0.0, samples=0.0, seconds=0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,37 +47,69 @@ class NextTraining:
     line: TrainingTime
 
     @classmethod
-    def after(cls, models: Sequence[PastModel], window: int = RECENT) -> "NextTraining":
+    def after(cls, models: Sequence[PastModel], window: int | None = None) -> "NextTraining":
         """Return what follows from the trainings so far, at least one.
 
         Parameters
         ----------
         models : sequence of PastModel
-        window : int
-            From how many of the last ones the seconds are predicted.
+        window : int, optional
+            From how many of the last ones the seconds are predicted; they are not, if None.
         """
         last = models[-RECENT:]
         before = models[-RECENT - 1].position if len(models) > RECENT else 0
-        ends = [before, *(model.position for model in last)]
-        sizes = [model.samples for model in last]
-        rules = [  # what the sizes are shares of, and what the next is a share of
-            ([new - old for old, new in pairwise(ends)], 1, -ends[-1]),
-            (ends[1:], 1, 0),
-            ([1] * len(last), 0, 1),
-        ]
-        found = []
-        for bases, per_position, offset in rules:
-            shares = [size / max(of, 1) for size, of in zip(sizes, bases, strict=True)]
-            spread = (max(shares) - min(shares)) / max(*shares, 1e-300)
-            found.append((spread, shares[-1], per_position, offset))
-        _, share, per_position, offset = min(found, key=lambda one: one[0])
-        tracked = models[-window:]
-        line = TrainingTime.of([m.samples for m in tracked], [m.seconds for m in tracked])
-        return cls(share=share, per_position=per_position, offset=offset, line=line)
+        ends = np.zeros((1, RECENT + 1), dtype=np.int64)
+        sizes = np.zeros((1, RECENT), dtype=np.int64)
+        ends[0, -len(last) - 1 :] = [before, *(model.position for model in last)]
+        sizes[0, -len(last) :] = [model.samples for model in last]
+        share, per_position, offset = sized(ends, sizes, np.array([len(last)]))
+        line = UNKNOWN
+        if window is not None:
+            tracked = models[-window:]
+            line = TrainingTime.of([m.samples for m in tracked], [m.seconds for m in tracked])
+        return cls(
+            share=float(share[0]),
+            per_position=int(per_position[0]),
+            offset=int(offset[0]),
+            line=line,
+        )
 
     def samples(self, position: int) -> Number:
         """Return the size, if there were a trigger at a position."""
         return self.share * (self.per_position * position + self.offset)
+
+
+def sized(ends: Integers, sizes: Integers, count: Integers) -> tuple[Floats, Integers, Integers]:
+    """Return how the sizes of the next trainings follow from the last ones.
+
+    Parameters
+    ----------
+    ends : int64, shape (p, RECENT + 1)
+        The positions of the last trainings, the newest at the right; 0 before the first.
+    sizes : int64, shape (p, RECENT)
+        The sizes of their training sets.
+    count : int64, shape (p,)
+        How many there are, at least 1.
+
+    Returns
+    -------
+    share, per_position, offset : arrays of shape (p,)
+        See `NextTraining`.
+    """
+    missing = np.arange(RECENT) < RECENT - count[:, None]
+    zero, one = np.zeros_like(count), np.ones_like(count)
+    rules = [  # what the sizes are shares of, and what the next is a share of
+        (np.diff(ends, axis=1), one, -ends[:, -1]),
+        (ends[:, 1:], one, zero),
+        (np.ones_like(sizes), zero, one),
+    ]
+    shares = np.stack([sizes / np.maximum(bases, 1) for bases, _, _ in rules])
+    most = np.where(missing, -np.inf, shares).max(axis=2)
+    least = np.where(missing, np.inf, shares).min(axis=2)
+    best = ((most - least) / np.maximum(most, 1e-300)).argmin(axis=0)
+    which = np.arange(len(count))
+    per_position, offset = (np.stack([rule[i] for rule in rules])[best, which] for i in (1, 2))
+    return shares[best, which, -1], per_position, offset
 
 
 def predicted_samples(models: Sequence[PastModel], position: int) -> float:

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from modyn.policies.aggregation import AtLeastN, MajorityVote
 from modyn.policies.columns import Column, Kind, column_of, kind_of
-from modyn.policies.context import PastModel
 from modyn.policies.cost import (
     AvoidableMisclassificationCostTrigger,
     DataIncorporationLatencyCostTrigger,
@@ -28,7 +27,7 @@ from modyn.policies.performance_criteria import (
     ThresholdCriterion,
 )
 from modyn.policies.performance_scores import avoidable
-from modyn.policies.price import NextTraining, Price
+from modyn.policies.price import RECENT, NextTraining, Price, sized
 from modyn.policies.time import PER_SECOND
 
 __all__ = ["DriftRules", "PerformanceRules", "RegretRules", "Votes", "WaitingRules"]
@@ -207,20 +206,43 @@ class _Prices:
         )
         self._windows = [policy.cost_tracking_window_size for policy in policies]
         self._per_second = PER_SECOND[unit]
-        self._next = np.full((6, len(policies)), np.nan)
+        count = len(policies)
+        self._count = np.zeros(count, dtype=np.int64)  # trainings, of the last RECENT
+        self._ends = np.zeros((count, RECENT + 1), dtype=np.int64)
+        self._sizes = np.zeros((count, RECENT), dtype=np.int64)
+        self._all: list[tuple[list[int], list[float]]] = [([], []) for _ in policies]
+        self._lines = np.zeros((3, count))
+        self._next = np.zeros(count), np.zeros(count, np.int64), np.zeros(count, np.int64)
 
-    def trained(self, which: int, models: Sequence[PastModel]) -> None:
-        """Hear which models a policy has by now."""
-        found = NextTraining.after(models, self._windows[which])
-        line = found.line
-        self._next[:, which] = (
-            *(found.share, found.per_position, found.offset),
-            *(line.slope, line.samples, line.seconds),
-        )
+    def trained(self, fired: Bools, position: int, samples: Any, seconds: Any) -> None:
+        """Hear of the trainings of the policies that fired at a position.
+
+        Parameters
+        ----------
+        fired : bool, shape (p,)
+        position : int
+        samples, seconds : arrays of shape (p,)
+            What they had and took.
+        """
+        self._count[fired] = np.minimum(self._count[fired] + 1, RECENT)
+        for held, newest in ((self._ends, position), (self._sizes, samples[fired])):
+            held[fired, :-1] = held[fired, 1:]
+            held[fired, -1] = newest
+        found = sized(self._ends[fired], self._sizes[fired], self._count[fired])
+        for kept, values in zip(self._next, found, strict=True):
+            kept[fired] = values
+        for which in np.flatnonzero(fired & np.isnan(self._price.rate)).tolist():
+            sizes, took = self._all[which]
+            sizes.append(int(samples[which]))
+            took.append(float(seconds[which]))
+            window = self._windows[which]
+            line = TrainingTime.of(sizes[-window:], took[-window:])
+            self._lines[:, which] = line.slope, line.samples, line.seconds
 
     def due(self, latency: Any, position: int) -> Bools:
         """Return for which policies a regret latency is worth a training, shape (p,)."""
-        share, per_position, offset, slope, samples, seconds = self._next
+        share, per_position, offset = self._next
+        slope, samples, seconds = self._lines
         training = NextTraining(
             share=share,
             per_position=per_position,
@@ -229,7 +251,7 @@ class _Prices:
         )
         takes = self._price.seconds(training, training.samples(position))
         worth: Bools = self._price.converted(latency / self._per_second) >= takes
-        return worth
+        return worth & (self._count > 0)
 
 
 class WaitingRules(_Prices):

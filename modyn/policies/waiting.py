@@ -141,33 +141,31 @@ class WaitingLine:
         if self._by_time is not None:
             heapq.heappush(self._by_time, (latest, self._youngest()))
 
-    def due(self, until: int, latest: Callable[[Waiting], int | None]) -> list[Waiting]:
+    def due(self, until: int, latest: Callable[[Waiting], int]) -> list[Waiting]:
         """Take out all without a sample after `until`, oldest first.
 
         Parameters
         ----------
         until : int
         latest : callable
-            Reads the newest timestamp of an interval in the stream, None where there is no sample
-            left.  In time order that is done for those that are due and the next.
+            Reads the newest timestamp of an interval in the stream; in time order that is done for
+            those that are due and the next.
         """
         if not self._state["ascending"]:
             return self._due_by_time(until, latest)
         found: list[Waiting] = []
         for one in self:
-            newest = latest(one)
-            if newest is not None and newest > until:
+            if latest(one) > until:
                 break
             found.append(one)
         for _ in found:
             self.drop()
         return found
 
-    def _due_by_time(self, until: int, latest: Callable[[Waiting], int | None]) -> list[Waiting]:
+    def _due_by_time(self, until: int, latest: Callable[[Waiting], int]) -> list[Waiting]:
         """Take out the same, where an interval may be due before an older one is."""
         if self._by_time is None:
-            read = [(latest(one), one) for one in self]
-            self._by_time = [(until if time is None else time, one) for time, one in read]
+            self._by_time = [(latest(one), one) for one in self]
             heapq.heapify(self._by_time)
         found = []
         while self._by_time and self._by_time[0][0] <= until:

@@ -18,6 +18,7 @@ from modyn.policies.checked import check_flag, check_integer
 from modyn.policies.time import seconds_of, units_of
 
 __all__ = [
+    "OLDEST",
     "AmountWindowingStrategy",
     "TimeWindowingStrategy",
     "Window",
@@ -27,7 +28,7 @@ __all__ = [
 ]
 
 BLOCK = 1 << 18  # samples that are looked at together
-OLDEST = -(2**63)
+OLDEST = -(2**63)  # of all timestamps
 
 State = list[int | None]
 

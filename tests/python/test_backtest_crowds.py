@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 import modyn
 from modyn import drift
-from modyn.backtesting import backtest
+from modyn.backtesting import AtPositions, backtest
 from modyn.backtesting.backtest import Bench, recordings
 from modyn.backtesting.cost import Cost
 from modyn.backtesting.crowds import kind, walked
+from modyn.backtesting.play import Remembered
 from modyn.metrics import Accuracy, F1Score
 from modyn.pipelines import SlicingEvalStrategy
 from modyn.policies import (
@@ -32,6 +33,7 @@ from modyn.policies import (
     MajorityVote,
     NewData,
     PerformanceTrigger,
+    PlainContext,
     StaticNumberAvoidableMisclassificationCriterion,
     StaticPerformanceThresholdCriterion,
     ThresholdDecisionCriterion,
@@ -338,3 +340,37 @@ def test_what_has_no_crowd_is_played_alone(recorded):
     player = bench_of(recorded, policies).players[0]
 
     assert [kind(policy, player) for policy in policies] == [None] * 9
+
+
+def test_a_warm_up_by_other_places_is_another_crowd(recorded):
+    """However many places there are: what is shown of many leaves some out."""
+    places = np.arange(1, 3000)
+    policies = [performance(below(0.8), every=100) for _ in range(2)]
+    for policy, gone in zip(policies, (1500, 1501), strict=True):
+        policy.warmup_intervals = 2
+        policy.warmup_policy = AtPositions(positions=np.delete(places, gone))
+    player = bench_of(recorded, policies).players[0]
+
+    assert repr(policies[0].warmup_policy) == repr(policies[1].warmup_policy)
+    assert kind(policies[0], player) != kind(policies[1], player)
+
+
+class Asked:
+    """A question that counts how often it is asked."""
+
+    def __init__(self, key):
+        self.key = key
+        self.times = 0
+
+    def answer(self, context):
+        self.times += 1
+        return self.times
+
+
+def test_a_question_is_asked_once_unless_its_key_cannot_be_looked_up():
+    scores = Remembered()
+    twice, listed = Asked("key"), Asked(["key"])
+
+    answers = [scores.of(one, PlainContext()) for one in (twice, Asked("key"), listed, listed)]
+
+    assert answers == [1, 1, 1, 2]

@@ -258,7 +258,11 @@ def composite(run, since):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_called_exact_is_what_a_run_comes_to(recorded, family):
-    found = recorded.judged(FAMILIES[family])
+    """Every other policy of a family, the rest in the other order or with other labels."""
+    late, arrival = (recorded.settings[name] for name in ("label_delay", "order"))
+    begin = int((late > 0) != (arrival == "arrival"))
+    policies = dict(list(FAMILIES[family].items())[begin::2])
+    found = recorded.judged(policies)
 
     exact = [entry.name for entry in found if entry.exact]
     assert len(exact) >= len(found) - 1

@@ -131,12 +131,13 @@ def test_a_run_killed_at_any_call_ends_like_one_that_was_not(tmp_path, library, 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("variant", ["asks", "follow"])
-def test_a_run_killed_again_as_it_recovers_gets_there(tmp_path, library, variant, rand):
+@pytest.mark.parametrize("variant", ["asks", "follow", "rows", "blocks"])
+def test_a_run_killed_again_as_it_recovers_gets_there(tmp_path, library, variant, rand, request):
+    url = request.getfixturevalue("database_url") if variant in ("rows", "blocks") else None
     pairs = rand.numpy.random((150, 2))
     pairs[:, 1] *= 1 - pairs[:, 0]  # which is about what is left to do
 
-    killed = Crashes(tmp_path, variant, library).check(
+    killed = Crashes(tmp_path, variant, library, url).check(
         *(f"die:@{first:.4f},@{second:.4f}" for first, second in pairs)
     )
 

@@ -12,7 +12,7 @@ from modyn.arrivals import Arrivals
 from modyn.drift.detectors import ADWIN, DDM, EDDM, KSWIN, PageHinkley
 from modyn.pipelines import dump
 from modyn.pipelines.description import described_policy
-from modyn.pipelines.schema_trigger_detector import DetectorTrigger as Section
+from modyn.pipelines.schema_trigger import DetectorTrigger as Section
 from modyn.policies import DataAmountTrigger, DetectorTrigger, PlainContext
 from modyn.policies.checks import check_trigger, example_stream
 from modyn.policies.context import Note, PastModel
@@ -164,6 +164,24 @@ def test_the_first_interval_of_all_is_noted_without_a_model():
 
     assert due == 10
     assert [(note.values["model"], note.values["fires"]) for note in notes] == [(None, True)]
+
+
+def test_what_is_no_prediction_is_a_mistake():
+    class Astray(Answers):
+        def predictions(self, model, keys):
+            return np.full((len(keys), 2), np.nan, dtype=np.float32)
+
+    notes: list[Note] = []
+    context = PlainContext(
+        models=[MODEL],
+        informed=10,
+        history=HeldHistory(stream()),
+        answers=Astray(),
+        notes=notes.append,
+    )
+    DetectorTrigger(evaluation_interval_data_points=10).inform(stream()[:10], context)
+
+    assert notes[0].values["mean"] == 1.0  # the class of the first that is no number would be right
 
 
 def test_uncertainty_waits_for_no_labels():

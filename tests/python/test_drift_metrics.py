@@ -211,3 +211,20 @@ def test_values_too_close_for_bins_between_them_have_one_each(kind):
 
     assert kind(bins="sturges").distance(close, close).value == pytest.approx(0.0, abs=1e-12)
     assert kind(bins="sturges").distance(close, close[:2]).value > 0.1
+
+
+@pytest.mark.parametrize("components", [None, 1])
+@pytest.mark.parametrize("metric", ALL)
+def test_what_no_float_can_sum_is_undefined_and_ends_no_run(metric, components):
+    if metric in CATEGORICAL and components is not None:
+        return
+    rng = np.random.default_rng(0)
+    x, y = np.round(rng.normal(size=(9, 2))), np.round(rng.normal(size=(8, 2)))
+    x[3, 1] = 1e300
+    settings = {} if components is None else {"num_pca_component": components}
+
+    for one, two in ((x, y), (y, x), (x, y * 1e200)):
+        found = metric(num_permutations=3, **settings).distance(one, two)
+
+        assert isinstance(found.value, float)
+        assert found.p_value is None or not np.isnan(found.value)

@@ -212,3 +212,19 @@ def test_the_benchmark_of_estimates_knows_what_was_known(monkeypatch: pytest.Mon
     assert len(rows) == 7
     for method in ("CBPE", "ATC", "last known"):
         assert np.mean([abs(row[method] - row["accuracy"]) for row in rows]) < 0.15
+
+
+@pytest.mark.parametrize("estimator", [CBPE(), ATC(), ATC(score="entropy")])
+def test_a_model_that_went_astray_is_never_right(estimator: Estimator, rand: Rand) -> None:
+    predictions, labels = drawn(rand.numpy.normal(size=(400, 2)), rand.numpy)
+    astray = predictions.copy()
+    astray[::2] = np.nan
+
+    learned = estimator.calibrate(predictions, labels)
+
+    whole = estimator.estimate(Accuracy(), predictions[1::2], learned)
+    assert estimator.estimate(Accuracy(), astray, learned) == pytest.approx(whole / 2)
+    assert estimator.estimate(Accuracy(), np.full((9, 2), np.nan, np.float32), learned) == 0
+    relearned = estimator.calibrate(astray, labels)
+    assert all(np.isfinite(list(relearned.values())))
+    assert estimator.estimate(Accuracy(), astray, relearned) <= 0.5

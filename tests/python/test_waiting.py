@@ -15,6 +15,7 @@ from modyn.policies import DetectorTrigger, PerformanceTrigger, PlainContext, Tr
 from modyn.policies.batched import Interval
 from modyn.policies.performance_criteria import StaticPerformanceThresholdCriterion
 from modyn.policies.waiting import Waiting, WaitingLine, nobody_waits
+from modyn.policies.windows import OLDEST
 from tests.python.test_performance_trigger import fired, steady
 
 SIZE = 5
@@ -67,7 +68,7 @@ def test_what_was_erased_meanwhile_waits_no_more() -> None:
         line.append(Interval(index=index, first=index, last=index + 1), 0, 0)
         line.timed(100)
 
-    found = line.due(7, lambda one: 100 if one.index == 2 else None)
+    found = line.due(7, lambda one: 100 if one.index == 2 else OLDEST)
 
     assert [one.index for one in found] == [0, 1]
 
