@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["Signals", "follow"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE_SECONDS = 0.5  # from a signal to the interruption, and to the next one if that was lost
+PATIENCE_SECONDS = 0.5  # from a signal to the interruption
+AGAIN_SECONDS = 0.5  # from there to the next one, if that was lost
 
 
 class Signals:
@@ -74,7 +75,7 @@ class Signals:
         for other in SIGNALS:
             signal.signal(other, self._before[other])
         if self._may_interrupt:
-            signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS, PATIENCE_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, PATIENCE_SECONDS, AGAIN_SECONDS)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self._may_interrupt:

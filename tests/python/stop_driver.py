@@ -5,8 +5,10 @@ Usage: stop_driver.py DIRECTORY STARTS SEED
 The first process comes to the end of what there is, and counts the calls that it makes, of Python
 and of C, from modyn.  Each of the others gets SIGTERM or SIGINT at one of them, drawn from the
 first half, and the next one goes on with the same run, until one comes to the end before it gets
-its signal; then there is a new run.  Results are a list in JSON.  Processes are forked from this
-one, which has imported everything and started no thread; they may leave no thread that goes on.
+its signal; then there is a new run.  Every other process is interrupted a ten thousandth of a
+second after its signal, wherever it is then; the rest stop where they ask.  Results are a list in
+JSON.  Processes are forked from this one, which has imported everything and started no thread; they
+may leave no thread that goes on.
 """
 
 from __future__ import annotations
@@ -26,11 +28,13 @@ import numpy as np
 import modyn
 import modyn.listing
 import modyn.pipelines.follow
+from modyn.commands import follow as command
 from modyn.commands.follow import Signals, follow
 from modyn.pipelines import Run, Training
 from tests.python.crash_driver import asking, said_by, warm_up
 from tests.python.streams import pipeline, sgd, slices
 
+PATIENT, IMPATIENT = 600.0, 1e-4  # seconds
 MODYN = str(Path(modyn.__file__).parent)
 
 
@@ -96,7 +100,9 @@ class Chain:
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            at = At(moment, (signal.SIGTERM, signal.SIGINT)[index % 2], writer)
+            at = At(moment, (signal.SIGTERM, signal.SIGINT)[index // 2 % 2], writer)
+            command.AGAIN_SECONDS = PATIENT
+            command.PATIENCE_SECONDS = (PATIENT, IMPATIENT)[index % 2]
             follows(self.base, self.out, at)
             if moment < 0:
                 os.write(writer, f"{time.monotonic()} {at.count}".encode())
@@ -107,7 +113,13 @@ class Chain:
         when, _, place = os.read(reader, 1000).decode().partition(" ")
         os.close(reader)
         seconds = ended - float(when) if when else None
-        found = {"moment": moment, "status": status, "place": place, "seconds": seconds}
+        found = {
+            "moment": moment,
+            "asks": index % 2 == 0,
+            "status": status,
+            "place": place,
+            "seconds": seconds,
+        }
         return found | {"said": (self.base / "said").read_text()}
 
     def end(self) -> dict[str, Any]:
