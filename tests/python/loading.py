@@ -6,10 +6,12 @@ import itertools
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import modyn
 from modyn.loader import Batch, RaggedTensor
@@ -41,6 +43,19 @@ def fill(path: Path, count: int = COUNT, **options: Any) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill(tmp_path_factory.mktemp("loader") / "data")
+
+
+@pytest.fixture
+def dataset(path: Path) -> Iterator[modyn.Dataset]:
+    """The dataset of the `path` of a file of tests, opened for one of them."""
+    opened = modyn.Dataset.open(path)
+    yield opened
+    opened.close()
+
+
 def key_list(batches: Any) -> list[list[int]]:
     return [batch.numpy("keys").tolist() for batch in batches]
 
@@ -66,16 +81,25 @@ def assert_right(batch: Batch) -> None:
     assert np.array_equal(batch.keys.numpy(), keys)
 
 
-IMPORTS = """
+PREAMBLE = """
 import os, signal, sys, threading, time
 import modyn, numpy as np
 from modyn.errors import ClosedError
+
+def is_refused_in_a_fork(iterator):
+    signal.alarm(30)
+    try:
+        next(iterator)
+        os._exit(1)
+    except ClosedError as error:
+        if "fork" not in str(error):
+            os._exit(2)
 """
 
 
-def start(script: str, *arguments: Any) -> subprocess.Popen[str]:
-    """Start a Python process with this script."""
-    text = IMPORTS + textwrap.dedent(script)
+def start(script: str, *arguments: Any, first: str = "") -> subprocess.Popen[str]:
+    """Start a Python process with this script, and what comes first in it."""
+    text = PREAMBLE + first + textwrap.dedent(script)
     return subprocess.Popen(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text, *map(str, arguments)],
         cwd=ROOT,

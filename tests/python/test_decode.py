@@ -6,53 +6,23 @@ import gc
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import modyn
 from modyn.errors import BatchError, ClosedError
 from modyn.loader import Batch, RaggedTensor
 from tests.python import decoders
-from tests.python.decoding import (
-    COUNT,
-    SCHEMA,
-    joined,
-    key_list,
-    loader,
-    text_of,
-    zipped_of,
-)
+from tests.python.decoding import COUNT, loader, path, text_of, zipped_of
+from tests.python.loading import dataset, joined, key_list
 from tests.python.waiting import DEADLINE, eventually, threads_now
 
+__all__ = ["dataset", "path"]  # fixtures
+
 WAYS = [(1, False), (3, False), (2, True)]  # workers, processes
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("decode") / "data"
-    dataset = modyn.Dataset.create(path, schema=SCHEMA)
-    keys = np.arange(COUNT)
-    fields = {
-        "text": [text_of(key) for key in keys],
-        "zipped": [zlib.compress(zipped_of(key)) for key in keys],
-        "n": keys,
-        "x": (keys[:, None] * 3 + np.arange(3)).astype(np.float32),
-    }
-    dataset.append(fields, labels=keys % 7, timestamps=keys)
-    dataset.close()
-    return path
-
-
-@pytest.fixture
-def dataset(path: Path) -> Iterator[modyn.Dataset]:
-    opened = modyn.Dataset.open(path)
-    yield opened
-    opened.close()
 
 
 # Values -------------------------------------------------------------------------------------------

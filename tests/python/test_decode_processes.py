@@ -9,52 +9,20 @@ import signal
 import subprocess
 import sys
 import textwrap
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-import modyn
 from modyn.errors import BatchError
-from tests.python import decoders
-from tests.python.decoding import (
-    COUNT,
-    SCHEMA,
-    joined,
-    key_list,
-    loader,
-    text_of,
-    zipped_of,
-)
+from tests.python import decoders, loading
+from tests.python.decoding import loader, path
+from tests.python.loading import dataset, end_of, joined, key_list
 from tests.python.waiting import DEADLINE, eventually
 
+__all__ = ["dataset", "path"]  # fixtures
+
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("decode") / "data"
-    dataset = modyn.Dataset.create(path, schema=SCHEMA)
-    keys = np.arange(COUNT)
-    fields = {
-        "text": [text_of(key) for key in keys],
-        "zipped": [zlib.compress(zipped_of(key)) for key in keys],
-        "n": keys,
-        "x": (keys[:, None] * 3 + np.arange(3)).astype(np.float32),
-    }
-    dataset.append(fields, labels=keys % 7, timestamps=keys)
-    dataset.close()
-    return path
-
-
-@pytest.fixture
-def dataset(path: Path) -> Iterator[modyn.Dataset]:
-    opened = modyn.Dataset.open(path)
-    yield opened
-    opened.close()
 
 
 def children_now() -> set[int]:
@@ -170,10 +138,8 @@ def test_closing_ends_a_process_that_does_not_answer(dataset, capfd):
     assert eventually(lambda: children_now() <= before)
 
 
-IMPORTS = """
-import os, signal, sys, threading, time
-import modyn, numpy as np
-from modyn.errors import BatchError, ClosedError
+FIRST = """
+from modyn.errors import BatchError
 from tests.python import decoders
 
 dataset = modyn.Dataset.open(sys.argv[1])
@@ -181,24 +147,7 @@ dataset = modyn.Dataset.open(sys.argv[1])
 
 
 def start(script: str, *arguments: Any) -> subprocess.Popen[str]:
-    """Start a Python process with this script."""
-    text = IMPORTS + textwrap.dedent(script)
-    return subprocess.Popen(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", text, *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def end_of(process: subprocess.Popen[str]) -> tuple[str, str]:
-    """What it prints until its end, which must come before the deadline."""
-    try:
-        return process.communicate(timeout=DEADLINE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
+    return loading.start(script, *arguments, first=FIRST)
 
 
 def is_gone(pid: int) -> bool:
@@ -290,13 +239,7 @@ def test_a_forked_child_is_refused_and_ends(path):
     next(iterator)
     child = os.fork()
     if child == 0:
-        signal.alarm(30)
-        try:
-            next(iterator)
-            os._exit(1)
-        except ClosedError as error:
-            if "fork" not in str(error):
-                os._exit(2)
+        is_refused_in_a_fork(iterator)
         iterator.close()
         del iterator, loader
         sys.exit(0)

@@ -23,7 +23,10 @@ from modyn.errors import BatchError, ClosedError
 from modyn.loader import Batch, Loader, RaggedTensor, pinned, plan, process
 from modyn.loader.device import AHEAD, check_device
 from tests.python.late_device import LateDevice
+from tests.python.loading import dataset
 from tests.python.waiting import DEADLINE, eventually
+
+__all__ = ["dataset"]  # fixtures
 
 ROOT = Path(__file__).parents[2]
 COUNT = 400
@@ -48,13 +51,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dataset.append(fields, labels=keys % 7, timestamps=keys)
     dataset.close()
     return path
-
-
-@pytest.fixture
-def dataset(path: Path) -> Iterator[modyn.Dataset]:
-    opened = modyn.Dataset.open(path)
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

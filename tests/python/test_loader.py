@@ -23,23 +23,15 @@ from tests.python.loading import (
     COUNT,
     assert_right,
     contents,
+    dataset,
     fill,
     joined,
     key_list,
+    path,
 )
 from tests.python.waiting import DEADLINE, eventually, threads_now
 
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fill(tmp_path_factory.mktemp("loader") / "data")
-
-
-@pytest.fixture
-def dataset(path: Path) -> Iterator[modyn.Dataset]:
-    opened = modyn.Dataset.open(path)
-    yield opened
-    opened.close()
+__all__ = ["dataset", "path"]  # fixtures
 
 
 # The order ----------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,19 +10,9 @@ import pytest
 import modyn
 from modyn.errors import CorruptError
 from modyn.loader import Loader
-from tests.python.loading import COUNT, fill, joined, key_list
+from tests.python.loading import COUNT, dataset, joined, key_list, path
 
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fill(tmp_path_factory.mktemp("loader") / "data")
-
-
-@pytest.fixture
-def dataset(path: Path) -> Iterator[modyn.Dataset]:
-    opened = modyn.Dataset.open(path)
-    yield opened
-    opened.close()
+__all__ = ["dataset", "path"]  # fixtures
 
 
 @pytest.mark.parametrize("threads", [1, 4])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,10 @@ import pytest
 
 import modyn
 from modyn.loader import Loader
+from tests.python.loading import dataset, joined
 from tests.reference.loader_order import Buckets, Order, batches_of
+
+__all__ = ["dataset"]  # fixtures
 
 COUNT = 1100
 SCHEMA = {"text": "bytes", "n": "int64", "image": "bytes"}
@@ -35,13 +37,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def dataset(path: Path) -> Iterator[modyn.Dataset]:
-    opened = modyn.Dataset.open(path)
-    yield opened
-    opened.close()
-
-
 def key_lists(batches: Any) -> list[list[int]]:
     found = []
     for batch in batches:
@@ -50,10 +45,6 @@ def key_lists(batches: Any) -> list[list[int]]:
         assert [len(text) for text in batch.numpy("text")] == [length_of(int(k)) for k in keys]
         found.append(keys.tolist())
     return found
-
-
-def joined(lists: list[list[int]]) -> list[int]:
-    return list(itertools.chain.from_iterable(lists))
 
 
 @dataclass(frozen=True)

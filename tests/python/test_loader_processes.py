@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
-import pytest
 
 import modyn
 from modyn.loader import Loader
-from tests.python.loading import COUNT, assert_right, contents, end_of, fill, run, start
+from tests.python.loading import (
+    COUNT,
+    assert_right,
+    contents,
+    dataset,
+    end_of,
+    path,
+    run,
+    start,
+)
 
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fill(tmp_path_factory.mktemp("loader") / "data")
-
-
-@pytest.fixture
-def dataset(path: Path) -> Iterator[modyn.Dataset]:
-    opened = modyn.Dataset.open(path)
-    yield opened
-    opened.close()
+__all__ = ["dataset", "path"]  # fixtures
 
 
 def test_tensors_may_live_until_the_interpreter_ends(path):
@@ -98,13 +94,7 @@ def test_a_forked_child_begins_anew_and_ends(path):
 
         child = os.fork()
         if child == 0:
-            signal.alarm(30)
-            try:
-                next(iterator)
-                os._exit(1)
-            except ClosedError as error:
-                if "fork" not in str(error):
-                    os._exit(2)
+            is_refused_in_a_fork(iterator)
             if [len(batch) for batch in loader] != [10] * 100:
                 os._exit(5)
             iterator.close()
