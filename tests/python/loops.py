@@ -6,6 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from modyn.arrivals import Arrivals
 from modyn.dataset import Dataset
 from modyn.orchestrator import Orchestrator, Transition
@@ -20,6 +23,22 @@ from modyn.policies import (
 )
 
 COUNT = 500
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """Samples that come late now and then, three labels."""
+    rng = np.random.default_rng(3)
+    times = np.arange(COUNT) * 10 + rng.integers(-40, 40, size=COUNT)
+    dataset = Dataset.create(tmp_path_factory.mktemp("data") / "set", schema={"x": "int64"})
+    dataset.append({"x": np.arange(COUNT)}, labels=np.arange(COUNT) % 3, timestamps=times)
+    return dataset
+
+
+@pytest.fixture(scope="module")
+def order(dataset: Dataset) -> np.ndarray:
+    """Time order: by timestamp, then key."""
+    return np.argsort(dataset.timestamps, kind="stable").astype(np.uint64)
 
 
 class CrashError(Exception):

@@ -20,23 +20,18 @@ from modyn.policies import (
     Trigger,
 )
 from modyn.trainset import TrainingSet
-from tests.python.loops import COUNT, Ledger, Policies, Steps, by_amount, start
+from tests.python.loops import (
+    COUNT,
+    Ledger,
+    Policies,
+    Steps,
+    by_amount,
+    dataset,
+    order,
+    start,
+)
 
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Samples that come late now and then, three labels."""
-    rng = np.random.default_rng(3)
-    times = np.arange(COUNT) * 10 + rng.integers(-40, 40, size=COUNT)
-    dataset = Dataset.create(tmp_path_factory.mktemp("data") / "set", schema={"x": "int64"})
-    dataset.append({"x": np.arange(COUNT)}, labels=np.arange(COUNT) % 3, timestamps=times)
-    return dataset
-
-
-@pytest.fixture(scope="module")
-def order(dataset: Dataset) -> np.ndarray:
-    """Time order: by timestamp, then key."""
-    return np.argsort(dataset.timestamps, kind="stable").astype(np.uint64)
+__all__ = ["dataset", "order"]  # fixtures
 
 
 # Wrong answers.
