@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+
+import modyn
 
 SCHEMA = {"x": "float32[2]", "flag": "bool", "word": "bytes"}
 
@@ -19,6 +22,19 @@ def fill(dataset, first, count):
         labels=keys % 5,
         timestamps=1_700_000_000 + keys * 60,
     )
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A dataset of two segments: some samples erased and compacted, others only erased."""
+    path = tmp_path / "words"
+    with modyn.Dataset.create(path, schema=SCHEMA, segment_records=8192) as dataset:
+        for first in range(0, 12_000, 4000):
+            fill(dataset, first, 4000)
+        dataset.erase(np.arange(100, 110), reason="user 4711 left")
+        dataset.compact()
+        dataset.erase([7000, 9000, 9001], reason="wrong [labels]")
+    return path
 
 
 GONE = {*range(100, 110), 7000, 9000, 9001}

@@ -12,20 +12,9 @@ import pytest
 
 import modyn
 from modyn import formats
-from tests.python.kept_samples import GONE, SCHEMA, fill, samples
+from tests.python.kept_samples import GONE, SCHEMA, home, samples
 
-
-@pytest.fixture
-def home(tmp_path):
-    """A dataset of two segments: some samples erased and compacted, others only erased."""
-    path = tmp_path / "words"
-    with modyn.Dataset.create(path, schema=SCHEMA, segment_records=8192) as dataset:
-        for first in range(0, 12_000, 4000):
-            fill(dataset, first, 4000)
-        dataset.erase(np.arange(100, 110), reason="user 4711 left")
-        dataset.compact()
-        dataset.erase([7000, 9000, 9001], reason="wrong [labels]")
-    return path
+__all__ = ["home"]  # fixtures
 
 
 def same(one, other):
