@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -24,6 +24,19 @@ def prepare(url: str) -> None:
     with Database(url) as database:
         database.check()
     sql(url, "CREATE TABLE t (a bigint, b bigint)")
+
+
+@pytest.fixture
+def url(database_url: str) -> str:
+    """A database with modyn's tables, and a table t (a bigint, b bigint) without an index."""
+    prepare(database_url)
+    return database_url
+
+
+@pytest.fixture
+def connection(url: str) -> Iterator[Connection]:
+    with Connection(url, lock_seconds=20) as connection:
+        yield connection
 
 
 def rows(count: int, first: int = 0) -> Copy:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -14,27 +13,17 @@ from tests.python.postgres_rows import (
     Connection,
     Copy,
     Statement,
-    prepare,
+    connection,
     rows,
     stored,
     together,
+    url,
 )
 from tests.python.postgres_server import sql
 
+__all__ = ["connection", "url"]  # fixtures
+
 FENCE = "SELECT 1 FROM modyn.pipelines WHERE id = $1 AND token = $2 FOR KEY SHARE"
-
-
-@pytest.fixture
-def url(database_url: str) -> str:
-    """A database with modyn's tables, and a table t (a bigint, b bigint) without an index."""
-    prepare(database_url)
-    return database_url
-
-
-@pytest.fixture
-def connection(url: str) -> Iterator[Connection]:
-    with Connection(url, lock_seconds=20) as connection:
-        yield connection
 
 
 # What is stored -----------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -16,25 +15,14 @@ from tests.python.postgres_rows import (
     Copy,
     Statement,
     postgres,
-    prepare,
     rows,
     stored,
+    url,
 )
 from tests.python.postgres_server import PASSWORD, sql
 from tests.python.test_leaks import left_behind
 
-
-@pytest.fixture
-def url(database_url: str) -> str:
-    """A database with modyn's tables, and a table t (a bigint, b bigint) without an index."""
-    prepare(database_url)
-    return database_url
-
-
-@pytest.fixture
-def connection(url: str) -> Iterator[Connection]:
-    with Connection(url, lock_seconds=20) as connection:
-        yield connection
+__all__ = ["url"]  # fixtures
 
 
 # The connection -----------------------------------------------------------------------------------

@@ -8,27 +8,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from modyn.errors import DatabaseError
-from tests.python.postgres_rows import Connection, Statement, prepare, rows, stored, wait_for
+from tests.python.postgres_rows import (
+    Connection,
+    Statement,
+    connection,
+    prepare,
+    rows,
+    stored,
+    url,
+    wait_for,
+)
 from tests.python.postgres_server import backends, sql
 
-
-@pytest.fixture
-def url(database_url: str) -> str:
-    """A database with modyn's tables, and a table t (a bigint, b bigint) without an index."""
-    prepare(database_url)
-    return database_url
-
-
-@pytest.fixture
-def connection(url: str) -> Iterator[Connection]:
-    with Connection(url, lock_seconds=20) as connection:
-        yield connection
+__all__ = ["connection", "url"]  # fixtures
 
 
 INTERRUPTED = """
@@ -178,6 +176,15 @@ def test_a_server_that_is_stopped_for_a_while_goes_on(url, connection):
     assert sql(url, "SELECT count(*) FROM t") == [(2_000_000,)]
 
 
+def end_asleep(url: str, write: Callable[[], None], end: Callable[[], None]) -> None:
+    """Write in another thread, and end it from this one as soon as the server sleeps."""
+    work = threading.Thread(target=write)
+    work.start()
+    wait_for(url, "wait_event = 'PgSleep'")
+    end()
+    work.join(timeout=30)
+
+
 def test_another_thread_may_cancel(url, connection):
     outcomes: list[object] = []
 
@@ -187,11 +194,7 @@ def test_another_thread_may_cancel(url, connection):
         except DatabaseError as error:
             outcomes.append(str(error))
 
-    work = threading.Thread(target=write)
-    work.start()
-    wait_for(url, "wait_event = 'PgSleep'")
-    connection.cancel()
-    work.join(timeout=30)
+    end_asleep(url, write, connection.cancel)
 
     assert outcomes == ["cancelled from another thread"]
     with pytest.raises(DatabaseError, match="was cancelled"):
@@ -207,11 +210,7 @@ def test_close_from_another_thread_ends_the_call(url):
             connection.batch("b", before=[Statement("SELECT pg_sleep(600)")])
         outcomes.append(str(caught.value))
 
-    work = threading.Thread(target=write)
-    work.start()
-    wait_for(url, "wait_event = 'PgSleep'")
-    connection.close()
-    work.join(timeout=30)
+    end_asleep(url, write, connection.close)
 
     assert outcomes == ["cancelled from another thread"]
     assert connection.closed

@@ -15,26 +15,17 @@ from tests.postgres.proxy import Fault, Proxy
 from tests.python.postgres_rows import (
     Connection,
     Statement,
+    connection,
     prepare,
     rows,
     stored,
     together,
+    url,
     wait_for,
 )
 from tests.python.postgres_server import kill_server, sql
 
-
-@pytest.fixture
-def url(database_url: str) -> str:
-    """A database with modyn's tables, and a table t (a bigint, b bigint) without an index."""
-    prepare(database_url)
-    return database_url
-
-
-@pytest.fixture
-def connection(url: str) -> Iterator[Connection]:
-    with Connection(url, lock_seconds=20) as connection:
-        yield connection
+__all__ = ["connection", "url"]  # fixtures
 
 
 @contextmanager
