@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from modyn.metadata.database import Database
 from modyn.metadata.fence import Fence
 from modyn.metadata.signals import PostgresSignals
+from modyn.pipelines.signal_files import SignalFiles
 from modyn.signals import SIGNALS, Recording, Rows, Signals, SignalStore
 from tests.python.postgres_server import sql
+from tests.python.streams import tuples
 
 UUID = "0123456789abcdef0123456789abcdef"
 ONE = Recording(trigger=3, model="ab", names=SIGNALS, classes=True)
@@ -46,8 +50,7 @@ def expected_of(chunks: list[Rows], names: tuple[str, ...] = SIGNALS) -> str:
 
 
 def shown(found: Signals) -> str:
-    columns = [column.tolist() for column in found.columns.values()]
-    return repr(list(zip(found.keys.tolist(), found.epoch.tolist(), *columns, strict=True)))
+    return repr(tuples(found))
 
 
 def record(store: SignalStore, recording: Recording, chunks: list[Rows]) -> None:
@@ -78,3 +81,17 @@ def made(url: str) -> Iterator[Place]:
         database.check()
         sql(url, "INSERT INTO modyn.pipelines (name, token) VALUES ('a', 7), ('b', 1)")
         yield Place(url, database)
+
+
+@pytest.fixture
+def place(database_url: str) -> Iterator[Place]:
+    with made(database_url) as found:
+        yield found
+
+
+@pytest.fixture(params=["files", "postgres"])
+def store(request: Any, tmp_path: Path) -> SignalStore:
+    if request.param == "files":
+        return SignalFiles(tmp_path / "signals")
+    found: Place = request.getfixturevalue("place")
+    return found.store()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import modyn
 from modyn.pipelines import (
@@ -18,10 +19,13 @@ from modyn.pipelines import (
     ParamGroup,
     Pipeline,
     RocAuc,
+    Run,
     SlicingEvalStrategy,
     Training,
 )
 from modyn.policies import DataAmountTrigger, NewData
+from modyn.signals import SIGNALS, Signals
+from modyn.trainset import TrainingSet
 
 
 def drifting(path: Path, *, count: int = 600, seed: int = 1, order: str = "time") -> modyn.Dataset:
@@ -38,9 +42,25 @@ def drifting(path: Path, *, count: int = 600, seed: int = 1, order: str = "time"
     return modyn.Dataset.open(path)
 
 
+@pytest.fixture
+def stream(tmp_path: Path) -> modyn.Dataset:
+    return drifting(tmp_path / "stream")
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> modyn.Dataset:
+    return drifting(tmp_path / "late", order="late")
+
+
 def sgd(**more: Any) -> tuple[Optimizer, ...]:
     group = ParamGroup(config={"lr": 0.1, "momentum": 0.9, **more})
     return (Optimizer(algorithm="SGD", param_groups=(group,)),)
+
+
+def training(**changes: Any) -> Training:
+    """A training that keeps all signals."""
+    given = {"batch_size": 32, "epochs_per_trigger": 2, "optimizers": sgd(), "signals": SIGNALS}
+    return Training(**{**given, **changes})
 
 
 def slices(**changes: Any) -> Evaluation:
@@ -69,3 +89,15 @@ def pipeline(dataset: modyn.Dataset, **changes: Any) -> Pipeline:
         **changes,
     }
     return Pipeline(**settings)
+
+
+def keys_of(run: Run, trigger: int) -> list[int]:
+    """The training set of a trigger."""
+    digest = run.triggers["digest"][trigger]
+    return TrainingSet.open(run.path / "trainsets" / f"{digest}.set").keys.tolist()
+
+
+def tuples(found: Signals) -> list[tuple[Any, ...]]:
+    """The rows: key, epoch, and what was measured."""
+    columns = [column.tolist() for column in found.columns.values()]
+    return list(zip(found.keys.tolist(), found.epoch.tolist(), *columns, strict=True))

@@ -18,7 +18,9 @@ from modyn.pipelines.settings import Criterion
 from modyn.pipelines.warmup import Warmup
 from modyn.policies import NewData
 from modyn.report.runpage import write_run
-from tests.python.streams import drifting, pipeline, sgd
+from tests.python.streams import pipeline, sgd, stream
+
+__all__ = ["stream"]  # fixtures
 
 
 class HighestLoss(Downsampler):
@@ -35,11 +37,6 @@ class WithReplacement(Downsampler):
 
     def choose(self, pool: Any, count: int, context: Any) -> Chosen:
         return Chosen(context.random().integers(len(pool), size=count), np.ones(count))
-
-
-@pytest.fixture
-def stream(tmp_path):
-    return drifting(tmp_path / "stream")
 
 
 def planned(stream: Dataset, downsampling: Any, **more: Any) -> Pipeline:

@@ -33,23 +33,9 @@ from modyn.policies import (
     TimeTrigger,
     Trigger,
 )
-from modyn.trainset import TrainingSet
-from tests.python.streams import drifting, pipeline, sgd, slices
+from tests.python.streams import drifting, keys_of, late, pipeline, sgd, slices, stream
 
-
-@pytest.fixture
-def stream(tmp_path):
-    return drifting(tmp_path / "stream")
-
-
-@pytest.fixture
-def late(tmp_path):
-    return drifting(tmp_path / "late", order="late")
-
-
-def keys_of(run: Run, trigger: int) -> list[int]:
-    digest = run.triggers["digest"][trigger]
-    return TrainingSet.open(run.path / "trainsets" / f"{digest}.set").keys.tolist()
+__all__ = ["late", "stream"]  # fixtures
 
 
 def test_a_run_says_what_was_decided_and_how_it_went(stream, tmp_path):

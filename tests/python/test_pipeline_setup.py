@@ -31,12 +31,9 @@ from modyn.policies import (
     Random,
     TimeTrigger,
 )
-from tests.python.streams import drifting, pipeline, sgd, slices
+from tests.python.streams import pipeline, sgd, slices, stream
 
-
-@pytest.fixture
-def stream(tmp_path):
-    return drifting(tmp_path / "stream")
+__all__ = ["stream"]  # fixtures
 
 
 def test_what_is_missing_is_told_before_anything_begins(stream, tmp_path):

@@ -7,7 +7,6 @@ import pytest
 
 from modyn.errors import ConfigError
 from modyn.pipelines import (
-    Run,
     Training,
 )
 from modyn.pipelines.models import ModelStore
@@ -17,23 +16,9 @@ from modyn.policies import (
     Selected,
     Selection,
 )
-from modyn.trainset import TrainingSet
-from tests.python.streams import drifting, pipeline, sgd, slices
+from tests.python.streams import keys_of, late, pipeline, sgd, slices, stream
 
-
-@pytest.fixture
-def stream(tmp_path):
-    return drifting(tmp_path / "stream")
-
-
-@pytest.fixture
-def late(tmp_path):
-    return drifting(tmp_path / "late", order="late")
-
-
-def keys_of(run: Run, trigger: int) -> list[int]:
-    digest = run.triggers["digest"][trigger]
-    return TrainingSet.open(run.path / "trainsets" / f"{digest}.set").keys.tolist()
+__all__ = ["late", "stream"]  # fixtures
 
 
 def test_time_order_follows_timestamps_and_arrival_order_keys(late, tmp_path):

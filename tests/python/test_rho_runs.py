@@ -17,16 +17,13 @@ from modyn.pipelines.progress import Silent
 from modyn.pipelines.warmup import Warmup
 from modyn.policies import Random
 from modyn.trainset import TrainingSet
-from tests.python.streams import drifting, pipeline, sgd
+from tests.python.streams import drifting, pipeline, sgd, stream
 from tests.python.test_resume import drive
+
+__all__ = ["stream"]  # fixtures
 
 TRAINING = Training(batch_size=32, epochs_per_trigger=2, optimizers=sgd())
 SIMPLE = RHOLoss(ratio=50, holdout_set_ratio=30)
-
-
-@pytest.fixture
-def stream(tmp_path: Path) -> modyn.Dataset:
-    return drifting(tmp_path / "stream")
 
 
 def rho(dataset: modyn.Dataset, out: Path, downsampling: Any = SIMPLE, **more: Any) -> Run:

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from modyn.errors import DatabaseError
-from modyn.pipelines.signal_files import SignalFiles
 from modyn.pipelines.signals import HandOff
 from modyn.postgres import Connection
 from modyn.signals import Rows, SignalStore
 from tests.python.postgres_server import kill_server, new_database, terminate_backends
-from tests.python.signal_rows import ONE, Place, expected_of, made, record, rows_of, shown
+from tests.python.signal_rows import (
+    ONE,
+    Place,
+    expected_of,
+    made,
+    place,
+    record,
+    rows_of,
+    shown,
+    store,
+)
 
-
-@pytest.fixture
-def place(database_url: str) -> Iterator[Place]:
-    with made(database_url) as found:
-        yield found
-
-
-@pytest.fixture(params=["files", "postgres"])
-def store(request: Any, tmp_path: Path) -> SignalStore:
-    if request.param == "files":
-        return SignalFiles(tmp_path / "signals")
-    found: Place = request.getfixturevalue("place")
-    return found.store()
+__all__ = ["place", "store"]  # fixtures
 
 
 def large(rng: Any, chunks: int, count: int = 20_000) -> list[Rows]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,28 +18,24 @@ from modyn.errors import CorruptError, FencedError
 from modyn.metadata import signals as in_postgres
 from modyn.metadata.fence import Fence
 from modyn.metadata.signals import PostgresSignals
-from modyn.pipelines import Training, backend, forget, replay, signals
-from modyn.pipelines.signal_files import SignalFiles
+from modyn.pipelines import backend, forget, replay, signals
 from modyn.policies import Selected, Selection
 from modyn.signals import SIGNALS, Recording, Rows, SignalStore
-from tests.python.signal_rows import ONE, UUID, Place, expected_of, made, record, rows_of, shown
-from tests.python.streams import drifting, pipeline, sgd
+from tests.python.signal_rows import (
+    ONE,
+    UUID,
+    expected_of,
+    place,
+    record,
+    rows_of,
+    shown,
+    store,
+)
+from tests.python.streams import drifting, pipeline, training
+
+__all__ = ["place", "store"]  # fixtures
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def place(database_url: str) -> Iterator[Place]:
-    with made(database_url) as found:
-        yield found
-
-
-@pytest.fixture(params=["files", "postgres"])
-def store(request: Any, tmp_path: Path) -> SignalStore:
-    if request.param == "files":
-        return SignalFiles(tmp_path / "signals")
-    found: Place = request.getfixturevalue("place")
-    return found.store()
 
 
 # What both promise --------------------------------------------------------------------------------
@@ -338,11 +334,6 @@ def test_a_modulus_below_one_is_refused(place):
 
 
 # Whole runs ---------------------------------------------------------------------------------------
-
-
-def training(**changes: Any) -> Training:
-    given = {"batch_size": 32, "epochs_per_trigger": 2, "optimizers": sgd(), "signals": SIGNALS}
-    return Training(**{**given, **changes})
 
 
 def test_a_run_records_the_same_in_both(place, tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from torch import nn
 
 import modyn
 from modyn.errors import ConfigError, CorruptError
-from modyn.pipelines import Criterion, Run, Training
+from modyn.pipelines import Criterion
 from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.pipelines.models import ModelStore
 from modyn.pipelines.replay import Replay
@@ -29,17 +29,10 @@ from modyn.signals import (
     SIGNALS,
     Recording,
     Rows,
-    Signals,
 )
-from modyn.trainset import TrainingSet
-from tests.python.streams import drifting, pipeline, sgd
+from tests.python.streams import drifting, keys_of, pipeline, training, tuples
 
 ONE = Recording(trigger=3, model="ab", names=SIGNALS, classes=True)
-
-
-def training(**changes: Any) -> Training:
-    given = {"batch_size": 32, "epochs_per_trigger": 2, "optimizers": sgd(), "signals": SIGNALS}
-    return Training(**{**given, **changes})
 
 
 def rows_of(rand: Any, count: int, *, epochs: int = 2, below: int = 10_000) -> list[Rows]:
@@ -65,11 +58,6 @@ def expected_of(chunks: list[Rows]) -> list[tuple[Any, ...]]:
         columns = [rows.columns[name].tolist() for name in rows.columns]
         found += list(zip(rows.keys.tolist(), rows.epoch.tolist(), *columns, strict=True))
     return sorted(found)
-
-
-def tuples(found: Signals) -> list[tuple[Any, ...]]:
-    columns = [column.tolist() for column in found.columns.values()]
-    return list(zip(found.keys.tolist(), found.epoch.tolist(), *columns, strict=True))
 
 
 # What is measured ---------------------------------------------------------------------------------
@@ -400,11 +388,6 @@ def _forget_training(directory: Path, trigger: int) -> None:
     with ledger._transaction(), ledger._seals.changing("trainings"):
         ledger._db.execute("DELETE FROM trainings WHERE trigger = ?", (trigger,))
     ledger.close()
-
-
-def keys_of(run: Run, trigger: int) -> list[int]:
-    digest = run.triggers["digest"][trigger]
-    return TrainingSet.open(run.path / "trainsets" / f"{digest}.set").keys.tolist()
 
 
 # Erased samples -----------------------------------------------------------------------------------

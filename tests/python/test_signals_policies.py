@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from modyn.errors import ConfigError
-from modyn.pipelines import Criterion, Run, Training, config
+from modyn.pipelines import Criterion, config
 from modyn.pipelines.trainer import Trainer
 from modyn.policies import (
     PlainContext,
@@ -21,31 +21,14 @@ from modyn.signals import (
     SIGNALS,
     Kept,
     Rows,
-    Signals,
     example_signals,
     sorted_signals,
 )
-from modyn.trainset import TrainingSet
-from tests.python.streams import drifting, pipeline, sgd
-
-
-def training(**changes: Any) -> Training:
-    given = {"batch_size": 32, "epochs_per_trigger": 2, "optimizers": sgd(), "signals": SIGNALS}
-    return Training(**{**given, **changes})
-
-
-def tuples(found: Signals) -> list[tuple[Any, ...]]:
-    columns = [column.tolist() for column in found.columns.values()]
-    return list(zip(found.keys.tolist(), found.epoch.tolist(), *columns, strict=True))
+from tests.python.streams import drifting, keys_of, pipeline, training, tuples
 
 
 class DiedError(Exception):
     """What a killed process would not say."""
-
-
-def keys_of(run: Run, trigger: int) -> list[int]:
-    digest = run.triggers["digest"][trigger]
-    return TrainingSet.open(run.path / "trainsets" / f"{digest}.set").keys.tolist()
 
 
 class Hardest(Selection):

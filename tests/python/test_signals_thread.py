@@ -12,28 +12,16 @@ import pytest
 import torch
 from torch import nn
 
-from modyn.pipelines import Training, signals
+from modyn.pipelines import signals
 from modyn.pipelines.signals import HandOff, Recorder
 from modyn.policies import (
     DataAmountTrigger,
     Random,
 )
 from modyn.signals import (
-    SIGNALS,
     Rows,
-    Signals,
 )
-from tests.python.streams import drifting, pipeline, sgd
-
-
-def training(**changes: Any) -> Training:
-    given = {"batch_size": 32, "epochs_per_trigger": 2, "optimizers": sgd(), "signals": SIGNALS}
-    return Training(**{**given, **changes})
-
-
-def tuples(found: Signals) -> list[tuple[Any, ...]]:
-    columns = [column.tolist() for column in found.columns.values()]
-    return list(zip(found.keys.tolist(), found.epoch.tolist(), *columns, strict=True))
+from tests.python.streams import drifting, pipeline, training, tuples
 
 
 @dataclass
