@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from postgres_server import sql
 
 from modyn.metadata.source import Part, Source
 from modyn.postgres import Connection, Copy, Statement
 from modyn.sampling import Candidates, balanced, uniform
+from tests.python.postgres_server import sql
 
 BLOCK = 1000  # samples in a row of blocks, here
 LAYOUTS = pytest.mark.parametrize("layout", ["rows", "blocks"])

@@ -12,10 +12,9 @@ import pytest
 
 pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
 
-from postgres_server import terminate_backends
-
 from modyn.errors import CorruptError, DatabaseError
 from modyn.postgres import Connection, Copy, Statement
+from tests.python.postgres_server import terminate_backends
 
 TABLE = "CREATE TABLE t (n int8, q int8, i int4, d float8, f float4, b boolean, y bytea)"
 TYPES = "qQ0i0d0f0?0y0"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from postgres_server import sql, terminate_backends
-from source_tables import (
+
+from modyn.errors import CorruptError, DatabaseError
+from modyn.metadata.source import Part, Source
+from modyn.sampling import Candidates, balanced, uniform
+from tests.python.postgres_server import sql, terminate_backends
+from tests.python.source_tables import (
     BLOCK,
     LAYOUTS,
     assert_equal,
@@ -14,10 +18,6 @@ from source_tables import (
     made,
     publish,
 )
-
-from modyn.errors import CorruptError, DatabaseError
-from modyn.metadata.source import Part, Source
-from modyn.sampling import Candidates, balanced, uniform
 
 pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
 

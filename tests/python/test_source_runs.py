@@ -12,13 +12,12 @@ import pytest
 
 pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
 
-from postgres_server import terminate_backends
-from source_tables import Samples, publish
-
 from modyn.dataset import Dataset
 from modyn.metadata.source import Source
 from modyn.policies import DataAmountTrigger, LabelBalanced, Random, TimeTrigger
 from tests.python.loops import CrashError, Ledger, finish, start
+from tests.python.postgres_server import terminate_backends
+from tests.python.source_tables import Samples, publish
 
 COUNT = 6000
 LAYOUTS = pytest.mark.parametrize("layout", ["rows", "blocks"])

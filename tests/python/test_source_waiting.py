@@ -13,8 +13,11 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from postgres_server import sql
-from source_tables import (
+
+from modyn.metadata.source import Part, Source
+from modyn.sampling import Candidates, balanced, uniform
+from tests.python.postgres_server import sql
+from tests.python.source_tables import (
     BLOCK,
     LAYOUTS,
     assert_equal,
@@ -23,9 +26,6 @@ from source_tables import (
     made,
     publish,
 )
-
-from modyn.metadata.source import Part, Source
-from modyn.sampling import Candidates, balanced, uniform
 
 pytest.importorskip("modyn.postgres", reason="modyn was built without libpq")
 
