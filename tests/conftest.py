@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -28,6 +30,9 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # An assertion of a helper shows its values, as one of a test does.
+    helpers = {f"tests.python.{file.stem}" for file in Path(__file__).parent.glob("python/*.py")}
+    pytest.register_assert_rewrite(*helpers - set(sys.modules))
     config.addinivalue_line("markers", "long: runs only with MODYN_LONG=1 (make check-long)")
     config.addinivalue_line("markers", "server: needs a Postgres server (has a fixture of it)")
 
