@@ -10,7 +10,7 @@ import pytest
 
 import modyn
 from modyn import drift
-from modyn.backtesting import Backtest, backtest
+from modyn.backtesting import AtPositions, Backtest, backtest
 from modyn.backtesting.tape import Tape
 from modyn.drift.detectors import ADWIN, DDM, KSWIN, PageHinkley
 from modyn.metrics import Accuracy
@@ -20,6 +20,7 @@ from modyn.policies import (
     CBPE,
     AtLeastN,
     AvoidableMisclassificationCostTrigger,
+    Context,
     Custom,
     DataAmountTrigger,
     DataDriftTrigger,
@@ -32,6 +33,8 @@ from modyn.policies import (
     NewData,
     PerformanceTrigger,
     Random,
+    Selected,
+    Selection,
     StaticNumberAvoidableMisclassificationCriterion,
     StaticPerformanceThresholdCriterion,
     ThresholdDecisionCriterion,
@@ -39,6 +42,7 @@ from modyn.policies import (
     Trigger,
 )
 from modyn.policies.drift import Metric
+from modyn.sampling import Candidates
 from tests.python import streams
 
 COUNT, EVERY = 240, 20
@@ -269,6 +273,28 @@ def test_what_is_called_exact_is_what_a_run_comes_to(recorded, family):
     for name in exact:
         ours, theirs = compared(recorded, found, name)
         assert ours == theirs, name
+
+
+class EveryThird(Selection):
+    """Of all so far, which the class says."""
+
+    tail_triggers = None
+
+    def select(self, candidates: Candidates, context: Context) -> Selected:
+        return Selected(candidates.keys[::3])
+
+
+def test_candidates_are_those_that_the_class_of_a_selection_asks_for(tmp_path):
+    """Where no label became known since the last trigger, it trains on all before once more."""
+    recorded = recording(
+        tmp_path, delay=35, selection=EveryThird(), trigger=AtPositions(positions=[60, 60, 90])
+    )
+
+    outcome = recorded.judged({"it": recorded.settings["trigger"]})["it"].outcomes[0]
+
+    assert outcome.exact
+    assert outcome.models == [row.model for row in recorded.run.trainings]
+    assert outcome.ask.first.tolist() == [0, 0, 0]
 
 
 @pytest.mark.long
