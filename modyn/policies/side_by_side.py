@@ -30,7 +30,15 @@ from modyn.policies.performance_scores import avoidable
 from modyn.policies.price import RECENT, NextTraining, Price, sized
 from modyn.policies.time import PER_SECOND
 
-__all__ = ["DriftRules", "PerformanceRules", "RegretRules", "Votes", "WaitingRules"]
+__all__ = [
+    "ACCURACY",
+    "DriftRules",
+    "PerformanceRules",
+    "RegretRules",
+    "Votes",
+    "WaitingRules",
+    "counts",
+]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

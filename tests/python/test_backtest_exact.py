@@ -212,6 +212,26 @@ FAMILIES: dict[str, dict[str, Trigger]] = {
             **WARM,
         ),
     },
+    "warmed by others": {
+        "by drift": waiting(
+            300.0, **RATE, warmup_intervals=5, warmup_policy=moved(0.3, every=EVERY)
+        ),
+        "by one that is warmed": below(
+            0.8, warmup_intervals=5, warmup_policy=below(0.9, every=30, **WARM)
+        ),
+        "by an ensemble": detecting(
+            PageHinkley(threshold=2.0, min_instances=5),
+            warmup_intervals=5,
+            warmup_policy=together(
+                AtLeastN(n=2), amount=DataAmountTrigger(num_samples=EVERY), low=below(0.9)
+            ),
+        ),
+        "in an ensemble": together(
+            AtLeastN(n=1),
+            drift=moved(0.4, every=EVERY, warmup_intervals=4, warmup_policy=below(0.9)),
+            seldom=DataAmountTrigger(num_samples=5 * EVERY),
+        ),
+    },
     "plain": {
         "low": below(0.85),
         "drift": moved(0.3),
