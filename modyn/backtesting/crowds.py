@@ -58,7 +58,7 @@ def _batched_kind(policy: Trigger, player: Player) -> Kind | None:
     elif type(policy) is DataDriftTrigger and tape.positions is None:
         about = DriftRules.kind(policy)  # of erased samples a window may be empty
     elif type(policy) is DataIncorporationLatencyCostTrigger:
-        about = () if WaitingRules.fits(tape.arrivals.timestamps, tape.unit) else None
+        about = () if WaitingRules.fits(len(tape), tape.span, tape.unit) else None
     elif type(policy) is AvoidableMisclassificationCostTrigger:
         about = RegretRules.kind(policy)
     if about is None or not isinstance(policy, BatchedTrigger):

@@ -4,7 +4,7 @@ What they ask and by which rules they decide, `modyn.policies` says.  A policy w
 always fires, and its scores are nan.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -110,7 +110,7 @@ class Drift:
         self._asker, self._player = policies[0], player
         self._samples = self._asker.evaluation_interval_data_points
         self._rules = DriftRules(policies, self._histories(fresh))
-        self._kept: dict[tuple[int, int], Any] = {}
+        self._kept: dict[tuple[int, int], Any] = {}  # of the references of the last interval
 
     def _histories(self, fresh: Played) -> Sequence[Sequence[float]]:
         """Return the scores that each metric begins with, as the class finds them."""
@@ -127,7 +127,8 @@ class Drift:
     def decide(self, interval: int, at: Walk) -> Bools:
         """Return which policies fire."""
         pairs, which = np.unique(np.stack((at.row, at.last)), axis=1, return_inverse=True)
-        asked = np.array([self._ask(int(row), int(last), interval) for row, last in pairs.T])
+        before, self._kept = self._kept, {}  # a reference that nobody has is nobody's later
+        asked = np.array([self._ask(row, last, interval, before) for row, last in pairs.T.tolist()])
         fires = self._rules.verdicts(asked[which.reshape(-1)])
         return _without_model(at) | fires
 
@@ -137,14 +138,14 @@ class Drift:
     def forget(self, fired: Bools, at: Walk) -> None:
         """Do nothing: scores outlive triggers."""
 
-    def _ask(self, row: int, last: int, interval: int) -> list[float]:
+    def _ask(self, row: int, last: int, interval: int, before: Mapping[Any, Any]) -> list[float]:
         """Return the score of each metric, for the reference of a trigger and a model."""
         metrics = self._asker.metrics.values()
         if row == NEVER:
             return [np.nan] * len(metrics)
         context = self._player.context_of(row, (interval + 1) * self._samples)
         context = replace(context, triggered_at=last)
-        windows, kept = self._asker.windows(context), self._kept.get((row, last))
+        windows, kept = self._asker.windows(context), before.get((row, last))
         question = self._asker.question(windows, context, kept=kept)
         found = score(question, context)
         self._kept[row, last] = question.rows.to_keep(windows.reference) or kept

@@ -26,7 +26,7 @@ __all__ = ["Played", "Player"]
 
 BLOCK_COUNT = 65_536  # samples of a block, as in a run
 MEMORY_BYTES = 1 << 29  # of answers that are remembered
-QUESTION_BYTES = 2048  # of one, about
+QUESTION_BYTES = 2048  # of one, about, but for the keys that it names and an array in answer
 
 Answer = TypeVar("Answer")
 
@@ -153,11 +153,17 @@ class Remembered:
         except TypeError:  # somebody's own metric, which cannot be looked up
             return question.answer(context)
         found = question.answer(context)
-        self._bytes += QUESTION_BYTES + int(getattr(found, "nbytes", 0))
-        if self._bytes > MEMORY_BYTES:
+        size = QUESTION_BYTES + _size(getattr(question, "keys", b"")) + _size(found)
+        if self._bytes + size > MEMORY_BYTES:
             self._held, self._bytes = {}, 0
+        self._bytes += size
         self._held[key] = found
         return found
+
+
+def _size(value: object) -> int:
+    """Return how many bytes keys or an array take; of small things 0."""
+    return len(value) if isinstance(value, bytes) else int(getattr(value, "nbytes", 0))
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,12 @@ class Tape:
         times = self.arrivals.timestamps
         return times if self.ascending else np.maximum.accumulate(times)
 
+    @cached_property
+    def span(self) -> int:
+        """How far the oldest and the newest timestamp are apart."""
+        times = self.arrivals.timestamps
+        return int(times.max()) - int(times.min()) if len(times) else 0
+
     def known(self, delay: int) -> Places:
         """Return up to which place labels are known after so many samples, shape (n + 1,).
 

@@ -58,7 +58,10 @@ def described_downsampling(downsampling: Downsampler | Schedule | None) -> Any:
 
 
 def described_policy(policy: Trigger | Selection | Downsampler, key: str) -> dict[str, Any]:
-    """Return a policy's class and its parameters: all attributes that are not state."""
+    """Return a policy's class and its parameters: all attributes that are not state.
+
+    Of a selection that includes `tail_triggers`, unless it is a class that leaves it at 0.
+    """
     kind = type(policy)
     built_in = kind.__module__.startswith("modyn.")
     found: dict[str, Any] = {
@@ -80,6 +83,8 @@ def described_policy(policy: Trigger | Selection | Downsampler, key: str) -> dic
             found[name] = describe(value)
         except TypeError as error:
             raise TypeError(f"parameter {name} of {kind.__name__}: {error}") from None
+    if isinstance(policy, Selection) and policy.tail_triggers != 0:
+        found["tail_triggers"] = policy.tail_triggers  # also where a class says so
     return found
 
 

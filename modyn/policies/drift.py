@@ -305,6 +305,8 @@ class DataDriftTrigger(BatchedTrigger):
     def _compare(self, windows: Windows, names: list[str], context: Context) -> None:
         """Add the scores of two windows, about which nothing is decided."""
         names = [name for name in names if self.metrics[name].decision_criterion.window_size > 0]
+        if not names:
+            return
         found = score(self.question(windows, context, names=names), context)
         for name, distance in zip(names, found.distances, strict=True):
             self._keep(name, self.metrics[name].score_of(distance))

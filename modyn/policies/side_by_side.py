@@ -30,7 +30,15 @@ from modyn.policies.performance_scores import avoidable
 from modyn.policies.price import RECENT, NextTraining, Price, sized
 from modyn.policies.time import PER_SECOND
 
-__all__ = ["DriftRules", "PerformanceRules", "RegretRules", "Votes", "WaitingRules"]
+__all__ = [
+    "ACCURACY",
+    "DriftRules",
+    "PerformanceRules",
+    "RegretRules",
+    "Votes",
+    "WaitingRules",
+    "counts",
+]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -271,12 +279,17 @@ class WaitingRules(_Prices):
         self._clock: int | None = None
 
     @staticmethod
-    def fits(timestamps: npt.NDArray[np.int64], unit: str) -> bool:
-        """Return whether all latencies of a stream are exact in arrays, as in the class."""
-        if len(timestamps) == 0:
-            return True
-        span = int(timestamps.max()) - int(timestamps.min())
-        return len(timestamps) * span < (1 << (62 if PER_SECOND[unit] == 1 else 53))
+    def fits(samples: int, span: int, unit: str) -> bool:
+        """Return whether all latencies of a stream are exact in arrays, as in the class.
+
+        Parameters
+        ----------
+        samples, span : int
+            How many there are, and how far their timestamps are apart at most.
+        unit : str
+            Of timestamps.
+        """
+        return samples * span < (1 << (62 if PER_SECOND[unit] == 1 else 53))
 
     def wait(self, timestamps: npt.NDArray[np.int64]) -> None:
         """Let time pass until the end of an interval of these samples, and take them in."""

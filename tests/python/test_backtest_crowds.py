@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 import modyn
 from modyn import drift
-from modyn.backtesting import AtPositions, backtest
+from modyn.backtesting import AtPositions, backtest, play
 from modyn.backtesting.backtest import Bench, recordings
 from modyn.backtesting.cost import Cost
 from modyn.backtesting.crowds import kind, walked
+from modyn.backtesting.deciders import Drift
+from modyn.backtesting.lockstep import walk
 from modyn.backtesting.play import Remembered
 from modyn.metrics import Accuracy, F1Score
 from modyn.pipelines import SlicingEvalStrategy
@@ -355,11 +357,23 @@ def test_a_warm_up_by_other_places_is_another_crowd(recorded):
     assert kind(policies[0], player) != kind(policies[1], player)
 
 
+def test_of_references_only_those_are_kept_that_some_policy_compares_with(recorded):
+    policies = [moved(t / 50) for t in range(2, 22, 2)]
+    player = bench_of(recorded, policies).players[0]
+    crowd = Drift(policies, player.fresh(policies[0]), player)
+
+    schedules = walk(player.matrix, crowd, count=len(policies), samples=25)
+
+    assert len({place for found in schedules for place in found.places.tolist()}) > len(policies)
+    assert len(crowd._kept) <= len(policies)
+
+
 class Asked:
     """A question that counts how often it is asked."""
 
-    def __init__(self, key):
+    def __init__(self, key, keys=b""):
         self.key = key
+        self.keys = keys
         self.times = 0
 
     def answer(self, context):
@@ -374,3 +388,12 @@ def test_a_question_is_asked_once_unless_its_key_cannot_be_looked_up():
     answers = [scores.of(one, PlainContext()) for one in (twice, Asked("key"), listed, listed)]
 
     assert answers == [1, 1, 1, 2]
+
+
+def test_answers_are_forgotten_where_the_keys_of_questions_take_too_much_memory(monkeypatch):
+    monkeypatch.setattr(play, "MEMORY_BYTES", 1 << 20)
+    scores = Remembered()
+
+    for number in range(20):
+        scores.of(Asked(number, keys=bytes(1 << 18)), PlainContext())
+        assert len(scores) < 4

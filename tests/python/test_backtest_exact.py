@@ -10,7 +10,7 @@ import pytest
 
 import modyn
 from modyn import drift
-from modyn.backtesting import Backtest, backtest
+from modyn.backtesting import AtPositions, Backtest, backtest
 from modyn.backtesting.tape import Tape
 from modyn.drift.detectors import ADWIN, DDM, KSWIN, PageHinkley
 from modyn.metrics import Accuracy
@@ -20,6 +20,7 @@ from modyn.policies import (
     CBPE,
     AtLeastN,
     AvoidableMisclassificationCostTrigger,
+    Context,
     Custom,
     DataAmountTrigger,
     DataDriftTrigger,
@@ -32,6 +33,8 @@ from modyn.policies import (
     NewData,
     PerformanceTrigger,
     Random,
+    Selected,
+    Selection,
     StaticNumberAvoidableMisclassificationCriterion,
     StaticPerformanceThresholdCriterion,
     ThresholdDecisionCriterion,
@@ -39,6 +42,7 @@ from modyn.policies import (
     Trigger,
 )
 from modyn.policies.drift import Metric
+from modyn.sampling import Candidates
 from tests.python import streams
 
 COUNT, EVERY = 240, 20
@@ -208,6 +212,26 @@ FAMILIES: dict[str, dict[str, Trigger]] = {
             **WARM,
         ),
     },
+    "warmed by others": {
+        "by drift": waiting(
+            300.0, **RATE, warmup_intervals=5, warmup_policy=moved(0.3, every=EVERY)
+        ),
+        "by one that is warmed": below(
+            0.8, warmup_intervals=5, warmup_policy=below(0.9, every=30, **WARM)
+        ),
+        "by an ensemble": detecting(
+            PageHinkley(threshold=2.0, min_instances=5),
+            warmup_intervals=5,
+            warmup_policy=together(
+                AtLeastN(n=2), amount=DataAmountTrigger(num_samples=EVERY), low=below(0.9)
+            ),
+        ),
+        "in an ensemble": together(
+            AtLeastN(n=1),
+            drift=moved(0.4, every=EVERY, warmup_intervals=4, warmup_policy=below(0.9)),
+            seldom=DataAmountTrigger(num_samples=5 * EVERY),
+        ),
+    },
     "plain": {
         "low": below(0.85),
         "drift": moved(0.3),
@@ -269,6 +293,28 @@ def test_what_is_called_exact_is_what_a_run_comes_to(recorded, family):
     for name in exact:
         ours, theirs = compared(recorded, found, name)
         assert ours == theirs, name
+
+
+class EveryThird(Selection):
+    """Of all so far, which the class says."""
+
+    tail_triggers = None
+
+    def select(self, candidates: Candidates, context: Context) -> Selected:
+        return Selected(candidates.keys[::3])
+
+
+def test_candidates_are_those_that_the_class_of_a_selection_asks_for(tmp_path):
+    """Where no label became known since the last trigger, it trains on all before once more."""
+    recorded = recording(
+        tmp_path, delay=35, selection=EveryThird(), trigger=AtPositions(positions=[60, 60, 90])
+    )
+
+    outcome = recorded.judged({"it": recorded.settings["trigger"]})["it"].outcomes[0]
+
+    assert outcome.exact
+    assert outcome.models == [row.model for row in recorded.run.trainings]
+    assert outcome.ask.first.tolist() == [0, 0, 0]
 
 
 @pytest.mark.long

@@ -424,6 +424,31 @@ def test_earlier_windows_are_compared_anew_as_another_model_sees_them() -> None:
     assert anew[:2] == pytest.approx([k * f for k, f in zip(kept, factors, strict=False)])
 
 
+def test_scores_that_no_model_gave_stay_and_nothing_is_read_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream, answers, read = in_order(400), noise(400), [0]
+    whole = PlainContext.samples
+
+    def counted(self: PlainContext, first: int, last: int) -> Arrivals:
+        read[-1] += last - first
+        return whole(self, first, last)
+
+    monkeypatch.setattr(PlainContext, "samples", counted)
+    criterion = far_for_once(3).decision_criterion
+    metrics = {"q": Metric(metric=METRICS["KS"](), decision_criterion=criterion, of="features")}
+    fired = []
+    for anew in (False, True):
+        read.append(0)
+        trigger = over(
+            metrics, warmup_policy=DataAmountTrigger(num_samples=9), reset_history_on_model=anew
+        )
+        fired.append(play(trigger, stream, answers))
+
+    assert fired[0] == fired[1]
+    assert read[-1] == read[-2]
+
+
 # Who is asked, and what is written down --------------------------------------------------------
 
 
