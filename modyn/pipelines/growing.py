@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from modyn.errors import ConfigError
 from modyn.pipelines.evaluate import is_ascending
-from modyn.pipelines.stream import Stream, bounds
+from modyn.pipelines.stream import Stream, bounds, by_arrival
 
 if TYPE_CHECKING:
     from modyn.pipelines.pipeline import Pipeline
@@ -69,7 +69,7 @@ class Growing:
                 self._ascending = False
             self._ascending = self._ascending and is_ascending(times)
             if self._keys is not None:
-                self._keys.add(self._inside(first, count))
+                self._keys.add(self._inside(first, count, before))
         if self._keys is None:
             return Stream(count=count, order=None, ascending=self._ascending)
         order = self._keys.all()
@@ -112,14 +112,26 @@ class Growing:
                 "with pipeline.order: arrival, in another output directory"
             )
 
-    def _inside(self, first: int, count: int) -> Keys:
-        """Return the keys with start <= timestamp < stop."""
-        keys, times = self._living(first, count)
+    def _inside(self, first: int, count: int, before: int | None) -> Keys:
+        """Return the keys with start <= timestamp < stop, with those that are erased.
+
+        They keep their place, so that a position of the ledger is the same sample for ever.
+        """
+        keys = np.arange(first, count, dtype=np.uint64)
         start, stop = self._bounds
-        inside = np.ones(len(keys), dtype=np.bool_)
-        inside &= True if start is None else times >= start
-        inside &= True if stop is None else times < stop
-        return keys[inside]
+        if start is None and stop is None:
+            return keys
+        if self._pipeline.order != "time":
+            found, _ = by_arrival(self._pipeline.dataset, count, start, stop)
+            return keys if found is None else found[found >= first]
+        # Timestamps ascend, and those of erased samples are not known, perhaps.
+        view = self._pipeline.dataset.view
+        erased, times = view.erased(first, len(keys)), view.columns(first, len(keys))[0]
+        if stop is not None:
+            past = np.flatnonzero(~erased & (times >= stop))
+            end = 0 if before is not None and before >= stop else past[0] if len(past) else None
+            keys, erased, times = keys[:end], erased[:end], times[:end]
+        return keys if start is None else keys[erased | (times >= start)]
 
 
 class _Keys:

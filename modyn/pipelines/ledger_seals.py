@@ -18,23 +18,50 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from modyn.errors import RunCorruptError
+from modyn.errors import BusyError, RunCorruptError
 
-__all__ = ["SCHEMA", "Seals"]
+__all__ = ["SCHEMA", "Seals", "blaming"]
 
 TABLE = "seals"
 COLUMNS = "name TEXT PRIMARY KEY, seal TEXT NOT NULL"
 SCHEMA = "sqlite_master"
 MODULUS = 1 << 128
-NO_DAMAGE = {  # what the file is not to blame for
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_LOCKED,
+BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+NO_DAMAGE = {  # what the content is not to blame for
+    sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_READONLY,  # such as a killed writer's journal that cannot be rolled back
+    sqlite3.SQLITE_INTERRUPT,
     sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
     sqlite3.SQLITE_CANTOPEN,
 }
 
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+
+
+@contextmanager
+def blaming(path: Path) -> Iterator[None]:
+    """Name the file of a ledger in what goes wrong in reading it, and say what that is.
+
+    Raises
+    ------
+    RunCorruptError
+        When the content is not as it was written.
+    BusyError
+        When another process did not let go of the file in time.
+    OSError
+        When it cannot be read, whatever the content.
+    """
+    try:
+        yield
+    except (sqlite3.DatabaseError, TypeError, ValueError) as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in BUSY:
+            raise BusyError(f"{path}: {error}") from error
+        if code in NO_DAMAGE:
+            raise OSError(f"{path}: {error}") from error
+        raise _damaged(path, str(error)) from error
 
 
 class Seals:
@@ -75,15 +102,11 @@ class Seals:
         RunCorruptError
             When anything is not as it was written; names file and table.
         """
+        self._db.execute("BEGIN DEFERRED")
         try:
-            self._db.execute("BEGIN DEFERRED")
             self._verify(there)
-        except (sqlite3.DatabaseError, TypeError, ValueError) as error:
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in NO_DAMAGE:
-                raise
-            raise self._damaged(str(error)) from error
         finally:
-            if self._db.in_transaction:
+            if self._db.in_transaction:  # some errors end it
                 self._db.execute("ROLLBACK")
 
     def _verify(self, there: bool) -> None:
@@ -93,11 +116,11 @@ class Seals:
             return
         (structure,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if structure != "ok":
-            raise self._damaged(structure)
+            raise _damaged(self._path, structure)
         seals = dict(self._db.execute(f"SELECT name, seal FROM {TABLE}"))  # noqa: S608
         for table in (SCHEMA, *(known for known in self._known if known in tables)):
             if seals.get(table, _text(0)) != _text(self._sum(table, "TRUE", ())):
-                raise self._damaged(f"table {table} does not match its checksum")
+                raise _damaged(self._path, f"table {table} does not match its checksum")
 
     @contextmanager
     def changing(
@@ -132,12 +155,6 @@ class Seals:
         rows = self._db.execute(f"SELECT {columns} FROM {table} WHERE {where}", values)  # noqa: S608
         return sum(_number(table, row) for row in rows)
 
-    def _damaged(self, what: str) -> RunCorruptError:
-        return RunCorruptError(
-            f"{self._path}: damaged ({what}); restore it from a copy, or run the pipeline again "
-            "in another output directory, with --models and the models of this one"
-        )
-
 
 def _number(table: str, row: tuple[Any, ...]) -> int:
     digest = blake2b(_encode([table, *row]).encode(), digest_size=16).digest()
@@ -146,3 +163,10 @@ def _number(table: str, row: tuple[Any, ...]) -> int:
 
 def _text(seal: int) -> str:
     return f"{seal % MODULUS:032x}"
+
+
+def _damaged(path: Path, what: str) -> RunCorruptError:
+    return RunCorruptError(
+        f"{path}: damaged ({what}); restore it from a copy, or run the pipeline again "
+        "in another output directory, with --models and the models of this one"
+    )

@@ -12,7 +12,7 @@ Names of tables and columns are constants; what comes from outside is bound.
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from modyn.pipelines.ledger import (
     check_identity,
     content_of,
 )
-from modyn.pipelines.ledger_seals import SCHEMA, Seals
+from modyn.pipelines.ledger_seals import SCHEMA, Seals, blaming
 
 APPLICATION_ID = 0x4D6F6479  # "Mody"
 VERSION = 2  # 1 had no seals; such a ledger stays what it is
@@ -104,12 +104,18 @@ class SqliteLedger:
 
     def __init__(self, directory: Path) -> None:
         self._path = Path(directory) / FILE
-        self._db = _connect(self._path)
-        self._seals = Seals(self._db, self._path, [*TABLES, *LATER_TABLES])
-        version = _version(self._db, self._path)
-        self._new = version is None
-        if version is not None:
-            self._seals.verify(there=version > 1)
+        with blaming(self._path), ExitStack() as stack:
+            db = sqlite3.connect(self._path, timeout=WAIT_SECONDS, isolation_level=None)
+            self._db = stack.enter_context(closing(db))
+            self._db.execute("PRAGMA journal_mode = TRUNCATE")
+            self._db.execute("PRAGMA synchronous = EXTRA")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._seals = Seals(self._db, self._path, [*TABLES, *LATER_TABLES])
+            version = _version(self._db, self._path)
+            self._new = version is None
+            if version is not None:
+                self._seals.verify(there=version > 1)
+            stack.pop_all()  # it stays open
 
     def begin(self, identity: Mapping[str, Any], start: Progress) -> None:
         if not self._new:
@@ -341,34 +347,20 @@ def read(directory: Path) -> Content:
         When there is no ledger.
     RunCorruptError
         When it is none of ours, or damaged.
+    BusyError
+        When a process did not let go of it for a minute.
     """
     path = Path(directory) / FILE
     if not path.is_file() or path.stat().st_size == 0:
         raise FileNotFoundError(f"{directory}: no run there (no {FILE})")
-    ledger = SqliteLedger(Path(directory))
-    try:
+    with closing(SqliteLedger(Path(directory))) as ledger, blaming(path):
         if ledger.new:  # its process died before it had begun
             raise FileNotFoundError(f"{directory}: no run there (an empty {FILE})")
         return ledger.content()
-    except sqlite3.DatabaseError as error:
-        raise RunCorruptError(f"{path}: {error}") from error
-    finally:
-        ledger.close()
 
 
 def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    try:
-        db = sqlite3.connect(path, timeout=WAIT_SECONDS, isolation_level=None)
-        db.execute("PRAGMA journal_mode = TRUNCATE")
-        db.execute("PRAGMA synchronous = EXTRA")
-        db.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.DatabaseError as error:
-        raise RunCorruptError(f"{path}: {error}") from error
-    return db
 
 
 def _version(db: sqlite3.Connection, path: Path) -> int | None:

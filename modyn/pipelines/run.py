@@ -55,6 +55,8 @@ class Run:
             When there is no run.
         CorruptError
             When its ledger is damaged or of a version not known here.
+        BusyError
+            When a process did not let go of its ledger for a minute.
         DatabaseError
             When its metadata is in a database, and that cannot be reached.
         """

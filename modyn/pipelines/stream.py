@@ -158,7 +158,7 @@ def stream_of(pipeline: "Pipeline", count: int) -> Stream:
     if pipeline.order == "time":
         keys, ascending = _by_time(dataset, count, start, stop), True
     else:
-        keys, ascending = _by_arrival(dataset, count, start, stop)
+        keys, ascending = by_arrival(dataset, count, start, stop)
     if keys is None and count < view.count:
         keys = np.arange(count, dtype=np.uint64)
     length = count if keys is None else len(keys)
@@ -187,7 +187,7 @@ def in_key_order(pipeline: "Pipeline", count: int, path: Path) -> Stream:
     """
     dataset = pipeline.dataset
     keys = np.arange(count, dtype=np.uint64) if count < dataset.view.count else None
-    ascending = _by_arrival(dataset, count, None, None)[1]
+    ascending = by_arrival(dataset, count, None, None)[1]
     if bounds(pipeline) != (None, None) or (pipeline.order == "time" and not ascending):
         raise _damaged(path, "it is missing")
     return Stream(count=count, order=keys, ascending=ascending)
@@ -203,7 +203,7 @@ def bounds(pipeline: "Pipeline") -> tuple[int | None, int | None]:
     return start, stop
 
 
-def _by_arrival(
+def by_arrival(
     dataset: Dataset, count: int, start: int | None, stop: int | None
 ) -> tuple[npt.NDArray[np.uint64] | None, bool]:
     """Return the keys with start <= time < stop, ascending, and whether their times ascend."""

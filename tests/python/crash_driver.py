@@ -101,6 +101,7 @@ def watch() -> Steps:
     inner = replay.Orchestrator
     replay.BLOCK_COUNT = 100
     measurer.COMMIT_SECONDS = 0.0  # every model's results are a commit
+    measurer.SLICE_SECONDS = 1e9  # as a whole: how many commits there are is no matter of the clock
     replay.Orchestrator = lambda *a, **k: inner(*a, **{**k, "advance_every": 1})
     return steps
 

@@ -139,7 +139,7 @@ def main() -> None:
     chain = Chain(base)
     warm_up()
     results = [chain.start(0, -1), chain.end(), chain.end()]  # the last one did not follow
-    moments = np.random.default_rng(seed).integers(0, int(results[0]["place"]) // 2, starts)
+    moments = np.random.default_rng(seed).integers(1, int(results[0]["place"]) // 2, starts)
     for index, moment in enumerate(moments.tolist()):
         results.append(chain.start(index, moment))
         if not results[-1]["place"]:  # it came to its end

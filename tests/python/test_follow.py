@@ -379,6 +379,33 @@ def test_samples_that_are_erased_are_passed_over(tmp_path):
     assert finished.triggers["position"] == [150, 300, 470]
 
 
+@pytest.mark.parametrize(
+    ("order", "changes"),
+    [
+        ("late", {}),
+        ("time", {"start_replay_at": -60}),
+        ("time", {"start_replay_at": -60, "order": "arrival"}),
+    ],
+)
+def test_what_is_erased_between_two_starts_moves_no_position(tmp_path, order, changes):
+    feed = Feed(tmp_path / "stream", drifting(tmp_path / "whole", order=order))
+    feed.give(300)
+    later = {"dense": np.zeros((100, 4), np.float32)}
+
+    for begin in (500, 600):
+        with Following(pipeline(feed.reader, **changes), tmp_path / "run") as following:
+            feed.dataset.append(
+                later, labels=np.zeros(100, np.int64), timestamps=np.arange(begin, begin + 100)
+            )
+            end = len(feed.dataset) - 40 * bool(changes)
+            following.until(lambda run, end=end: position(run) == end)
+        assert following.error is None
+        feed.dataset.erase(range(len(feed.dataset) - 60, len(feed.dataset) - 50), reason="gone")
+        feed.reader.refresh()
+
+    assert position(pipeline(feed.reader, **changes).replay(tmp_path / "run")) == end
+
+
 LONG_TRAINING = {"epochs": 1_000_000}
 
 

@@ -411,7 +411,7 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
         SqliteLedger(tmp_path)
 
     (tmp_path / "ledger.sqlite").write_bytes(b"some text, longer than a header" * 100)
-    with pytest.raises(CorruptError, match=r"ledger\.sqlite: file is not a database"):
+    with pytest.raises(CorruptError, match=r"ledger\.sqlite: damaged \(file is not a database\)"):
         SqliteLedger(tmp_path)
 
 

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 import modyn
-from modyn.errors import RunCorruptError
+from modyn.errors import BusyError, RunCorruptError
 from modyn.pipelines import Run, Training, ledger_sqlite
+from modyn.pipelines.ledger import Progress
+from modyn.pipelines.ledger_sqlite import SqliteLedger
 from modyn.pipelines.models import ModelStore
 from modyn.pipelines.stream import Stream, keep, kept
 from modyn.policies import DataAmountTrigger
@@ -143,6 +145,38 @@ def test_a_flip_in_a_ledger_is_noticed_or_means_nothing(own):
 
     assert len(said) > 30
     assert all(str(path) in one for one in said)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A ledger that has only begun."""
+    ledger = SqliteLedger(tmp_path)
+    ledger.begin({"seed": 3}, Progress(position=0, trigger_state="{}", selection_state="{}"))
+    ledger.close()
+    return tmp_path / "ledger.sqlite"
+
+
+def test_a_table_definition_that_is_no_text_any_more_is_damage(small):
+    whole = small.read_bytes()
+
+    for found in re.finditer(rb"TEXT|INTEGER", whole[:4096]):
+        at = found.start()
+        small.write_bytes(whole[:at] + bytes([whole[at] ^ 0x80]) + whole[at + 1 :])
+        with pytest.raises(RunCorruptError, match=r"ledger\.sqlite: damaged"):
+            ledger_sqlite.read(small.parent)
+
+
+def test_a_ledger_that_cannot_be_read_now_is_not_called_damaged(small, monkeypatch):
+    monkeypatch.setattr(ledger_sqlite, "WAIT_SECONDS", 0.01)
+
+    with closing(sqlite3.connect(small, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(BusyError, match=r"ledger\.sqlite: database is locked"):
+            ledger_sqlite.read(small.parent)
+    with pytest.raises(OSError, match=r"x/ledger\.sqlite: unable to open"):
+        SqliteLedger(small.parent / "x")
+
+    assert ledger_sqlite.read(small.parent).identity == {"seed": 3}
 
 
 @pytest.mark.parametrize(
