@@ -43,20 +43,24 @@ class Site:
         return Watch(self.server)
 
 
+TICK = 1 / os.sysconf("SC_CLK_TCK")
+
+
 class Watch:
     """Wall time since it was made, and processor time of client and server together.
 
-    The client is this process and the children that it has waited for.
+    The client is this process and the children that it has waited for.  The system counts in
+    ticks of a hundredth of a second; less than one counts as one.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self._wall = Stopwatch()  # collects garbage, which is not part of what is measured
         self._busy = self._processor()
-        self._wall = Stopwatch()
 
     def stop(self) -> Seconds:
         wall, _ = self._wall.stop()
-        return wall, self._processor() - self._busy
+        return wall, max(self._processor() - self._busy, TICK)
 
     def _processor(self) -> float:
         return sum(os.times()[:4]) + self._server.processor_seconds()

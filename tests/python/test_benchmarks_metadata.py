@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -89,13 +90,11 @@ def test_each_way_to_fill_a_leaf_brings_all_samples(site, database, layout, name
 
 @pytest.mark.parametrize(("layout", "name"), READING)
 def test_each_way_to_read_a_leaf_gets_all_samples(database, layout, name):
-    ground = reading.Ground(database, LAYOUTS[layout], make_samples(COUNT))
-    ways = reading.everybody(ground)
+    with closing(reading.Ground(database, LAYOUTS[layout], make_samples(COUNT))) as ground:
+        ways = reading.everybody(ground)
 
-    assert list(ways) == [each for kind, each in READING if kind == layout]
-    take_turn(ways, name, COUNT)
-
-    ground.close()
+        assert list(ways) == [each for kind, each in READING if kind == layout]
+        take_turn(ways, name, COUNT)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

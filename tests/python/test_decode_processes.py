@@ -158,7 +158,8 @@ def is_gone(pid: int) -> bool:
 
 
 def shared_memory() -> set[str]:
-    return {name for name in os.listdir("/dev/shm") if "modyn" in name or "psm_" in name}
+    files = [entry.name for entry in os.scandir("/dev/shm") if entry.is_file()]
+    return {name for name in files if "modyn" in name or "psm_" in name}
 
 
 def test_a_killed_parent_leaves_no_process_and_no_shared_memory(path):
