@@ -12,6 +12,7 @@ import modyn
 from modyn import drift
 from modyn.backtesting import AtPositions, Backtest, backtest
 from modyn.backtesting.tape import Tape
+from modyn.downsampling import RHOLoss
 from modyn.drift.detectors import ADWIN, DDM, KSWIN, PageHinkley
 from modyn.metrics import Accuracy
 from modyn.pipelines import EvalDataset, EvalHandler, Evaluation, SlicingEvalStrategy
@@ -315,6 +316,23 @@ def test_candidates_are_those_that_the_class_of_a_selection_asks_for(tmp_path):
     assert outcome.exact
     assert outcome.models == [row.model for row in recorded.run.trainings]
     assert outcome.ask.first.tolist() == [0, 0, 0]
+
+
+def test_a_training_is_as_large_as_it_was_without_what_was_held_out(tmp_path):
+    """RHO-LOSS holds samples out, so that trainings are smaller and fall due sooner."""
+    policy = waiting(300.0, **RATE)
+    recorded = recording(
+        tmp_path, trigger=policy, downsampling=RHOLoss(ratio=50, holdout_set_ratio=30)
+    )
+
+    found = recorded.judged({"it": policy})
+    sizes = [row.samples for row in recorded.run.trainings]
+    places = found["it"].outcomes[0].schedule.places
+
+    assert found["it"].exact
+    assert sizes == [place - place * 30 // 100 for place in places.tolist()]
+    ours, theirs = compared(recorded, found, "it")
+    assert ours == theirs
 
 
 @pytest.mark.long
