@@ -78,14 +78,13 @@ def take_turn(ways, name, count):
 
 @pytest.mark.parametrize(("layout", "name"), FILLING)
 def test_each_way_to_fill_a_leaf_brings_all_samples(site, database, layout, name):
-    ground = Ground(database, LAYOUTS[layout], make_samples(COUNT))
-    ways = filling.everybody(ground, site, rivals_too=True)
+    with closing(Ground(database, LAYOUTS[layout], make_samples(COUNT))) as ground:
+        ways = filling.everybody(ground, site, rivals_too=True)
 
-    assert list(ways) == [each for kind, each in FILLING if kind == layout]
-    take_turn(ways, name, COUNT)
+        assert list(ways) == [each for kind, each in FILLING if kind == layout]
+        take_turn(ways, name, COUNT)
 
-    ground.clear()
-    ground.close()
+        ground.clear()
 
 
 @pytest.mark.parametrize(("layout", "name"), READING)
