@@ -58,7 +58,7 @@ def test_a_run_killed_at_any_step_ends_like_one_that_was_not(tmp_path, variant, 
 
     points = [str(point) for point in range(steps)]
     if not os.environ.get("MODYN_LONG"):  # of each place in a step one variant, now and then
-        points = points[int(rand.numpy.integers(2 * len(VARIANTS))) :: 2 * len(VARIANTS)]
+        points = points[int(rand.numpy.integers(4 * len(VARIANTS))) :: 4 * len(VARIANTS)]
     killed = drive(tmp_path, variant, *points)
 
     assert whole["deaths"] == 0
