@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from modyn.backtesting.lockstep import NEVER, Decider, Walk
 from modyn.backtesting.play import Played, Player
+from modyn.backtesting.tape import Tape
 from modyn.policies import (
     AvoidableMisclassificationCostTrigger,
     DataAmountTrigger,
@@ -153,15 +154,12 @@ class Drift:
         return [metric.score_of(distance) for metric, distance in pairs]
 
 
-class Waiting:
-    """What triggers decide that weigh how long samples wait."""
+class _Cost:
+    """What triggers decide that weigh what waits against what a training takes."""
 
-    def __init__(
-        self, policies: Sequence[DataIncorporationLatencyCostTrigger], player: Player
-    ) -> None:
-        self._tape = player.matrix.tape
-        self._samples = policies[0].evaluation_interval_data_points
-        self._rules = WaitingRules(policies, self._tape.unit)
+    _tape: Tape
+    _samples: int
+    _rules: WaitingRules | RegretRules
 
     def decide(self, interval: int, at: Walk) -> Bools:
         """Return which policies fire."""
@@ -170,9 +168,8 @@ class Waiting:
         return _without_model(at) | self._rules.verdicts(position)
 
     def observe(self, interval: int, at: Walk) -> None:
-        """Let samples wait."""
-        first, last = interval * self._samples, (interval + 1) * self._samples
-        self._rules.wait(self._tape.arrivals.timestamps[first:last])
+        """Let what an interval brings wait."""
+        raise NotImplementedError
 
     def forget(self, fired: Bools, at: Walk) -> None:
         """Let nothing wait any more, and take note of what trainings took."""
@@ -180,8 +177,28 @@ class Waiting:
         self._rules.trained(fired, self._tape.position(at.place), at.samples, at.seconds)
 
 
-class Regrets:
+class Waiting(_Cost):
+    """What triggers decide that weigh how long samples wait."""
+
+    _rules: WaitingRules
+
+    def __init__(
+        self, policies: Sequence[DataIncorporationLatencyCostTrigger], player: Player
+    ) -> None:
+        self._tape = player.matrix.tape
+        self._samples = policies[0].evaluation_interval_data_points
+        self._rules = WaitingRules(policies, self._tape.unit)
+
+    def observe(self, interval: int, at: Walk) -> None:
+        """Let samples wait."""
+        first, last = interval * self._samples, (interval + 1) * self._samples
+        self._rules.wait(self._tape.arrivals.timestamps[first:last])
+
+
+class Regrets(_Cost):
     """What triggers decide that weigh how long avoidable misclassifications wait."""
+
+    _rules: RegretRules
 
     def __init__(
         self, policies: Sequence[AvoidableMisclassificationCostTrigger], player: Player
@@ -191,22 +208,11 @@ class Regrets:
         self._judged = _Judged(policies[0], [ACCURACY], player)
         self._rules = RegretRules(policies, self._tape.unit)
 
-    def decide(self, interval: int, at: Walk) -> Bools:
-        """Return which policies fire."""
-        self.observe(interval, at)
-        position = self._tape.position((interval + 1) * self._samples)
-        return _without_model(at) | self._rules.verdicts(position)
-
     def observe(self, interval: int, at: Walk) -> None:
         """Take in how well models do."""
         first, last = interval * self._samples, (interval + 1) * self._samples
         accuracy = self._judged.of(at, interval)[:, 0]
         self._rules.weigh(accuracy, self._tape.arrivals.timestamps[first:last])
-
-    def forget(self, fired: Bools, at: Walk) -> None:
-        """Let nothing wait any more, and take note of what trainings took."""
-        self._rules.forget(fired)
-        self._rules.trained(fired, self._tape.position(at.place), at.samples, at.seconds)
 
 
 class Amounts:
